@@ -1,0 +1,28 @@
+//! What the use cases need from outside: traits only, all of them object-safe.
+//!
+//! Repositories load single aggregates with their version, for decisions. Query ports answer reads with plain
+//! structs shaped for the answer. The [`Committer`] writes.
+
+mod identity;
+mod queries;
+mod repositories;
+
+pub use identity::{Clock, IdGenerator, InvalidWaitToken, TokenProvider, WaitClaims};
+#[cfg(feature = "mocks")]
+pub use identity::{MockClock, MockIdGenerator, MockTokenProvider};
+pub use queries::{
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
+    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView,
+};
+#[cfg(feature = "mocks")]
+pub use queries::{
+    MockAccountQueries, MockAdminQueries, MockConcertQueries, MockQueueQueries, MockReservationQueries,
+};
+pub use repositories::{
+    Accounts, Committer, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
+};
+#[cfg(feature = "mocks")]
+pub use repositories::{
+    MockAccounts, MockCommitter, MockConcerts, MockIdempotencyRecords, MockQueueTokens, MockReservations,
+    MockRooms, MockSeats,
+};

@@ -1,0 +1,201 @@
+//! Read models: plain structs shaped for the answer. They judge deadlines by the `now` they are given.
+
+use async_trait::async_trait;
+
+use crate::account::Entry;
+use crate::concert::Concert;
+use crate::ports::StorageError;
+use crate::queue::{QueueToken, Room};
+use crate::reservation::ReservationStatus;
+use crate::seat::{SeatPlace, SeatStatus};
+use crate::{
+    ConcertId, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId,
+};
+
+/// Where a token stands in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueStanding {
+    /// The token.
+    pub token: QueueToken,
+    /// The room it is in.
+    pub room: Room,
+    /// How many waiters are before it; 0 unless it waits.
+    pub ahead: u64,
+}
+
+/// Reads lines.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait QueueQueries: Send + Sync {
+    /// Where this token stands, all of it from one snapshot.
+    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError>;
+}
+
+/// Which dates to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DateFilter {
+    /// Those that start after now and have a seat left.
+    Reservable,
+    /// All.
+    All,
+}
+
+/// A performance date with its seats counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DateSummary {
+    /// Which date.
+    pub id: PerformanceDateId,
+    /// When it starts.
+    pub starts_at: Timestamp,
+    /// When its sales start.
+    pub on_sale_at: Option<Timestamp>,
+    /// How many seats it has.
+    pub total_seats: u64,
+    /// How many of them are free at the time asked.
+    pub available_seats: u64,
+}
+
+/// Which seats to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeatFilter {
+    /// Those that are AVAILABLE.
+    Available,
+    /// All.
+    All,
+}
+
+/// A seat as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatView {
+    /// Which seat.
+    pub id: SeatId,
+    /// Where it is and what it costs.
+    pub place: SeatPlace,
+    /// Its status at the time asked.
+    pub status: SeatStatus,
+}
+
+/// Reads concerts, dates and seats.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait ConcertQueries: Send + Sync {
+    /// Up to `limit` concerts with an id after `after`, by id.
+    async fn list_concerts(&self, after: Option<ConcertId>, limit: u32)
+    -> Result<Vec<Concert>, StorageError>;
+
+    /// The dates of a concert, by start.
+    async fn list_dates(
+        &self,
+        concert_id: ConcertId,
+        filter: DateFilter,
+        now: Timestamp,
+    ) -> Result<Vec<DateSummary>, StorageError>;
+
+    /// The seats of a date, by section, row and number.
+    async fn list_seats(
+        &self,
+        id: PerformanceDateId,
+        filter: SeatFilter,
+        now: Timestamp,
+    ) -> Result<Vec<SeatView>, StorageError>;
+}
+
+/// A reservation as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservationView {
+    /// Which reservation.
+    pub id: ReservationId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The date its seats belong to.
+    pub performance_date_id: PerformanceDateId,
+    /// Its seats, by section, row and number.
+    pub seats: Vec<(SeatId, SeatPlace)>,
+    /// The sum of their prices.
+    pub total_amount: Money,
+    /// Its status at the time asked.
+    pub status: ReservationStatus,
+    /// From when on the hold is lapsed.
+    pub hold_expires_at: Timestamp,
+}
+
+/// Reads reservations.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait ReservationQueries: Send + Sync {
+    /// The reservation with this id, if it is this user's.
+    async fn find_own(
+        &self,
+        user_id: UserId,
+        id: ReservationId,
+        now: Timestamp,
+    ) -> Result<Option<ReservationView>, StorageError>;
+
+    /// Up to `limit` reservations of this user with an id before `before`, newest id first.
+    async fn list_own(
+        &self,
+        user_id: UserId,
+        before: Option<ReservationId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ReservationView>, StorageError>;
+}
+
+/// Reads accounts.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait AccountQueries: Send + Sync {
+    /// Up to `limit` entries of this user with a number below `before`, newest first.
+    async fn list_entries(
+        &self,
+        user_id: UserId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StorageError>;
+}
+
+/// A room as operators see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomOverview {
+    /// The room.
+    pub room: Room,
+    /// How many wait.
+    pub waiting: u64,
+    /// How many are ACTIVE at the time asked.
+    pub active: u64,
+}
+
+/// How a date sells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sales {
+    /// Free seats.
+    pub available: u64,
+    /// Held seats.
+    pub reserved: u64,
+    /// Sold seats.
+    pub unavailable: u64,
+    /// The prices of the sold seats.
+    pub amount_sold: Money,
+}
+
+/// Reads for operators.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait AdminQueries: Send + Sync {
+    /// Up to `limit` rooms with an id after `after`, by id.
+    async fn list_rooms(
+        &self,
+        after: Option<RoomId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RoomOverview>, StorageError>;
+
+    /// One room.
+    async fn find_room(&self, id: RoomId, now: Timestamp) -> Result<Option<RoomOverview>, StorageError>;
+
+    /// The sales of a date; `None` when there is no such date.
+    async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError>;
+
+    /// Asks storage for an answer, for readiness.
+    async fn ping(&self) -> Result<(), StorageError>;
+}

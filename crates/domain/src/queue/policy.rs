@@ -1,0 +1,261 @@
+//! How a room admits people, and what operators may change of it.
+
+/// Who is admitted, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RoomMode {
+    /// A batch at every tick.
+    #[default]
+    Auto,
+    /// Nobody; newcomers wait.
+    Hold,
+    /// Everyone at once.
+    Open,
+    /// Nobody; newcomers are refused.
+    Closed,
+}
+
+impl RoomMode {
+    /// Every mode with its name in the contract and in storage.
+    pub const NAMES: [(Self, &'static str); 4] =
+        [(Self::Auto, "AUTO"), (Self::Hold, "HOLD"), (Self::Open, "OPEN"), (Self::Closed, "CLOSED")];
+}
+
+/// The policy of a room. Made by [`RoomPolicy::default`] and [`RoomPolicy::patched`], so its numbers are in range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomPolicy {
+    /// How many are admitted a tick (1 to [`RoomPolicy::MAX_COUNT`]).
+    pub admit_batch: u32,
+    /// Time between ticks, in seconds (1 to [`RoomPolicy::MAX_SECONDS`]).
+    pub admit_interval_seconds: u32,
+    /// How long an admitted token stays ACTIVE, in seconds (1 to [`RoomPolicy::MAX_SECONDS`]).
+    pub active_ttl_seconds: u32,
+    /// The most tokens that may be ACTIVE at once; `None` is no limit.
+    pub max_active: Option<u32>,
+    /// The most people that may wait; `None` is no limit.
+    pub max_waiting: Option<u32>,
+    /// Who is admitted, and when.
+    pub mode: RoomMode,
+}
+
+/// The seed's rule: 10 people every 10 minutes.
+impl Default for RoomPolicy {
+    fn default() -> Self {
+        Self {
+            admit_batch: 10,
+            admit_interval_seconds: 600,
+            active_ttl_seconds: 600,
+            max_active: None,
+            max_waiting: None,
+            mode: RoomMode::Auto,
+        }
+    }
+}
+
+/// The fields of a policy that an operator gives; the others stay. Numbers are unchecked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoomPolicyPatch {
+    /// See [`RoomPolicy::admit_batch`].
+    pub admit_batch: Option<i64>,
+    /// See [`RoomPolicy::admit_interval_seconds`].
+    pub admit_interval_seconds: Option<i64>,
+    /// See [`RoomPolicy::active_ttl_seconds`].
+    pub active_ttl_seconds: Option<i64>,
+    /// See [`RoomPolicy::max_active`]; `Some(None)` lifts the limit.
+    pub max_active: Option<Option<i64>>,
+    /// See [`RoomPolicy::max_waiting`]; `Some(None)` lifts the limit.
+    pub max_waiting: Option<Option<i64>>,
+    /// See [`RoomPolicy::mode`].
+    pub mode: Option<RoomMode>,
+}
+
+/// A number of a policy is out of range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} must be from {min} to {max}")]
+pub struct InvalidPolicy {
+    /// The field, as the contract names it.
+    pub field: &'static str,
+    /// The least allowed.
+    pub min: u32,
+    /// The most allowed.
+    pub max: u32,
+}
+
+/// A room takes no newcomers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RoomRefusal {
+    /// The room is CLOSED.
+    #[error("this waiting room is closed")]
+    Closed,
+    /// As many people wait as may.
+    #[error("this waiting room is full")]
+    Full,
+}
+
+/// The state in which a newcomer enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// At the tail of the line.
+    Wait,
+    /// Straight through.
+    Active,
+}
+
+impl RoomPolicy {
+    /// The largest count of people in a policy.
+    pub const MAX_COUNT: u32 = 10_000_000;
+    /// The largest number of people one tick may admit: it is one transaction.
+    pub const MAX_BATCH: u32 = 100_000;
+    /// The longest time in a policy: 30 days, in seconds.
+    pub const MAX_SECONDS: u32 = 30 * 24 * 60 * 60;
+
+    /// This policy with the given fields replaced.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] names the first field that is out of range.
+    pub fn patched(self, patch: &RoomPolicyPatch) -> Result<Self, InvalidPolicy> {
+        Ok(Self {
+            admit_batch: ranged("admitBatch", patch.admit_batch, self.admit_batch, Self::MAX_BATCH)?,
+            admit_interval_seconds: ranged(
+                "admitIntervalSeconds",
+                patch.admit_interval_seconds,
+                self.admit_interval_seconds,
+                Self::MAX_SECONDS,
+            )?,
+            active_ttl_seconds: ranged(
+                "activeTtlSeconds",
+                patch.active_ttl_seconds,
+                self.active_ttl_seconds,
+                Self::MAX_SECONDS,
+            )?,
+            max_active: limit("maxActive", patch.max_active, self.max_active)?,
+            max_waiting: limit("maxWaiting", patch.max_waiting, self.max_waiting)?,
+            mode: patch.mode.unwrap_or(self.mode),
+        })
+    }
+
+    /// Whether [`RoomPolicy::entrance`] looks at the number of ACTIVE tokens, so that it has to be counted.
+    #[must_use]
+    pub const fn entrance_needs_active(&self) -> bool {
+        matches!(self.mode, RoomMode::Open) && self.max_active.is_some()
+    }
+
+    /// How a newcomer enters a room where `waiting` wait and `active` are ACTIVE.
+    ///
+    /// In OPEN a newcomer goes straight through, but never past people who wait, nor over `max_active`.
+    ///
+    /// # Errors
+    /// [`RoomRefusal`] when the room is closed or full.
+    pub fn entrance(&self, waiting: u64, active: u64) -> Result<Entrance, RoomRefusal> {
+        if self.mode == RoomMode::Closed {
+            return Err(RoomRefusal::Closed);
+        }
+        if self.mode == RoomMode::Open && waiting == 0 && self.free_places(active) > 0 {
+            return Ok(Entrance::Active);
+        }
+        if self.max_waiting.is_some_and(|max| waiting >= u64::from(max)) {
+            return Err(RoomRefusal::Full);
+        }
+        Ok(Entrance::Wait)
+    }
+
+    /// How many more may be ACTIVE while `active` are.
+    #[must_use]
+    pub fn free_places(&self, active: u64) -> u64 {
+        self.max_active.map_or(u64::MAX, |max| u64::from(max).saturating_sub(active))
+    }
+}
+
+fn ranged(field: &'static str, given: Option<i64>, kept: u32, max: u32) -> Result<u32, InvalidPolicy> {
+    match given {
+        None => Ok(kept),
+        Some(number) => in_range(field, number, 1, max),
+    }
+}
+
+fn limit(
+    field: &'static str,
+    given: Option<Option<i64>>,
+    kept: Option<u32>,
+) -> Result<Option<u32>, InvalidPolicy> {
+    match given {
+        None => Ok(kept),
+        Some(None) => Ok(None),
+        Some(Some(number)) => in_range(field, number, 0, RoomPolicy::MAX_COUNT).map(Some),
+    }
+}
+
+fn in_range(field: &'static str, number: i64, min: u32, max: u32) -> Result<u32, InvalidPolicy> {
+    u32::try_from(number).ok().filter(|n| (min..=max).contains(n)).ok_or(InvalidPolicy { field, min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(mode: RoomMode, max_active: Option<u32>, max_waiting: Option<u32>) -> RoomPolicy {
+        RoomPolicy { mode, max_active, max_waiting, ..RoomPolicy::default() }
+    }
+
+    #[test]
+    fn newcomers_by_mode() {
+        for (mode, waiting, active, expected) in [
+            (RoomMode::Auto, 0, 0, Ok(Entrance::Wait)),
+            (RoomMode::Auto, 4, 0, Ok(Entrance::Wait)),
+            (RoomMode::Auto, 5, 0, Err(RoomRefusal::Full)),
+            (RoomMode::Hold, 4, 0, Ok(Entrance::Wait)),
+            (RoomMode::Hold, 5, 0, Err(RoomRefusal::Full)),
+            (RoomMode::Closed, 0, 0, Err(RoomRefusal::Closed)),
+            (RoomMode::Closed, 5, 0, Err(RoomRefusal::Closed)),
+            (RoomMode::Open, 0, 1, Ok(Entrance::Active)),
+            (RoomMode::Open, 0, 2, Ok(Entrance::Wait)),
+            (RoomMode::Open, 1, 0, Ok(Entrance::Wait)),
+            (RoomMode::Open, 5, 0, Err(RoomRefusal::Full)),
+        ] {
+            let policy = policy(mode, Some(2), Some(5));
+            assert_eq!(policy.entrance(waiting, active), expected, "{mode:?} {waiting} {active}");
+        }
+        assert_eq!(policy(RoomMode::Open, None, None).entrance(0, 9_999), Ok(Entrance::Active));
+        assert_eq!(policy(RoomMode::Auto, None, None).entrance(9_999, 0), Ok(Entrance::Wait));
+    }
+
+    #[test]
+    fn only_open_rooms_with_a_cap_need_a_count() {
+        for (mode, _) in RoomMode::NAMES {
+            assert!(!policy(mode, None, None).entrance_needs_active());
+            assert_eq!(policy(mode, Some(1), None).entrance_needs_active(), mode == RoomMode::Open);
+        }
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let patch = RoomPolicyPatch { admit_batch: Some(3), max_active: Some(Some(7)), ..Default::default() };
+        let patched = RoomPolicy::default().patched(&patch).unwrap();
+        assert_eq!(patched, RoomPolicy { admit_batch: 3, max_active: Some(7), ..RoomPolicy::default() });
+        let lifted =
+            RoomPolicyPatch { max_active: Some(None), mode: Some(RoomMode::Hold), ..Default::default() };
+        let lifted = patched.patched(&lifted).unwrap();
+        assert_eq!(lifted, RoomPolicy { admit_batch: 3, mode: RoomMode::Hold, ..RoomPolicy::default() });
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let batch = |n| RoomPolicyPatch { admit_batch: Some(n), ..Default::default() };
+        let interval = |n| RoomPolicyPatch { admit_interval_seconds: Some(n), ..Default::default() };
+        let ttl = |n| RoomPolicyPatch { active_ttl_seconds: Some(n), ..Default::default() };
+        let active = |n| RoomPolicyPatch { max_active: Some(Some(n)), ..Default::default() };
+        let waiting = |n| RoomPolicyPatch { max_waiting: Some(Some(n)), ..Default::default() };
+        for (patch, field) in [
+            (batch(0), "admitBatch"),
+            (batch(-1), "admitBatch"),
+            (batch(100_001), "admitBatch"),
+            (interval(0), "admitIntervalSeconds"),
+            (interval(i64::MAX), "admitIntervalSeconds"),
+            (ttl(0), "activeTtlSeconds"),
+            (active(-1), "maxActive"),
+            (waiting(-1), "maxWaiting"),
+            (waiting(10_000_001), "maxWaiting"),
+        ] {
+            assert_eq!(RoomPolicy::default().patched(&patch).unwrap_err().field, field);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What one use case wants written, as a value: all of it in one database transaction, or nothing (ADR 0001).
+
+use crate::account::{Account, Entry, Payment};
+use crate::concert::{Concert, PerformanceDate};
+use crate::idempotency::IdempotencyRecord;
+use crate::queue::{QueueToken, Room, RoomRefusal};
+use crate::reservation::Reservation;
+use crate::seat::Seat;
+use crate::{Change, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Version, Versioned};
+
+/// Everything one use case writes.
+///
+/// Versions are checked on every update and guard. Only what a decision needs is in here: the adapter adds no
+/// rule of its own, except those of a [`Command`], which it takes from the domain under the room's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitOfWork {
+    /// The answer to the request, so that a repeat gets the same one.
+    pub idempotency: Option<IdempotencyRecord>,
+    /// What was read, not changed, and must still hold.
+    pub guards: Vec<Guard>,
+    /// Work on a line or on many rows, done by the adapter.
+    pub command: Option<Command>,
+    /// New and changed rooms.
+    pub rooms: Vec<Change<Room>>,
+    /// Changed queue tokens. New ones come from [`Command::Join`] alone. An unchanged value only bumps the version.
+    pub queue_tokens: Vec<Versioned<QueueToken>>,
+    /// New and changed accounts.
+    pub accounts: Vec<Change<Account>>,
+    /// New entries.
+    pub entries: Vec<Entry>,
+    /// New and changed reservations.
+    pub reservations: Vec<Change<Reservation>>,
+    /// New and changed seats.
+    pub seats: Vec<Change<Seat>>,
+    /// New payments with their tickets.
+    pub payments: Vec<Payment>,
+    /// New concerts.
+    pub concerts: Vec<Concert>,
+    /// New performance dates.
+    pub performance_dates: Vec<PerformanceDate>,
+}
+
+/// Names one versioned aggregate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AggregateRef {
+    /// A room.
+    Room(RoomId),
+    /// A queue token.
+    QueueToken(QueueTokenId),
+    /// The account of a user.
+    Account(UserId),
+    /// A reservation.
+    Reservation(ReservationId),
+    /// A seat.
+    Seat(SeatId),
+}
+
+/// An aggregate that was read, not changed, and whose version must still hold at the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// Which aggregate.
+    pub aggregate: AggregateRef,
+    /// The version that was read.
+    pub version: Version,
+}
+
+/// Work that is not a change of a few known aggregates. The adapter does it under the lock of the room's line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Takes a place in a line, or finds the one the user has.
+    Join(Join),
+    /// Admits waiters from the head of a line, in order.
+    Admit(Admit),
+    /// Expires up to `limit` ACTIVE tokens whose time is up at `now`.
+    ExpireTokens {
+        /// The time to judge by.
+        now: Timestamp,
+        /// The most to expire.
+        limit: u32,
+    },
+    /// Expires up to `limit` RESERVED reservations whose deadline has passed at `now`, and frees their seats.
+    ExpireHolds {
+        /// The time to judge by.
+        now: Timestamp,
+        /// The most to expire.
+        limit: u32,
+    },
+}
+
+/// Takes a place in a line. The adapter asks [`crate::queue::RoomPolicy::entrance`] under the line's lock, numbers the
+/// token last, and expires a lapsed token of the same user first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Join {
+    /// The id of the token, if one is made.
+    pub token_id: QueueTokenId,
+    /// The line.
+    pub room_id: RoomId,
+    /// Who joins.
+    pub user_id: UserId,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Admits waiters from the head of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admit {
+    /// The line.
+    pub room_id: RoomId,
+    /// The most to admit.
+    pub limit: u32,
+    /// The most that may be ACTIVE at `now` once they are admitted; the adapter counts under the line's lock.
+    pub max_active: Option<u32>,
+    /// How long each stays ACTIVE, in seconds.
+    pub active_ttl_seconds: u32,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What a [`Command`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// A new token was made.
+    Joined(QueueToken),
+    /// The user had this live token in that room.
+    AlreadyJoined(QueueToken),
+    /// So many were admitted.
+    Admitted(u32),
+    /// So many tokens were expired.
+    TokensExpired(u32),
+    /// So many reservations were expired.
+    HoldsExpired(u32),
+}
+
+/// A unit of work that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// What the unit's command came to, if it had one.
+    pub outcome: Option<CommandOutcome>,
+}
+
+/// A cause that only a log reader wants.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a unit of work was not written. Every adapter looks in the order of the variants, so that all report alike.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The idempotency key has an answer that still counts: read it.
+    #[error("the idempotency key has been used")]
+    DuplicateIdempotencyKey,
+    /// An update or guard met another version, an insert an aggregate that is there: load and decide again.
+    #[error("{0:?} has changed since it was loaded")]
+    Conflict(AggregateRef),
+    /// A room takes no newcomers.
+    #[error("the room takes no newcomers")]
+    Refused(#[source] RoomRefusal),
+    /// A constraint of the database said no: the code is wrong, the data is safe.
+    #[error("the constraint {constraint} would be broken")]
+    Backstop {
+        /// The constraint, as the schema names it where the database tells, else what it said.
+        constraint: String,
+    },
+    /// Storage cannot be reached, or has no room for more work. Nothing was written.
+    #[error("storage is unavailable")]
+    Unavailable(#[source] Source),
+    /// The answer to the commit was lost: all of it was written, or nothing.
+    #[error("the outcome of the commit is unknown")]
+    OutcomeUnknown(#[source] Source),
+}
