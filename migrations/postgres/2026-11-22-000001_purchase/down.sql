@@ -1,0 +1,13 @@
+DROP TABLE idempotency_records;
+DROP TABLE tickets;
+DROP TABLE payments;
+DROP TABLE entries;
+DROP TABLE reservation_seats;
+DROP TABLE seats;
+DROP TABLE reservations;
+DROP TABLE accounts;
+DROP TABLE queue_tokens;
+DROP TABLE performance_dates;
+DROP TABLE concerts;
+DROP TABLE lines;
+DROP TABLE rooms;

@@ -1,0 +1,158 @@
+-- The purchase: lines, concerts, seats, reservations, accounts, payments.
+-- Every constraint here is a backstop: the rules live in the domain, and the database says no if the code is wrong.
+-- Constraint and index names are the same on both databases. Ids are 16-byte blobs, times microseconds since 1970 (UTC).
+
+CREATE TABLE rooms (
+    room_id BLOB PRIMARY KEY CHECK (length(room_id) = 16),
+    admit_batch INTEGER NOT NULL CHECK (admit_batch > 0),
+    admit_interval_seconds INTEGER NOT NULL CHECK (admit_interval_seconds > 0),
+    active_ttl_seconds INTEGER NOT NULL CHECK (active_ttl_seconds > 0),
+    max_active INTEGER CHECK (max_active >= 0),
+    max_waiting INTEGER CHECK (max_waiting >= 0),
+    mode TEXT NOT NULL CHECK (mode IN ('AUTO', 'HOLD', 'OPEN', 'CLOSED')),
+    last_tick_at INTEGER NOT NULL,
+    next_tick_at INTEGER NOT NULL,
+    version INTEGER NOT NULL CHECK (version > 0)
+) STRICT;
+CREATE INDEX rooms_by_next_tick ON rooms (next_tick_at);
+CREATE INDEX rooms_open ON rooms (room_id) WHERE mode = 'OPEN';
+
+-- Hot: written by every join, admission and departure of a room, and locked by them. Apart from the policy.
+CREATE TABLE lines (
+    room_id BLOB PRIMARY KEY REFERENCES rooms (room_id) CHECK (length(room_id) = 16),
+    last_ticket INTEGER NOT NULL DEFAULT 0 CHECK (last_ticket >= 0),
+    waiting INTEGER NOT NULL DEFAULT 0 CONSTRAINT lines_waiting_check CHECK (waiting >= 0)
+) STRICT;
+
+CREATE TABLE concerts (
+    concert_id BLOB PRIMARY KEY CHECK (length(concert_id) = 16),
+    title TEXT NOT NULL,
+    venue TEXT NOT NULL,
+    room_id BLOB NOT NULL REFERENCES rooms (room_id) CHECK (length(room_id) = 16)
+) STRICT;
+
+CREATE TABLE performance_dates (
+    performance_date_id BLOB PRIMARY KEY CHECK (length(performance_date_id) = 16),
+    concert_id BLOB NOT NULL REFERENCES concerts (concert_id) CHECK (length(concert_id) = 16),
+    starts_at INTEGER NOT NULL,
+    on_sale_at INTEGER CHECK (on_sale_at < starts_at)
+) STRICT;
+CREATE INDEX performance_dates_by_concert ON performance_dates (concert_id, starts_at);
+
+CREATE TABLE queue_tokens (
+    token_id BLOB PRIMARY KEY CHECK (length(token_id) = 16),
+    room_id BLOB NOT NULL REFERENCES rooms (room_id) CHECK (length(room_id) = 16),
+    user_id BLOB NOT NULL CHECK (length(user_id) = 16),
+    ticket INTEGER NOT NULL CHECK (ticket > 0),
+    entered_at INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('WAIT', 'ACTIVE', 'EXPIRED')),
+    activated_at INTEGER,
+    expires_at INTEGER,
+    version INTEGER NOT NULL CHECK (version > 0),
+    CONSTRAINT queue_tokens_state_check CHECK (CASE status
+        WHEN 'WAIT' THEN activated_at IS NULL AND expires_at IS NULL
+        WHEN 'ACTIVE' THEN activated_at IS NOT NULL AND expires_at IS NOT NULL
+        ELSE expires_at IS NOT NULL END)
+) STRICT;
+CREATE UNIQUE INDEX queue_tokens_ticket ON queue_tokens (room_id, ticket);
+CREATE UNIQUE INDEX queue_tokens_one_live ON queue_tokens (room_id, user_id) WHERE status IN ('WAIT', 'ACTIVE');
+CREATE INDEX queue_tokens_waiting ON queue_tokens (room_id, ticket) WHERE status = 'WAIT';
+CREATE INDEX queue_tokens_active ON queue_tokens (room_id, expires_at) WHERE status = 'ACTIVE';
+CREATE INDEX queue_tokens_lapsing ON queue_tokens (expires_at) WHERE status = 'ACTIVE';
+
+CREATE TABLE accounts (
+    user_id BLOB PRIMARY KEY CHECK (length(user_id) = 16),
+    balance INTEGER NOT NULL CONSTRAINT accounts_balance_check CHECK (balance >= 0),
+    entry_count INTEGER NOT NULL CHECK (entry_count >= 0),
+    version INTEGER NOT NULL CHECK (version > 0)
+) STRICT;
+
+CREATE TABLE reservations (
+    reservation_id BLOB PRIMARY KEY CHECK (length(reservation_id) = 16),
+    user_id BLOB NOT NULL CHECK (length(user_id) = 16),
+    performance_date_id BLOB NOT NULL REFERENCES performance_dates (performance_date_id) CHECK (length(performance_date_id) = 16),
+    room_id BLOB NOT NULL REFERENCES rooms (room_id) CHECK (length(room_id) = 16),
+    token_id BLOB NOT NULL REFERENCES queue_tokens (token_id) CHECK (length(token_id) = 16),
+    total_amount INTEGER NOT NULL CHECK (total_amount >= 0),
+    reserved_at INTEGER NOT NULL,
+    hold_expires_at INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('RESERVED', 'DONE', 'EXPIRED', 'CANCELLED')),
+    version INTEGER NOT NULL CHECK (version > 0)
+) STRICT;
+CREATE INDEX reservations_by_user ON reservations (user_id, reservation_id);
+CREATE INDEX reservations_live ON reservations (user_id, performance_date_id) WHERE status IN ('RESERVED', 'DONE');
+CREATE INDEX reservations_lapsing ON reservations (hold_expires_at) WHERE status = 'RESERVED';
+
+CREATE TABLE seats (
+    seat_id BLOB PRIMARY KEY CHECK (length(seat_id) = 16),
+    performance_date_id BLOB NOT NULL REFERENCES performance_dates (performance_date_id) CHECK (length(performance_date_id) = 16),
+    section TEXT NOT NULL,
+    row_number INTEGER NOT NULL CHECK (row_number > 0),
+    seat_number INTEGER NOT NULL CHECK (seat_number > 0),
+    grade TEXT NOT NULL,
+    price INTEGER NOT NULL CHECK (price >= 0),
+    status TEXT NOT NULL CHECK (status IN ('AVAILABLE', 'RESERVED', 'UNAVAILABLE')),
+    reservation_id BLOB REFERENCES reservations (reservation_id) CHECK (length(reservation_id) = 16),
+    hold_expires_at INTEGER,
+    version INTEGER NOT NULL CHECK (version > 0),
+    CONSTRAINT seats_state_check CHECK (CASE status
+        WHEN 'AVAILABLE' THEN reservation_id IS NULL AND hold_expires_at IS NULL
+        WHEN 'RESERVED' THEN reservation_id IS NOT NULL AND hold_expires_at IS NOT NULL
+        ELSE reservation_id IS NOT NULL AND hold_expires_at IS NULL END)
+) STRICT;
+CREATE UNIQUE INDEX seats_place ON seats (performance_date_id, section, row_number, seat_number);
+
+-- `live` is true while the reservation is RESERVED or DONE.
+CREATE TABLE reservation_seats (
+    reservation_id BLOB NOT NULL REFERENCES reservations (reservation_id) CHECK (length(reservation_id) = 16),
+    seat_id BLOB NOT NULL REFERENCES seats (seat_id) CHECK (length(seat_id) = 16),
+    price INTEGER NOT NULL CHECK (price >= 0),
+    live INTEGER NOT NULL CHECK (live IN (0, 1)),
+    PRIMARY KEY (reservation_id, seat_id)
+) STRICT;
+CREATE UNIQUE INDEX reservation_seats_one_live ON reservation_seats (seat_id) WHERE live;
+
+CREATE TABLE entries (
+    entry_id BLOB PRIMARY KEY CHECK (length(entry_id) = 16),
+    user_id BLOB NOT NULL REFERENCES accounts (user_id) CHECK (length(user_id) = 16),
+    number INTEGER NOT NULL CHECK (number > 0),
+    kind TEXT NOT NULL CHECK (kind IN ('CHARGE', 'PAYMENT')),
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    balance_after INTEGER NOT NULL CHECK (balance_after >= 0),
+    entered_at INTEGER NOT NULL,
+    reservation_id BLOB REFERENCES reservations (reservation_id) CHECK (length(reservation_id) = 16),
+    CONSTRAINT entries_kind_check CHECK ((kind = 'PAYMENT') = (reservation_id IS NOT NULL))
+) STRICT;
+CREATE UNIQUE INDEX entries_number ON entries (user_id, number);
+
+CREATE TABLE payments (
+    payment_id BLOB PRIMARY KEY CHECK (length(payment_id) = 16),
+    reservation_id BLOB NOT NULL REFERENCES reservations (reservation_id) CHECK (length(reservation_id) = 16),
+    user_id BLOB NOT NULL REFERENCES accounts (user_id) CHECK (length(user_id) = 16),
+    entry_id BLOB NOT NULL REFERENCES entries (entry_id) CHECK (length(entry_id) = 16),
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    paid_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX payments_reservation ON payments (reservation_id);
+CREATE UNIQUE INDEX payments_entry ON payments (entry_id);
+
+CREATE TABLE tickets (
+    ticket_id BLOB PRIMARY KEY CHECK (length(ticket_id) = 16),
+    payment_id BLOB NOT NULL REFERENCES payments (payment_id) CHECK (length(payment_id) = 16),
+    seat_id BLOB NOT NULL REFERENCES seats (seat_id) CHECK (length(seat_id) = 16)
+) STRICT;
+CREATE UNIQUE INDEX tickets_seat ON tickets (seat_id);
+CREATE INDEX tickets_by_payment ON tickets (payment_id);
+
+CREATE TABLE idempotency_records (
+    user_id BLOB NOT NULL CHECK (length(user_id) = 16),
+    idempotency_key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    answer_status INTEGER NOT NULL,
+    answer_content_type TEXT NOT NULL,
+    answer_body BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, idempotency_key)
+) STRICT;
+CREATE INDEX idempotency_records_by_expiry ON idempotency_records (expires_at);
