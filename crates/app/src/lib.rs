@@ -1,1 +1,35 @@
-//! placeholder
+//! The use cases of frontrow. Each loads what its decision needs, decides in the domain, and commits one unit of work.
+//!
+//! Architecture invariant: nothing here knows HTTP, SQL or a runtime. Services are named as in the seed's diagrams.
+
+mod accounts;
+mod admin;
+mod admission;
+mod concerts;
+mod expiry;
+mod failure;
+mod gate;
+mod idempotency;
+mod payment;
+mod queue;
+mod reservations;
+mod sessions;
+
+pub use accounts::{AccountService, ChargeError, ChargeReceipt};
+pub use admin::{AdminError, AdminService, NewDate};
+pub use admission::{Admission, Admitted};
+pub use concerts::{ConcertError, ConcertService};
+pub use expiry::{Expired, Expiry};
+pub use failure::Failure;
+pub use gate::{Gate, GateError, GatePass, WrongRoom};
+pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
+pub use payment::{PayError, PayReceipt, PaymentService};
+pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
+pub use reservations::{
+    CancelError, Held, HoldRules, ReadReservationError, ReservationService, ReserveError, ReserveRequest,
+};
+
+pub use sessions::{Caller, Session, SessionService, Unauthenticated};
+
+/// How often a use case that is safe to repeat is decided anew after a conflict, before it gives up.
+pub(crate) const MAX_ATTEMPTS: u32 = 10;

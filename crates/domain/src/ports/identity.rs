@@ -19,6 +19,52 @@ pub trait IdGenerator: Send + Sync {
     fn next_id(&self) -> Uuid;
 }
 
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A buyer: acts for itself.
+    User,
+    /// An operator.
+    Admin,
+}
+
+/// What an access token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessClaims {
+    /// Who calls.
+    pub user_id: UserId,
+    /// What the caller may do.
+    pub role: Role,
+    /// From when on the token is no good.
+    pub expires_at: Timestamp,
+}
+
+/// A text that is no good access token at this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid access token")]
+pub struct InvalidAccessToken;
+
+/// Access tokens come from an outside identity provider, so none can be made here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("access tokens are issued by an outside identity provider")]
+pub struct NoIssuer;
+
+/// Checks access tokens, and makes them unless an outside identity provider does. The algorithm is fixed by the key.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+pub trait AccessTokens: Send + Sync {
+    /// Checks the signature and the times of a token at `now`.
+    ///
+    /// # Errors
+    /// [`InvalidAccessToken`] whatever is wrong with it.
+    fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, InvalidAccessToken>;
+
+    /// Signs claims.
+    ///
+    /// # Errors
+    /// [`NoIssuer`] when an outside provider issues the tokens.
+    fn issue(&self, claims: &AccessClaims) -> Result<String, NoIssuer>;
+}
+
 /// What a Wait-Token says: stored facts only, so that it is the same, byte for byte, whenever it is made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitClaims {

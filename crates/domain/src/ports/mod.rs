@@ -7,9 +7,12 @@ mod identity;
 mod queries;
 mod repositories;
 
-pub use identity::{Clock, IdGenerator, InvalidWaitToken, TokenProvider, WaitClaims};
+pub use identity::{
+    AccessClaims, AccessTokens, Clock, IdGenerator, InvalidAccessToken, InvalidWaitToken, NoIssuer, Role,
+    TokenProvider, WaitClaims,
+};
 #[cfg(feature = "mocks")]
-pub use identity::{MockClock, MockIdGenerator, MockTokenProvider};
+pub use identity::{MockAccessTokens, MockClock, MockIdGenerator, MockTokenProvider};
 pub use queries::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
     ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView,

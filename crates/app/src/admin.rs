@@ -1,0 +1,204 @@
+//! What operators do: concerts, dates, rooms, sales.
+//!
+//! Reads and writes: a concert is 1 commit; a date 1 read and 1 commit; a changed room 2 reads and 1 commit; admitting
+//! 1 read and 1 commit; rooms and sales 1 read.
+
+use std::sync::Arc;
+
+use frontrow_domain::concert::{Concert, NeverOnSale, PerformanceDate, SeatPlan};
+use frontrow_domain::ports::{AdminQueries, Clock, Concerts, IdGenerator, RoomOverview, Rooms, Sales};
+use frontrow_domain::queue::{DEFAULT_ROOM_ID, InvalidPolicy, Room, RoomPolicy, RoomPolicyPatch};
+use frontrow_domain::unit_of_work::CommitError;
+use frontrow_domain::{
+    Change, ConcertId, Label, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork, Versioned,
+};
+
+use crate::admission::admitting;
+use crate::{Admission, Failure, MAX_ATTEMPTS};
+
+/// A date to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDate {
+    /// Whose date.
+    pub concert_id: ConcertId,
+    /// When the performance starts.
+    pub starts_at: Timestamp,
+    /// When sales start; at once when absent.
+    pub on_sale_at: Option<Timestamp>,
+    /// Its seats.
+    pub seats: SeatPlan,
+}
+
+/// Why an operator was refused. Nothing changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// There is no such concert.
+    #[error("there is no such concert")]
+    ConcertNotFound,
+    /// There is no such date.
+    #[error("there is no such performance date")]
+    PerformanceDateNotFound,
+    /// There is no such room.
+    #[error("there is no such waiting room")]
+    RoomNotFound,
+    /// See [`InvalidPolicy`].
+    #[error(transparent)]
+    InvalidPolicy(#[from] InvalidPolicy),
+    /// See [`NeverOnSale`].
+    #[error(transparent)]
+    NeverOnSale(#[from] NeverOnSale),
+    /// Others were faster, again and again.
+    #[error("the room kept changing")]
+    Conflict,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// What operators do.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "each field is the port of its type")]
+pub struct AdminService {
+    pub admission: Admission,
+    pub rooms: Arc<dyn Rooms>,
+    pub concerts: Arc<dyn Concerts>,
+    pub queries: Arc<dyn AdminQueries>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdGenerator>,
+}
+
+impl AdminService {
+    /// Makes a concert, with a room of its own if a policy is given.
+    ///
+    /// # Errors
+    /// [`AdminError::InvalidPolicy`] and [`AdminError::Failure`].
+    pub async fn create_concert(
+        &self,
+        title: Label,
+        venue: Label,
+        policy: Option<&RoomPolicyPatch>,
+    ) -> Result<Concert, AdminError> {
+        let mut work = UnitOfWork::default();
+        let mut room_id = DEFAULT_ROOM_ID;
+        if let Some(patch) = policy {
+            room_id = RoomId::new(self.ids.next_id());
+            let policy = RoomPolicy::default().patched(patch)?;
+            work.rooms.push(Change::Insert(Room::new(room_id, policy, self.clock.now())));
+        }
+        let concert = Concert { id: ConcertId::new(self.ids.next_id()), title, venue, room_id };
+        work.concerts.push(concert.clone());
+        self.admission.committer.commit(work).await.map_err(Failure::from)?;
+        Ok(concert)
+    }
+
+    /// Makes a date with all its seats, and says how many those are.
+    ///
+    /// # Errors
+    /// [`AdminError::ConcertNotFound`], [`AdminError::NeverOnSale`] and [`AdminError::Failure`].
+    pub async fn create_date(&self, new: NewDate) -> Result<(PerformanceDateId, u64), AdminError> {
+        let id = PerformanceDateId::new(self.ids.next_id());
+        let date = PerformanceDate::new(id, new.concert_id, new.starts_at, new.on_sale_at)?;
+        let concert = self.concerts.find(new.concert_id).await.map_err(Failure::from)?;
+        concert.ok_or(AdminError::ConcertNotFound)?;
+        let seats = new.seats.seats(id, || SeatId::new(self.ids.next_id()));
+        let work = UnitOfWork {
+            performance_dates: vec![date],
+            seats: seats.into_iter().map(Change::Insert).collect(),
+            ..UnitOfWork::default()
+        };
+        self.admission.committer.commit(work).await.map_err(Failure::from)?;
+        Ok((id, new.seats.total_seats()))
+    }
+
+    /// Changes a room's policy. A room that is OPEN by it admits its waiters at once, as far as one pass goes.
+    ///
+    /// # Errors
+    /// [`AdminError::RoomNotFound`], [`AdminError::InvalidPolicy`], [`AdminError::Conflict`] and [`AdminError::Failure`].
+    pub async fn change_room(&self, id: RoomId, patch: &RoomPolicyPatch) -> Result<RoomOverview, AdminError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let room = self.find_room(id).await?;
+            let now = self.clock.now();
+            let changed = room.value.patched(patch, now)?;
+            let update = Change::Update(Versioned::new(changed, room.version));
+            let work = UnitOfWork { rooms: vec![update], ..UnitOfWork::default() };
+            match self.admission.committer.commit(work).await {
+                Ok(_) => {
+                    // The change is durable; whoever it lets in is the scheduler's to admit, should this fail.
+                    let changed = Versioned::new(changed, room.version.next());
+                    if let Err(error) = self.admission.run_room(changed, now).await {
+                        tracing::warn!(room = %id, %error, "admission failed after a change of the room");
+                    }
+                    let overview = self.queries.find_room(id, now).await.map_err(Failure::from)?;
+                    return overview.ok_or(AdminError::RoomNotFound);
+                }
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(AdminError::Conflict)
+    }
+
+    /// Admits up to `count` waiters now, in any mode, but never over `max_active`.
+    ///
+    /// # Errors
+    /// [`AdminError::RoomNotFound`], [`AdminError::Conflict`] and [`AdminError::Failure`].
+    pub async fn admit(&self, id: RoomId, count: u32) -> Result<u64, AdminError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let room = self.find_room(id).await?;
+            let work = admitting(&room, count, self.clock.now());
+            if let Some(admitted) = self.admission.commit(work).await? {
+                return Ok(admitted);
+            }
+        }
+        Err(AdminError::Conflict)
+    }
+
+    /// Up to `limit` rooms after `after`.
+    ///
+    /// # Errors
+    /// [`Failure`] alone.
+    pub async fn list_rooms(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomOverview>, Failure> {
+        Ok(self.queries.list_rooms(after, limit, self.clock.now()).await?)
+    }
+
+    /// How a date sells.
+    ///
+    /// # Errors
+    /// [`AdminError::PerformanceDateNotFound`] and [`AdminError::Failure`].
+    pub async fn sales(&self, id: PerformanceDateId) -> Result<Sales, AdminError> {
+        let sales = self.queries.sales(id, self.clock.now()).await.map_err(Failure::from)?;
+        sales.ok_or(AdminError::PerformanceDateNotFound)
+    }
+
+    /// Whether storage answers.
+    ///
+    /// # Errors
+    /// [`Failure`] alone.
+    pub async fn ping(&self) -> Result<(), Failure> {
+        Ok(self.queries.ping().await?)
+    }
+
+    /// Makes the global room with this policy, if it is not there yet. Returns the policy that it has.
+    ///
+    /// # Errors
+    /// [`Failure`] alone.
+    pub async fn ensure_global_room(&self, policy: RoomPolicy) -> Result<RoomPolicy, Failure> {
+        if let Some(room) = self.rooms.find(DEFAULT_ROOM_ID).await? {
+            return Ok(room.value.policy);
+        }
+        let room = Room::new(DEFAULT_ROOM_ID, policy, self.clock.now());
+        let work = UnitOfWork { rooms: vec![Change::Insert(room)], ..UnitOfWork::default() };
+        match self.admission.committer.commit(work).await {
+            Ok(_) => Ok(policy),
+            Err(CommitError::Conflict(_)) => {
+                let room = self.rooms.find(DEFAULT_ROOM_ID).await?;
+                room.map(|room| room.value.policy).ok_or_else(|| Failure::Internal("no global room".into()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn find_room(&self, id: RoomId) -> Result<Versioned<Room>, AdminError> {
+        self.rooms.find(id).await.map_err(Failure::from)?.ok_or(AdminError::RoomNotFound)
+    }
+}

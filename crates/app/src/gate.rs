@@ -1,0 +1,122 @@
+//! The gate in front of everything that sells (seed: TokenValidatorFilter).
+
+use std::sync::Arc;
+
+use frontrow_domain::ports::{Clock, QueueTokens, TokenProvider};
+use frontrow_domain::queue::{QueueToken, QueueTokenError};
+use frontrow_domain::{RoomId, Timestamp, UserId, Versioned};
+
+use crate::Failure;
+
+/// Why somebody is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// No Wait-Token came with the request.
+    #[error("a Wait-Token is required")]
+    Missing,
+    /// The Wait-Token is forged, of another server, or another user's.
+    #[error("the Wait-Token is not valid")]
+    Invalid,
+    /// Its holder still waits.
+    #[error("the Wait-Token is not active yet")]
+    NotActive,
+    /// It was paid with, given up, or has lapsed.
+    #[error("the Wait-Token has expired")]
+    Expired,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+impl From<QueueTokenError> for GateError {
+    fn from(error: QueueTokenError) -> Self {
+        match error {
+            QueueTokenError::NotActive => Self::NotActive,
+            QueueTokenError::AlreadyActive | QueueTokenError::Expired => Self::Expired,
+        }
+    }
+}
+
+/// The token is of another room than the one in front of what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the Wait-Token is of another waiting room")]
+pub struct WrongRoom;
+
+/// Proof that somebody passed the gate. Only [`Gate`] makes one, and gated use cases ask for it.
+#[derive(Debug, Clone, Copy)]
+pub struct GatePass {
+    token: Versioned<QueueToken>,
+}
+
+impl GatePass {
+    /// Whose pass it is.
+    #[must_use]
+    pub fn user_id(&self) -> UserId {
+        self.token.value.user_id
+    }
+
+    /// The token with the version that was judged.
+    pub(crate) fn token(&self) -> Versioned<QueueToken> {
+        self.token
+    }
+
+    /// Checks that the pass is of this room.
+    pub(crate) fn require_room(&self, room_id: RoomId) -> Result<(), WrongRoom> {
+        if self.token.value.room_id == room_id { Ok(()) } else { Err(WrongRoom) }
+    }
+}
+
+/// Checks Wait-Tokens against their stored state. One read a check.
+#[derive(Clone)]
+pub struct Gate {
+    provider: Arc<dyn TokenProvider>,
+    tokens: Arc<dyn QueueTokens>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Gate {
+    /// Checks by these ports.
+    #[must_use]
+    pub fn new(
+        provider: Arc<dyn TokenProvider>,
+        tokens: Arc<dyn QueueTokens>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { provider, tokens, clock }
+    }
+
+    /// Lets `user_id` in with this Wait-Token. The room is for the use case to check: only it knows which one counts.
+    ///
+    /// # Errors
+    /// [`GateError`] says why not.
+    pub async fn check(&self, user_id: UserId, wait_token: Option<&str>) -> Result<GatePass, GateError> {
+        let token = self.find_own(user_id, wait_token).await?;
+        admit(token, self.clock.now())
+    }
+
+    /// Judges a pass again by the token's state as it is now, before a decision is taken anew.
+    pub(crate) async fn renew(&self, pass: &GatePass) -> Result<GatePass, GateError> {
+        let token = self.tokens.find(pass.token.value.id).await.map_err(Failure::from)?;
+        admit(token.ok_or(GateError::Invalid)?, self.clock.now())
+    }
+
+    /// The stored token behind a Wait-Token of `user_id`, in whatever state.
+    pub(crate) async fn find_own(
+        &self,
+        user_id: UserId,
+        wait_token: Option<&str>,
+    ) -> Result<Versioned<QueueToken>, GateError> {
+        let wait_token = wait_token.ok_or(GateError::Missing)?;
+        let claims = self.provider.verify(wait_token).map_err(|_| GateError::Invalid)?;
+        if claims.user_id != user_id {
+            return Err(GateError::Invalid);
+        }
+        let token = self.tokens.find(claims.token_id).await.map_err(Failure::from)?;
+        token.filter(|token| token.value.user_id == user_id).ok_or(GateError::Invalid)
+    }
+}
+
+fn admit(token: Versioned<QueueToken>, now: Timestamp) -> Result<GatePass, GateError> {
+    token.value.require_active(now)?;
+    Ok(GatePass { token })
+}

@@ -1,0 +1,209 @@
+//! The waiting room: enter, look up, leave (seed: QueueService, 유저 대기열 토큰 발급/조회 기능).
+//!
+//! Reads and writes: entering anew is 2 reads (the user's live token, its standing) and 1 commit, a concert's room 1
+//! read more; entering again is 2 reads; looking up is 1 read; leaving is 1 read and 1 commit.
+
+use std::sync::Arc;
+
+use frontrow_domain::ports::{
+    Clock, Committer, Concerts, IdGenerator, QueueQueries, QueueStanding, QueueTokens, TokenProvider,
+    WaitClaims,
+};
+use frontrow_domain::queue::{
+    DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds,
+};
+use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Join};
+use frontrow_domain::{ConcertId, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
+
+use crate::{Failure, Gate, GateError, MAX_ATTEMPTS};
+
+/// Where somebody stands in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlace {
+    /// The token.
+    pub token: QueueToken,
+    /// Its status now.
+    pub status: QueueTokenStatus,
+    /// 1 for the next to be admitted, 0 once not waiting.
+    pub position: u64,
+    /// How long until it is admitted, in seconds; absent while the room admits nobody.
+    pub estimated_wait_seconds: Option<u64>,
+    /// After how many seconds to ask again.
+    pub poll_after_seconds: u64,
+}
+
+impl QueuePlace {
+    fn new(standing: &QueueStanding, now: Timestamp) -> Self {
+        let status = standing.token.status_at(now);
+        let position = if status == QueueTokenStatus::Wait { standing.ahead.saturating_add(1) } else { 0 };
+        let estimate = estimated_wait_seconds(&standing.room, position, now);
+        Self {
+            token: standing.token,
+            status,
+            position,
+            estimated_wait_seconds: estimate,
+            poll_after_seconds: poll_after_seconds(status, estimate),
+        }
+    }
+}
+
+/// Soon near the head, rarer at the back, within bounds. Who is not waiting has little to ask for.
+fn poll_after_seconds(status: QueueTokenStatus, estimate: Option<u64>) -> u64 {
+    const SOONEST: u64 = 1;
+    const RAREST: u64 = 30;
+    match status {
+        QueueTokenStatus::Wait => estimate.map_or(10, |seconds| seconds / 10).clamp(SOONEST, RAREST),
+        QueueTokenStatus::Active | QueueTokenStatus::Expired => RAREST,
+    }
+}
+
+/// A place that was just taken or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// The place.
+    pub place: QueuePlace,
+    /// The signed token for the `Wait-Token` header.
+    pub wait_token: String,
+    /// Whether the place is new.
+    pub is_new: bool,
+}
+
+/// Why somebody cannot enter.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// There is no such concert.
+    #[error("there is no such concert")]
+    ConcertNotFound,
+    /// The room takes no newcomers.
+    #[error(transparent)]
+    Refused(RoomRefusal),
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Why a place cannot be looked up or given up.
+#[derive(Debug, thiserror::Error)]
+pub enum LookUpError {
+    /// No Wait-Token came with the request.
+    #[error("a Wait-Token is required")]
+    Missing,
+    /// The Wait-Token is forged, of another server, or another user's.
+    #[error("the Wait-Token is not valid")]
+    Invalid,
+    /// See [`Failure`].
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+impl From<GateError> for LookUpError {
+    fn from(error: GateError) -> Self {
+        match error {
+            GateError::Missing => Self::Missing,
+            GateError::Invalid | GateError::NotActive | GateError::Expired => Self::Invalid,
+            GateError::Failure(failure) => Self::Failure(failure),
+        }
+    }
+}
+
+/// The seed's QueueService.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "each field is the port of its type")]
+pub struct QueueService {
+    pub gate: Gate,
+    pub provider: Arc<dyn TokenProvider>,
+    pub tokens: Arc<dyn QueueTokens>,
+    pub concerts: Arc<dyn Concerts>,
+    pub queries: Arc<dyn QueueQueries>,
+    pub committer: Arc<dyn Committer>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdGenerator>,
+}
+
+impl QueueService {
+    /// Takes a place in the room of a concert, or in the global room; whoever has a live one gets that again.
+    ///
+    /// # Errors
+    /// [`EnterError`] says why not.
+    pub async fn enter(&self, user_id: UserId, concert_id: Option<ConcertId>) -> Result<Entered, EnterError> {
+        let room_id = self.room_of(concert_id).await?;
+        let now = self.clock.now();
+        let live = self.tokens.find_live(room_id, user_id).await.map_err(Failure::from)?;
+        match live.filter(|token| token.value.is_live(now)) {
+            Some(token) => self.entered(token.value.id, false, now).await,
+            None => self.join(room_id, user_id, now).await,
+        }
+    }
+
+    /// Where the holder of a Wait-Token stands.
+    ///
+    /// # Errors
+    /// [`LookUpError`] says why not.
+    pub async fn look_up(
+        &self,
+        user_id: UserId,
+        wait_token: Option<&str>,
+    ) -> Result<QueuePlace, LookUpError> {
+        let wait_token = wait_token.ok_or(LookUpError::Missing)?;
+        let claims = self.provider.verify(wait_token).map_err(|_| LookUpError::Invalid)?;
+        if claims.user_id != user_id {
+            return Err(LookUpError::Invalid);
+        }
+        let standing = self.queries.standing(claims.token_id).await.map_err(Failure::from)?;
+        let standing =
+            standing.filter(|standing| standing.token.user_id == user_id).ok_or(LookUpError::Invalid)?;
+        Ok(QueuePlace::new(&standing, self.clock.now()))
+    }
+
+    /// Gives a place up. Doing so again changes nothing.
+    ///
+    /// # Errors
+    /// [`LookUpError`] says why not.
+    pub async fn leave(&self, user_id: UserId, wait_token: Option<&str>) -> Result<(), LookUpError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let token = self.gate.find_own(user_id, wait_token).await?;
+            let Some(work) = leaving(token, self.clock.now()) else { return Ok(()) };
+            match self.committer.commit(work).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(Failure::from(error).into()),
+            }
+        }
+        Err(Failure::Unavailable("the place kept changing while it was given up".into()).into())
+    }
+
+    async fn room_of(&self, concert_id: Option<ConcertId>) -> Result<RoomId, EnterError> {
+        let Some(concert_id) = concert_id else { return Ok(DEFAULT_ROOM_ID) };
+        let concert = self.concerts.find(concert_id).await.map_err(Failure::from)?;
+        concert.map(|concert| concert.room_id).ok_or(EnterError::ConcertNotFound)
+    }
+
+    async fn join(&self, room_id: RoomId, user_id: UserId, now: Timestamp) -> Result<Entered, EnterError> {
+        let token_id = QueueTokenId::new(self.ids.next_id());
+        let join = Join { token_id, room_id, user_id, now };
+        let work = UnitOfWork { command: Some(Command::Join(join)), ..UnitOfWork::default() };
+        let committed = match self.committer.commit(work).await {
+            Ok(committed) => committed,
+            Err(CommitError::Refused(refusal)) => return Err(EnterError::Refused(refusal)),
+            Err(error) => return Err(Failure::from(error).into()),
+        };
+        match committed.outcome {
+            Some(CommandOutcome::Joined(token)) => self.entered(token.id, true, now).await,
+            Some(CommandOutcome::AlreadyJoined(token)) => self.entered(token.id, false, now).await,
+            other => Err(Failure::Internal(format!("joining came to {other:?}")).into()),
+        }
+    }
+
+    async fn entered(&self, id: QueueTokenId, is_new: bool, now: Timestamp) -> Result<Entered, EnterError> {
+        let standing = self.queries.standing(id).await.map_err(Failure::from)?;
+        let standing = standing.ok_or_else(|| Failure::Internal(format!("queue token {id} is gone")))?;
+        let wait_token = self.provider.issue(&WaitClaims::from(&standing.token));
+        Ok(Entered { place: QueuePlace::new(&standing, now), wait_token, is_new })
+    }
+}
+
+/// The work of giving a place up; nothing when it is over already.
+fn leaving(token: Versioned<QueueToken>, now: Timestamp) -> Option<UnitOfWork> {
+    let expired = token.try_map(|token| token.expire(now)).ok()?;
+    Some(UnitOfWork { queue_tokens: vec![expired], ..UnitOfWork::default() })
+}
