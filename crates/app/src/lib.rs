@@ -31,5 +31,20 @@ pub use reservations::{
 
 pub use sessions::{Caller, Session, SessionService, Unauthenticated};
 
+/// Every use case, for a transport to call.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "each field is the use case of its type")]
+pub struct UseCases {
+    pub sessions: SessionService,
+    pub gate: Gate,
+    pub idempotency: Idempotency,
+    pub queue: QueueService,
+    pub concerts: ConcertService,
+    pub reservations: ReservationService,
+    pub accounts: AccountService,
+    pub payment: PaymentService,
+    pub admin: AdminService,
+}
+
 /// How often a use case that is safe to repeat is decided anew after a conflict, before it gives up.
 pub(crate) const MAX_ATTEMPTS: u32 = 10;
