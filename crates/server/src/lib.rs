@@ -1,1 +1,9 @@
-//! placeholder
+//! The `frontrow` binary as a library, so that tests run the very server that ships.
+
+pub mod app;
+pub mod audit;
+pub mod backend;
+pub mod cli;
+pub mod demo;
+pub mod scheduler;
+pub mod secret;

@@ -1,0 +1,13 @@
+//! Time, ids and signed tokens.
+
+mod access_tokens;
+mod clock;
+mod ids;
+mod secret;
+mod wait_tokens;
+
+pub use access_tokens::{AccessKey, InvalidPublicKey};
+pub use clock::SystemClock;
+pub use ids::UuidV7;
+pub use secret::{Secret, SecretTooShort};
+pub use wait_tokens::WaitTokens;

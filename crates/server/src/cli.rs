@@ -1,0 +1,246 @@
+//! The command line. Every option is also an environment variable of the same name.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use frontrow_app::HoldRules;
+use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
+use uuid::Uuid;
+
+/// Ticket on-sales that are fair, correct and fast.
+#[derive(Debug, Parser)]
+#[command(name = "frontrow", version, about)]
+pub struct Cli {
+    /// What to do; `serve` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of every command.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Serves
+    Serve {
+        /// Leaves the schema as it is
+        #[arg(long, env = "FRONTROW_NO_MIGRATE")]
+        no_migrate: bool,
+    },
+    /// Sends a crowd of simulated buyers through a throw-away server, then prints sales and audit
+    Demo(DemoArgs),
+    /// Brings the schema up to date
+    Migrate,
+    /// Checks a live database's invariants; exits 1 on any breach
+    Audit,
+    /// Prints an access token
+    Token(TokenArgs),
+    /// Prints the OpenAPI document
+    Openapi,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DemoArgs {
+    /// How many people come
+    #[arg(long, env = "FRONTROW_DEMO_BUYERS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub buyers: u32,
+    /// How many seats there are
+    #[arg(long, env = "FRONTROW_DEMO_SEATS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub seats: u32,
+    /// Stops when the crowd is through, with exit code 1 if the audit fails
+    #[arg(long)]
+    pub exit: bool,
+}
+
+/// Options of `token`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct TokenArgs {
+    /// What the bearer may do
+    #[arg(long, value_enum, default_value_t = RoleArg::User)]
+    pub role: RoleArg,
+    /// Who the bearer is; a new user when absent
+    #[arg(long)]
+    pub user: Option<Uuid>,
+    /// How long the token is good, in seconds
+    #[arg(long, default_value_t = 24 * 60 * 60, value_parser = clap::value_parser!(u32).range(1..))]
+    pub ttl_seconds: u32,
+}
+
+/// What the bearer of a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// A buyer
+    User,
+    /// An operator
+    Admin,
+}
+
+/// Options of every command.
+#[derive(Clone, Args)]
+pub struct Options {
+    /// Where to listen
+    #[arg(long, env = "FRONTROW_BIND", default_value = "127.0.0.1:8080", global = true)]
+    pub bind: String,
+    /// `sqlite:PATH` or `postgres://...`
+    #[arg(
+        long,
+        env = "FRONTROW_DATABASE_URL",
+        hide_env_values = true,
+        global = true
+    )]
+    pub database_url: Option<DatabaseUrl>,
+    /// Signs tokens; at least 32 bytes. With SQLite one is made and kept beside the file
+    #[arg(long, env = "FRONTROW_SECRET", hide_env_values = true, global = true)]
+    pub secret: Option<String>,
+    /// The RSA or Ed25519 public key (PEM) of an outside identity provider
+    #[arg(long, env = "FRONTROW_IDENTITY_PUBLIC_KEY", value_name = "PATH", global = true)]
+    pub identity_public_key: Option<PathBuf>,
+    /// How long a reservation holds its seats [default: 300]
+    #[arg(long, env = "FRONTROW_HOLD_SECONDS", global = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub hold_seconds: Option<u32>,
+    /// How many seats one user may hold or buy on one date
+    #[arg(long, env = "FRONTROW_MAX_SEATS_PER_USER", default_value_t = 4, global = true, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub max_seats_per_user: u32,
+    /// How many people the global room admits a tick [default: 10]
+    #[arg(long, env = "FRONTROW_ADMIT_BATCH", global = true)]
+    pub admit_batch: Option<i64>,
+    /// How many seconds lie between two ticks of the global room [default: 600]
+    #[arg(long, env = "FRONTROW_ADMIT_INTERVAL_SECONDS", global = true)]
+    pub admit_interval_seconds: Option<i64>,
+    /// For how many seconds the global room lets somebody in [default: 600]
+    #[arg(long, env = "FRONTROW_ACTIVE_TTL_SECONDS", global = true)]
+    pub active_ttl_seconds: Option<i64>,
+    /// How to write the log
+    #[arg(long, env = "FRONTROW_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// Without the secret and the password.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("bind", &self.bind).finish_non_exhaustive()
+    }
+}
+
+/// How to write the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+impl Options {
+    /// How long a hold lasts where nothing else is said, in seconds: the contract's five minutes.
+    pub const HOLD_SECONDS: u32 = 300;
+
+    /// Which database; `frontrow.db` in the working directory when nothing is said.
+    #[must_use]
+    pub fn database(&self) -> DatabaseUrl {
+        self.database_url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::from("frontrow.db")))
+    }
+
+    /// The limits of holds.
+    #[must_use]
+    pub fn hold_rules(&self) -> HoldRules {
+        HoldRules {
+            hold_seconds: self.hold_seconds.unwrap_or(Self::HOLD_SECONDS),
+            max_seats_per_user: self.max_seats_per_user,
+        }
+    }
+
+    /// The policy of the global room when it is first made.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] names a number out of range.
+    pub fn global_policy(&self) -> Result<RoomPolicy, InvalidPolicy> {
+        RoomPolicy::default().patched(&RoomPolicyPatch {
+            admit_batch: self.admit_batch,
+            admit_interval_seconds: self.admit_interval_seconds,
+            active_ttl_seconds: self.active_ttl_seconds,
+            ..RoomPolicyPatch::default()
+        })
+    }
+}
+
+/// Which database.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server, by its URL. Has a password: never printed.
+    Postgres(String),
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(_) => f.write_str("postgres://..."),
+        }
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = &'static str;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+        match path {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
+            _ => Err("a database URL is sqlite:PATH or postgres://..."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn database_urls() {
+        let sqlite = |path: &str| Ok(DatabaseUrl::Sqlite(PathBuf::from(path)));
+        assert_eq!("sqlite:a/b.db".parse(), sqlite("a/b.db"));
+        assert_eq!("sqlite:///tmp/b.db".parse(), sqlite("/tmp/b.db"));
+        let url = "postgres://me:secret@h/db";
+        let parsed: DatabaseUrl = url.parse().unwrap();
+        assert_eq!(parsed, DatabaseUrl::Postgres(url.to_owned()));
+        assert!(!format!("{parsed:?}").contains("secret"));
+        for bad in ["", "sqlite:", "mysql://x", "frontrow.db"] {
+            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        let options = Cli::try_parse_from(["frontrow"]).unwrap().options;
+        assert_eq!(options.hold_rules(), HoldRules { hold_seconds: 300, max_seats_per_user: 4 });
+        assert_eq!(options.global_policy(), Ok(RoomPolicy::default()));
+        assert_eq!(options.bind, "127.0.0.1:8080");
+        assert_eq!(format!("{:?}", options.database()), "sqlite:frontrow.db");
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        for args in [["frontrow", "--bind", "h:1", "serve"], ["frontrow", "serve", "--bind", "h:1"]] {
+            assert_eq!(Cli::try_parse_from(args).unwrap().options.bind, "h:1");
+        }
+        let bad = Cli::try_parse_from(["frontrow", "--admit-batch", "0"]).unwrap().options;
+        assert_eq!(bad.global_policy().unwrap_err().field, "admitBatch");
+    }
+}

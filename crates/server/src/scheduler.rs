@@ -1,0 +1,92 @@
+//! What runs by itself: admission, expiry, and on PostgreSQL the correction of the clock. Any number of nodes may run it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frontrow_app::{Admission, Expiry};
+use frontrow_infra::identity::SystemClock;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::backend::Backend;
+
+/// How often rooms are looked at. An OPEN room is drained within a second.
+const ADMISSION_EVERY: Duration = Duration::from_millis(500);
+/// How often lapsed tokens and holds are expired: they show as such within two seconds.
+const EXPIRY_EVERY: Duration = Duration::from_secs(1);
+/// How often the clock is compared with the database's.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How long a pass that runs may take to finish when the server stops.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The tasks that run by themselves.
+pub struct Scheduler {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Scheduler {
+    /// Starts them.
+    #[must_use]
+    pub fn start(admission: Admission, expiry: Expiry, clock: Arc<SystemClock>, backend: Backend) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
+        let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
+        let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
+        Self { stop, tasks: vec![tokio::spawn(admission), tokio::spawn(expiry), tokio::spawn(clock)] }
+    }
+
+    /// Lets the passes that run finish, within a bound.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        for mut task in self.tasks {
+            if timeout(STOP_WITHIN, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Runs `pass` at once and then at this pace, one at a time, until told to stop.
+async fn every<F: Future<Output = ()>>(
+    pace: Duration,
+    mut stopped: watch::Receiver<bool>,
+    mut pass: impl FnMut() -> F,
+) {
+    let mut ticks = interval(pace);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            _ = ticks.tick() => pass().await,
+        }
+    }
+}
+
+async fn admit(admission: Admission) {
+    match admission.run().await {
+        Ok(admitted) if admitted.people > 0 => tracing::info!(people = admitted.people, "admitted"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "rooms could not be read; trying again"),
+    }
+}
+
+async fn expire(expiry: Expiry) {
+    match expiry.run().await {
+        Ok(expired) if expired.tokens + expired.holds > 0 => {
+            tracing::info!(tokens = expired.tokens, holds = expired.holds, "expired");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
+    }
+}
+
+async fn correct(clock: Arc<SystemClock>, backend: Backend) {
+    match backend.clock_offset_micros().await {
+        Ok(Some(offset)) => clock.correct(offset),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
+    }
+}
