@@ -183,19 +183,28 @@ impl AdminService {
     /// # Errors
     /// [`Failure`] alone.
     pub async fn ensure_global_room(&self, policy: RoomPolicy) -> Result<RoomPolicy, Failure> {
-        if let Some(room) = self.rooms.find(DEFAULT_ROOM_ID).await? {
-            return Ok(room.value.policy);
+        if let Some(policy) = self.global_policy().await? {
+            return Ok(policy);
         }
         let room = Room::new(DEFAULT_ROOM_ID, policy, self.clock.now());
         let work = UnitOfWork { rooms: vec![Change::Insert(room)], ..UnitOfWork::default() };
         match self.admission.committer.commit(work).await {
             Ok(_) => Ok(policy),
             Err(CommitError::Conflict(_)) => {
-                let room = self.rooms.find(DEFAULT_ROOM_ID).await?;
-                room.map(|room| room.value.policy).ok_or_else(|| Failure::Internal("no global room".into()))
+                let policy = self.global_policy().await?;
+                policy.ok_or_else(|| Failure::Internal("the global room came and went".into()))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The policy of the global room, once it is made.
+    ///
+    /// # Errors
+    /// [`Failure`] alone.
+    pub async fn global_policy(&self) -> Result<Option<RoomPolicy>, Failure> {
+        let room = self.rooms.find(DEFAULT_ROOM_ID).await?;
+        Ok(room.map(|room| room.value.policy))
     }
 
     async fn find_room(&self, id: RoomId) -> Result<Versioned<Room>, AdminError> {

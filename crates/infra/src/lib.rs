@@ -1,5 +1,6 @@
 //! Adapters for the ports of the domain.
 
+pub mod audit;
 pub mod identity;
 mod sql;
 mod storage;

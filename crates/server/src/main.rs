@@ -1,1 +1,136 @@
-fn main() {}
+//! The `frontrow` binary.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use clap::error::ErrorKind;
+use frontrow::app::{self, Settings};
+use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs};
+use frontrow::{audit, backend, demo, secret};
+use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
+use frontrow_domain::UserId;
+use frontrow_infra::identity::{AccessKey, SystemClock, UuidV7};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The exit code of an audit with a breach.
+const BREACH: u8 = 1;
+/// The exit code of a wrong option, or of a database that cannot be used.
+const UNUSABLE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        Err(error) => return unusable(first_line(&error.to_string())),
+    };
+    start_log(cli.options.log_format);
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
+    match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
+        Ok(code) => code,
+        Err(error) => unusable(&format!("{error:#}").replace('\n', " ")),
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let options = cli.options;
+    match cli.command.unwrap_or(Command::Serve { no_migrate: false }) {
+        Command::Serve { no_migrate } => serve(Settings::new(&options, !no_migrate)?).await,
+        Command::Demo(args) => demo(args, &options).await,
+        Command::Migrate => {
+            app::prepare(&options.database(), options.global_policy()?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Audit => {
+            let findings = backend::audit(&options.database()).await?;
+            print(&audit::table(&findings))?;
+            Ok(if audit::is_clean(&findings) { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
+        }
+        Command::Token(args) => {
+            print(&access_token(args, &options)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Openapi => {
+            print(&frontrow_api::openapi_json())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> Result<ExitCode> {
+    let running = app::start(settings).await?;
+    tracing::info!("listening on http://{}", running.address);
+    told_to_stop().await?;
+    tracing::info!("stopping");
+    running.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(args: frontrow::cli::DemoArgs, options: &Options) -> Result<ExitCode> {
+    let demo = demo::start(args, options).await?;
+    let report = demo.run().await?;
+    print(&report.text)?;
+    if args.exit {
+        demo.stop().await?;
+    } else {
+        print(&format!("serving on http://{} until told to stop (Ctrl-C)", demo.address()))?;
+        told_to_stop().await?;
+        demo.stop().await?;
+    }
+    Ok(if report.is_good { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
+}
+
+async fn told_to_stop() -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
+    if options.identity_public_key.is_some() {
+        anyhow::bail!("with --identity-public-key the outside identity provider makes the tokens");
+    }
+    let secret = secret::load(options.secret.as_deref(), &options.database())?;
+    let role = match args.role {
+        RoleArg::User => Role::User,
+        RoleArg::Admin => Role::Admin,
+    };
+    let claims = AccessClaims {
+        user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7.next_id())),
+        role,
+        expires_at: SystemClock::default().now().plus_seconds(args.ttl_seconds),
+    };
+    Ok(AccessKey::own(&secret).issue(&claims)?)
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Writes to standard output, where what a command was asked for belongs.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")
+}
+
+fn unusable(line: &str) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "frontrow: {line}");
+    ExitCode::from(UNUSABLE)
+}
+
+fn first_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or(text);
+    line.strip_prefix("error: ").unwrap_or(line)
+}

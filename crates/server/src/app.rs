@@ -1,0 +1,264 @@
+//! The composition root: puts adapters behind ports, ports behind use cases, use cases behind HTTP, and runs it all.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer};
+use anyhow::{Context, Result, bail};
+use frontrow_app::{
+    AccountService, Admission, AdminService, ConcertService, Expiry, Gate, HoldRules, Idempotency, PaymentService,
+    QueueService, ReservationService, SessionService, UseCases,
+};
+use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
+use frontrow_domain::queue::RoomPolicy;
+use frontrow_infra::Storage;
+use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, WaitTokens};
+use tokio::task::JoinHandle;
+
+use crate::backend::{Backend, ServeLock, migrate};
+use crate::cli::{DatabaseUrl, Options};
+use crate::scheduler::Scheduler;
+use crate::secret;
+
+/// How long a request that runs may take to finish when the server stops, in seconds.
+const STOP_WITHIN_SECONDS: u64 = 10;
+/// How long a client may take to send the head of a request.
+const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// What a server is made of.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub bind: String,
+    /// The database.
+    pub database: DatabaseUrl,
+    /// The server's secret.
+    pub secret: Secret,
+    /// The public key of an outside identity provider, in PEM.
+    pub identity_public_key: Option<Vec<u8>>,
+    /// The limits of holds.
+    pub hold_rules: HoldRules,
+    /// The policy of the global room when it is first made.
+    pub global_policy: RoomPolicy,
+    /// Whether to bring the schema up to date.
+    pub migrate: bool,
+}
+
+impl Settings {
+    /// The settings that the command line asks for.
+    ///
+    /// # Errors
+    /// A secret, key or number that is not usable.
+    pub fn new(options: &Options, migrate: bool) -> Result<Self> {
+        let database = options.database();
+        let read = |path| std::fs::read(path).context("cannot read --identity-public-key");
+        Ok(Self {
+            bind: options.bind.clone(),
+            secret: secret::load(options.secret.as_deref(), &database)?,
+            identity_public_key: options.identity_public_key.as_ref().map(read).transpose()?,
+            hold_rules: options.hold_rules(),
+            global_policy: options.global_policy()?,
+            database,
+            migrate,
+        })
+    }
+
+    fn access_tokens(&self) -> Result<Arc<dyn AccessTokens>> {
+        match &self.identity_public_key {
+            None => Ok(Arc::new(AccessKey::own(&self.secret))),
+            Some(pem) => Ok(Arc::new(AccessKey::outside(pem).context("--identity-public-key is not usable")?)),
+        }
+    }
+}
+
+/// The ports that are no storage.
+#[derive(Clone)]
+struct Identity {
+    access_tokens: Arc<dyn AccessTokens>,
+    wait_tokens: Arc<dyn TokenProvider>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGenerator>,
+}
+
+/// A server that runs.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    handle: ServerHandle,
+    server: JoinHandle<std::io::Result<()>>,
+    scheduler: Scheduler,
+    backend: Backend,
+    _lock: ServeLock,
+}
+
+/// Opens the database, starts the scheduler and listens.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub async fn start(settings: Settings) -> Result<Running> {
+    let access_tokens = settings.access_tokens()?;
+    let listener = listen(&settings.bind)?;
+    let lock = ServeLock::take(&settings.database)?;
+    if settings.migrate {
+        prepare(&settings.database, settings.global_policy).await?;
+    }
+    let backend = Backend::open(&settings.database).await?;
+    let clock = Arc::new(SystemClock::default());
+    if let Some(offset) = backend.clock_offset_micros().await? {
+        clock.correct(offset);
+    }
+    let storage = backend.storage();
+    let identity = Identity {
+        access_tokens,
+        wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
+        clock: clock.clone(),
+        ids: Arc::new(UuidV7),
+    };
+    let use_cases = compose(&storage, &identity, settings.hold_rules);
+    check_global_room(&use_cases, settings.global_policy).await?;
+    let admission = use_cases.admin.admission.clone();
+    let expiry = Expiry { committer: storage.committer.clone(), clock: clock.clone() };
+    let address = listener.local_addr()?;
+    let server = serve(listener, use_cases)?;
+    let handle = server.handle();
+    let scheduler = Scheduler::start(admission, expiry, clock, backend.clone());
+    let server = tokio::spawn(server);
+    Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
+}
+
+impl Running {
+    /// Stops: takes no more connections, finishes what runs, flushes the writer; all within a bound.
+    ///
+    /// # Errors
+    /// When the HTTP server had failed.
+    pub async fn stop(self) -> Result<()> {
+        self.handle.stop(true).await;
+        self.scheduler.stop().await;
+        self.backend.close().await;
+        Ok(self.server.await??)
+    }
+}
+
+/// Brings a database up to date: its schema, and the global room. Returns that room's policy.
+///
+/// # Errors
+/// When it cannot be reached or changed.
+pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomPolicy> {
+    migrate(database).await?;
+    let backend = Backend::open(database).await?;
+    let admin = admin_service(&backend.storage(), Arc::new(SystemClock::default()), Arc::new(UuidV7));
+    let policy = admin.ensure_global_room(policy).await;
+    backend.close().await;
+    Ok(policy?)
+}
+
+/// Warns when the global room was made with another policy than is asked for now: operators change it, options do not.
+async fn check_global_room(use_cases: &UseCases, wanted: RoomPolicy) -> Result<()> {
+    let policy = use_cases.admin.global_policy().await?;
+    let Some(policy) = policy else { bail!("the database has no global room: run `frontrow migrate`") };
+    let timing = |policy: RoomPolicy| (policy.admit_batch, policy.admit_interval_seconds, policy.active_ttl_seconds);
+    if timing(policy) != timing(wanted) {
+        tracing::warn!(
+            "the global room keeps its policy; the options for it differ and change nothing (PATCH /admin/rooms does)"
+        );
+    }
+    Ok(())
+}
+
+fn listen(bind: &str) -> Result<TcpListener> {
+    let addresses = bind.to_socket_addrs();
+    let addresses: Vec<_> = addresses.with_context(|| format!("--bind {bind} is no address"))?.collect();
+    TcpListener::bind(addresses.as_slice()).with_context(|| format!("cannot listen on {bind}"))
+}
+
+fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
+    let state = frontrow_api::state(use_cases);
+    let server = HttpServer::new(move || {
+        let state = state.clone();
+        App::new().configure(move |config| frontrow_api::configure(config, state))
+    });
+    let server = server
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(REQUEST_HEAD_WITHIN)
+        .shutdown_timeout(STOP_WITHIN_SECONDS)
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenerator>) -> AdminService {
+    let admission = Admission {
+        rooms: storage.rooms.clone(),
+        committer: storage.committer.clone(),
+        clock: clock.clone(),
+    };
+    AdminService {
+        admission,
+        rooms: storage.rooms.clone(),
+        concerts: storage.concerts.clone(),
+        queries: storage.admin_queries.clone(),
+        clock,
+        ids,
+    }
+}
+
+fn compose(storage: &Storage, identity: &Identity, rules: HoldRules) -> UseCases {
+    let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
+    let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), clock.clone());
+    let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
+    UseCases {
+        sessions: SessionService { tokens: access_tokens, clock: clock.clone(), ids: ids.clone() },
+        gate: gate.clone(),
+        idempotency: idempotency.clone(),
+        queue: QueueService {
+            gate: gate.clone(),
+            provider: wait_tokens,
+            tokens: storage.queue_tokens.clone(),
+            concerts: storage.concerts.clone(),
+            queries: storage.queue_queries.clone(),
+            committer: storage.committer.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        },
+        concerts: ConcertService {
+            concerts: storage.concerts.clone(),
+            queries: storage.concert_queries.clone(),
+            clock: clock.clone(),
+        },
+        reservations: ReservationService {
+            rules,
+            gate,
+            reservations: storage.reservations.clone(),
+            concerts: storage.concerts.clone(),
+            seats: storage.seats.clone(),
+            queries: storage.reservation_queries.clone(),
+            committer: storage.committer.clone(),
+            idempotency: idempotency.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        },
+        accounts: AccountService {
+            accounts: storage.accounts.clone(),
+            queries: storage.account_queries.clone(),
+            committer: storage.committer.clone(),
+            idempotency: idempotency.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        },
+        payment: PaymentService {
+            reservations: storage.reservations.clone(),
+            accounts: storage.accounts.clone(),
+            seats: storage.seats.clone(),
+            tokens: storage.queue_tokens.clone(),
+            committer: storage.committer.clone(),
+            idempotency,
+            clock: clock.clone(),
+            ids: ids.clone(),
+        },
+        admin: admin_service(storage, clock, ids),
+    }
+}

@@ -1,0 +1,131 @@
+//! The database behind the ports: which one, and what only its owner needs of it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use frontrow_infra::Storage;
+use frontrow_infra::audit::Finding;
+use frontrow_infra::identity::SystemClock;
+use frontrow_infra::postgres::{self, Postgres, PostgresOptions};
+use frontrow_infra::sqlite::{self, Sqlite, SqliteOptions};
+
+use crate::cli::DatabaseUrl;
+
+/// An open database. Cloning shares it.
+#[derive(Clone)]
+pub enum Backend {
+    /// The embedded default.
+    Sqlite(Arc<Sqlite>),
+    /// A server that several nodes share.
+    Postgres(Arc<Postgres>),
+}
+
+impl Backend {
+    /// Opens a database whose schema is up to date.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or its schema is not up to date.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self> {
+        match url {
+            DatabaseUrl::Sqlite(path) => {
+                let opened = Sqlite::open(path, SqliteOptions::default());
+                Ok(Self::Sqlite(Arc::new(opened.with_context(|| format!("cannot open {url:?}"))?)))
+            }
+            DatabaseUrl::Postgres(url) => {
+                let connected = Postgres::connect(url, PostgresOptions::default()).await;
+                Ok(Self::Postgres(Arc::new(connected.context("cannot use the PostgreSQL database")?)))
+            }
+        }
+    }
+
+    /// The ports.
+    #[must_use]
+    pub fn storage(&self) -> Storage {
+        match self {
+            Self::Sqlite(adapter) => Storage::new(adapter.clone()),
+            Self::Postgres(adapter) => Storage::new(adapter.clone()),
+        }
+    }
+
+    /// The database's clock less the machine's, in microseconds; `None` where the machine's is the only one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn clock_offset_micros(&self) -> Result<Option<i64>> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(adapter) => Ok(Some(adapter.clock_offset(SystemClock::uncorrected).await?)),
+        }
+    }
+
+    /// Finishes what is queued. Later work is refused.
+    pub async fn close(self) {
+        if let Self::Sqlite(adapter) = self {
+            // Joins a thread, so not on a thread of the runtime.
+            let _ = tokio::task::spawn_blocking(move || adapter.close()).await;
+        }
+    }
+}
+
+/// Brings the schema of a database up to date. Any number of processes may do so at once.
+///
+/// # Errors
+/// When it cannot be reached or changed.
+pub async fn migrate(url: &DatabaseUrl) -> Result<()> {
+    match url.clone() {
+        DatabaseUrl::Sqlite(path) => {
+            let migrated = tokio::task::spawn_blocking(move || sqlite::migrate(&path)).await?;
+            migrated.with_context(|| format!("cannot migrate {url:?}"))
+        }
+        DatabaseUrl::Postgres(url) => {
+            postgres::migrate(&url).await.context("cannot migrate the PostgreSQL database")
+        }
+    }
+}
+
+/// Checks every invariant of a database in one snapshot. It may be in use.
+///
+/// # Errors
+/// When it cannot be reached, or has no schema.
+pub async fn audit(url: &DatabaseUrl) -> Result<Vec<Finding>> {
+    match url.clone() {
+        DatabaseUrl::Sqlite(path) => {
+            let audited = tokio::task::spawn_blocking(move || sqlite::audit(&path)).await?;
+            audited.with_context(|| format!("cannot audit {url:?}"))
+        }
+        DatabaseUrl::Postgres(url) => postgres::audit(&url).await.context("cannot audit the PostgreSQL database"),
+    }
+}
+
+/// The right to serve a SQLite file. Ends with the process, however that ends.
+pub struct ServeLock(#[expect(dead_code, reason = "held for its lock")] Option<File>);
+
+impl ServeLock {
+    /// Takes the right; there is none to take with PostgreSQL, which any number of nodes share.
+    ///
+    /// # Errors
+    /// When another process serves the file.
+    pub fn take(url: &DatabaseUrl) -> Result<Self> {
+        let DatabaseUrl::Sqlite(database) = url else { return Ok(Self(None)) };
+        let path = path_of(database);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(Some(file))),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is served by another process: one `serve` a SQLite file", database.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+}
+
+fn path_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
