@@ -1,8 +1,10 @@
 //! Adapters for the ports of the domain.
 
+mod memory;
 mod sql;
 pub mod sqlite;
 mod storage;
 
+pub use memory::Memory;
 pub use sqlite::Sqlite;
 pub use storage::Storage;
