@@ -2,7 +2,11 @@
 
 pub mod audit;
 pub mod identity;
+mod memory;
 mod sql;
+pub mod sqlite;
 mod storage;
 
+pub use memory::Memory;
+pub use sqlite::Sqlite;
 pub use storage::Storage;

@@ -1,5 +1,6 @@
 //! Rows, and their mapping to aggregates. What changes of a row is a struct of its own, so that an update writes
-//! that and nothing else.
+//! that and nothing else. An absent value is written as NULL, never left out: the text of a statement stays the same,
+//! so that it is prepared once, and many rows fit in one insert.
 
 use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
 use frontrow_domain::account::{Account, Entry, EntryKind, Payment, Ticket};
@@ -52,7 +53,7 @@ fn column(number: u32) -> i32 {
 
 /// A room. Also its change: every column but the key is written.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = schema::rooms, primary_key(room_id), treat_none_as_null = true)]
+#[diesel(table_name = schema::rooms, primary_key(room_id), treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct RoomRow {
     pub(crate) room_id: DbId,
     pub(crate) admit_batch: i32,
@@ -108,7 +109,7 @@ impl TryFrom<RoomRow> for Versioned<Room> {
 
 /// A queue token.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::queue_tokens)]
+#[diesel(table_name = schema::queue_tokens, treat_none_as_default_value = false)]
 pub(crate) struct QueueTokenRow {
     pub(crate) token_id: DbId,
     pub(crate) room_id: DbId,
@@ -121,7 +122,7 @@ pub(crate) struct QueueTokenRow {
 
 /// What changes of a queue token.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = schema::queue_tokens, treat_none_as_null = true)]
+#[diesel(table_name = schema::queue_tokens, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct QueueTokenStateRow {
     pub(crate) status: String,
     pub(crate) activated_at: Option<DbTime>,
@@ -195,7 +196,7 @@ impl TryFrom<QueueTokenRow> for Versioned<QueueToken> {
 
 /// An account. Also its change: every column but the key is written.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = schema::accounts, primary_key(user_id))]
+#[diesel(table_name = schema::accounts, primary_key(user_id), treat_none_as_default_value = false)]
 pub(crate) struct AccountRow {
     pub(crate) user_id: DbId,
     pub(crate) balance: i64,
@@ -233,7 +234,7 @@ const PAYMENT: &str = "PAYMENT";
 
 /// An entry of an account.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::entries)]
+#[diesel(table_name = schema::entries, treat_none_as_default_value = false)]
 pub(crate) struct EntryRow {
     pub(crate) entry_id: DbId,
     pub(crate) user_id: DbId,
@@ -287,7 +288,7 @@ impl TryFrom<EntryRow> for Entry {
 
 /// A reservation without its seats.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::reservations)]
+#[diesel(table_name = schema::reservations, treat_none_as_default_value = false)]
 pub(crate) struct ReservationRow {
     pub(crate) reservation_id: DbId,
     pub(crate) user_id: DbId,
@@ -303,7 +304,7 @@ pub(crate) struct ReservationRow {
 
 /// What changes of a reservation.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = schema::reservations)]
+#[diesel(table_name = schema::reservations, treat_none_as_default_value = false)]
 pub(crate) struct ReservationStateRow {
     pub(crate) status: String,
     pub(crate) version: i64,
@@ -311,7 +312,7 @@ pub(crate) struct ReservationStateRow {
 
 /// A seat of a reservation.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::reservation_seats)]
+#[diesel(table_name = schema::reservation_seats, treat_none_as_default_value = false)]
 pub(crate) struct ReservationSeatRow {
     pub(crate) reservation_id: DbId,
     pub(crate) seat_id: DbId,
@@ -387,7 +388,7 @@ pub(crate) fn reservation_seat_rows(reservation: &Reservation) -> Vec<Reservatio
 
 /// A seat.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::seats)]
+#[diesel(table_name = schema::seats, treat_none_as_default_value = false)]
 pub(crate) struct SeatRow {
     pub(crate) seat_id: DbId,
     pub(crate) performance_date_id: DbId,
@@ -399,7 +400,7 @@ pub(crate) struct SeatRow {
 
 /// Where a seat is and what it costs.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::seats)]
+#[diesel(table_name = schema::seats, treat_none_as_default_value = false)]
 pub(crate) struct SeatPlaceRow {
     pub(crate) section: String,
     pub(crate) row_number: i32,
@@ -410,7 +411,7 @@ pub(crate) struct SeatPlaceRow {
 
 /// What changes of a seat.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = schema::seats, treat_none_as_null = true)]
+#[diesel(table_name = schema::seats, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct SeatStateRow {
     pub(crate) status: String,
     pub(crate) reservation_id: Option<DbId>,
@@ -500,7 +501,7 @@ impl TryFrom<SeatRow> for Versioned<Seat> {
 
 /// A payment without its tickets.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::payments)]
+#[diesel(table_name = schema::payments, treat_none_as_default_value = false)]
 pub(crate) struct PaymentRow {
     pub(crate) payment_id: DbId,
     pub(crate) reservation_id: DbId,
@@ -525,7 +526,7 @@ impl From<&Payment> for PaymentRow {
 
 /// A ticket.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::tickets)]
+#[diesel(table_name = schema::tickets, treat_none_as_default_value = false)]
 pub(crate) struct TicketRow {
     pub(crate) ticket_id: DbId,
     pub(crate) payment_id: DbId,
@@ -544,7 +545,7 @@ pub(crate) fn ticket_rows(payment: &Payment) -> Vec<TicketRow> {
 
 /// A concert.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::concerts)]
+#[diesel(table_name = schema::concerts, treat_none_as_default_value = false)]
 pub(crate) struct ConcertRow {
     pub(crate) concert_id: DbId,
     pub(crate) title: String,
@@ -578,7 +579,7 @@ impl TryFrom<ConcertRow> for Concert {
 
 /// A performance date.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::performance_dates)]
+#[diesel(table_name = schema::performance_dates, treat_none_as_default_value = false)]
 pub(crate) struct PerformanceDateRow {
     pub(crate) performance_date_id: DbId,
     pub(crate) concert_id: DbId,
@@ -610,7 +611,7 @@ impl From<PerformanceDateRow> for PerformanceDate {
 
 /// A stored answer.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = schema::idempotency_records, primary_key(user_id, idempotency_key))]
+#[diesel(table_name = schema::idempotency_records, primary_key(user_id, idempotency_key), treat_none_as_default_value = false)]
 pub(crate) struct IdempotencyRow {
     pub(crate) user_id: DbId,
     pub(crate) idempotency_key: String,

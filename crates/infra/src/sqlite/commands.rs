@@ -1,0 +1,216 @@
+//! The commands of a unit of work, a constant number of statements each. The writer's transaction holds the only write
+//! lock there is, so what is read here stays true until it is written.
+
+use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl};
+use diesel::sql_types::BigInt;
+use diesel::sqlite::SqliteConnection;
+use diesel::{QueryResult, SelectableHelper, sql_query};
+use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
+use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
+use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
+
+use super::error::ApplyError;
+use super::statement::Cached;
+use super::{repositories, unit};
+use crate::sql::rows::{QueueTokenRow, RoomRow};
+use crate::sql::schema::{lines, queue_tokens, rooms};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
+
+/// Does a command.
+pub(super) fn execute(
+    connection: &mut SqliteConnection,
+    command: Command,
+) -> Result<CommandOutcome, ApplyError> {
+    match command {
+        Command::Join(join) => take_place(connection, &join),
+        Command::Admit(admit) => admit_waiters(connection, &admit).map(CommandOutcome::Admitted),
+        Command::ExpireTokens { now, limit } => {
+            Ok(CommandOutcome::TokensExpired(expire_tokens(connection, now, limit)?))
+        }
+        Command::ExpireHolds { now, limit } => {
+            Ok(CommandOutcome::HoldsExpired(expire_holds(connection, now, limit)?))
+        }
+    }
+}
+
+/// A line, as it is now.
+struct Line {
+    room: Room,
+    last_ticket: i64,
+    waiting: i64,
+}
+
+fn find_line(connection: &mut SqliteConnection, id: RoomId) -> Result<Line, ApplyError> {
+    let found: Option<(RoomRow, i64, i64)> = rooms::table
+        .inner_join(lines::table)
+        .filter(rooms::room_id.eq(DbId(id.get())))
+        .select((RoomRow::as_select(), lines::last_ticket, lines::waiting))
+        .first(connection)
+        .optional()?;
+    let (row, last_ticket, waiting) = found.ok_or(CommitError::Conflict(AggregateRef::Room(id)))?;
+    let room = Versioned::<Room>::try_from(row).map_err(super::error::ReadError::from)?;
+    Ok(Line { room: room.value, last_ticket, waiting })
+}
+
+fn take_place(connection: &mut SqliteConnection, join: &Join) -> Result<CommandOutcome, ApplyError> {
+    let Line { room, last_ticket, waiting } = find_line(connection, join.room_id)?;
+    if let Some(live) = repositories::find_live_token(connection, join.room_id, join.user_id)? {
+        if live.value.is_live(join.now) {
+            return Ok(CommandOutcome::AlreadyJoined(live.value));
+        }
+        if let Ok(lapsed) = live.try_map(|token| token.expire(join.now)) {
+            unit::update_token(connection, &lapsed)?;
+        }
+    }
+    let active = if room.policy.entrance_needs_active() {
+        count_active(connection, join.room_id, join.now)?
+    } else {
+        0
+    };
+    let entrance = room.policy.entrance(count(waiting), active).map_err(CommitError::Refused)?;
+    let token = new_token(join, &room.policy, entrance, TicketNumber(last_ticket.saturating_add(1)));
+    let waiting = if entrance == Entrance::Wait { waiting.saturating_add(1) } else { waiting };
+    add_to_line(connection, &token, waiting)?;
+    Ok(CommandOutcome::Joined(token))
+}
+
+fn new_token(join: &Join, policy: &RoomPolicy, entrance: Entrance, ticket: TicketNumber) -> QueueToken {
+    let Join { token_id, room_id, user_id, now } = *join;
+    let state = match entrance {
+        Entrance::Wait => QueueTokenState::Wait,
+        Entrance::Active => QueueTokenState::Active {
+            activated_at: now,
+            expires_at: now.plus_seconds(policy.active_ttl_seconds),
+        },
+    };
+    QueueToken { id: token_id, room_id, user_id, ticket, entered_at: now, state }
+}
+
+fn add_to_line(connection: &mut SqliteConnection, token: &QueueToken, waiting: i64) -> QueryResult<()> {
+    let row = QueueTokenRow::new(token, Version::FIRST);
+    Cached(
+        diesel::update(lines::table.find(row.room_id))
+            .set((lines::last_ticket.eq(row.ticket), lines::waiting.eq(waiting))),
+    )
+    .execute(connection)?;
+    Cached(diesel::insert_into(queue_tokens::table).values(&row)).execute(connection)?;
+    Ok(())
+}
+
+fn admit_waiters(connection: &mut SqliteConnection, admit: &Admit) -> Result<u32, ApplyError> {
+    let room_id = DbId(admit.room_id.get());
+    let waiting: Option<i64> =
+        lines::table.find(room_id).select(lines::waiting).first(connection).optional()?;
+    let waiting = waiting.ok_or(CommitError::Conflict(AggregateRef::Room(admit.room_id)))?;
+    let limit = count(waiting).min(u64::from(admit.limit));
+    let free = match admit.max_active {
+        Some(max) if limit > 0 => {
+            u64::from(max).saturating_sub(count_active(connection, admit.room_id, admit.now)?)
+        }
+        _ => u64::MAX,
+    };
+    let limit = limit.min(free);
+    if limit == 0 {
+        return Ok(0);
+    }
+    let admitted = activate_first(connection, admit, i64::try_from(limit).unwrap_or(i64::MAX))?;
+    let left = waiting.saturating_sub(i64::try_from(admitted).unwrap_or(i64::MAX));
+    Cached(diesel::update(lines::table.find(room_id)).set(lines::waiting.eq(left))).execute(connection)?;
+    Ok(u32::try_from(admitted).unwrap_or(u32::MAX))
+}
+
+fn activate_first(connection: &mut SqliteConnection, admit: &Admit, limit: i64) -> QueryResult<usize> {
+    Cached(
+        sql_query(
+            "UPDATE queue_tokens \
+             SET status = 'ACTIVE', activated_at = ?, expires_at = ?, version = version + 1 \
+             WHERE token_id IN (SELECT token_id FROM queue_tokens \
+                                WHERE room_id = ? AND status = 'WAIT' ORDER BY ticket LIMIT ?)",
+        )
+        .bind::<Instant, _>(DbTime(admit.now))
+        .bind::<Instant, _>(DbTime(admit.now.plus_seconds(admit.active_ttl_seconds)))
+        .bind::<Id, _>(DbId(admit.room_id.get()))
+        .bind::<BigInt, _>(limit),
+    )
+    .execute(connection)
+}
+
+/// A lapsed token ended at its deadline, which it keeps.
+fn expire_tokens(connection: &mut SqliteConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
+    let expired = Cached(
+        sql_query(
+            "UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 \
+             WHERE token_id IN (SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND expires_at <= ? \
+                                ORDER BY expires_at, token_id LIMIT ?)",
+        )
+        .bind::<Instant, _>(DbTime(now))
+        .bind::<BigInt, _>(i64::from(limit)),
+    )
+    .execute(connection)?;
+    Ok(u32::try_from(expired).unwrap_or(u32::MAX))
+}
+
+/// The reservations themselves come last: the statements before them look for the same ones.
+fn expire_holds(connection: &mut SqliteConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
+    run_on_lapsed(
+        connection,
+        "WITH lapsed AS MATERIALIZED (\
+             SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= ? \
+             ORDER BY hold_expires_at, reservation_id LIMIT ?) \
+         UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
+         WHERE status = 'RESERVED' AND (seat_id, reservation_id) IN (\
+             SELECT held.seat_id, held.reservation_id FROM lapsed CROSS JOIN reservation_seats AS held USING (reservation_id))",
+        now,
+        limit,
+    )?;
+    run_on_lapsed(
+        connection,
+        "UPDATE reservation_seats SET live = 0 WHERE live AND reservation_id IN (\
+             SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= ? \
+             ORDER BY hold_expires_at, reservation_id LIMIT ?)",
+        now,
+        limit,
+    )?;
+    let expired = run_on_lapsed(
+        connection,
+        "UPDATE reservations SET status = 'EXPIRED', version = version + 1 WHERE reservation_id IN (\
+             SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= ? \
+             ORDER BY hold_expires_at, reservation_id LIMIT ?)",
+        now,
+        limit,
+    )?;
+    Ok(u32::try_from(expired).unwrap_or(u32::MAX))
+}
+
+fn run_on_lapsed(
+    connection: &mut SqliteConnection,
+    text: &'static str,
+    now: Timestamp,
+    limit: u32,
+) -> QueryResult<usize> {
+    let statement = sql_query(text).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
+    Cached(statement).execute(connection)
+}
+
+#[derive(QueryableByName)]
+struct Active {
+    #[diesel(sql_type = BigInt)]
+    active: i64,
+}
+
+fn count_active(connection: &mut SqliteConnection, room_id: RoomId, now: Timestamp) -> QueryResult<u64> {
+    let found: Active = Cached(
+        sql_query(
+            "SELECT COUNT(*) AS active FROM queue_tokens \
+             WHERE room_id = ? AND status = 'ACTIVE' AND expires_at > ?",
+        )
+        .bind::<Id, _>(DbId(room_id.get()))
+        .bind::<Instant, _>(DbTime(now)),
+    )
+    .get_result(connection)?;
+    Ok(count(found.active))
+}
+
+fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

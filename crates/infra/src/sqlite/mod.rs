@@ -1,0 +1,237 @@
+//! Storage in one SQLite file: the default, with nothing to install.
+//!
+//! # Threads
+//! diesel's synchronous connections never leave the thread that owns them. One writer thread owns the write connection; a
+//! few reader threads own one read connection each and share a queue. Every call of a port is one job: it is queued
+//! without blocking, refused as unavailable when the queue is full, and answered through a oneshot channel.
+//!
+//! # The life of a batch
+//! The writer waits for a unit of work, takes what else is queued (at most [`SqliteOptions::group_commit_limit`]), and
+//! writes all of it in one transaction: `BEGIN IMMEDIATE`; for each unit `SAVEPOINT`, its statements, then `RELEASE`, or
+//! `ROLLBACK TO` and `RELEASE` if it is refused; `COMMIT`. A unit sees those before it in the batch, and one that is
+//! refused leaves no trace. Only when `COMMIT` has returned does anybody hear an answer. There is no timer: while one
+//! batch is written the next one gathers by itself, so an idle server commits one unit at once and a busy one hundreds.
+//!
+//! Versions are checked by the updates themselves (`WHERE id = ? AND version = ?`). When a unit is refused, the reason is
+//! looked for once more in the order that all adapters report in, which costs a read per aggregate, on that path only.
+//!
+//! # Durability
+//! `journal_mode = WAL` with `synchronous = FULL`: the log is synced before `COMMIT` returns, so what a caller was told is
+//! committed survives the end of the process and a loss of power, as far as the disk keeps its word. A failed `COMMIT` is
+//! rolled back. It is answered as unavailable when the disk was full or the file locked, since nothing was written then; after
+//! an I/O error it is answered as unknown, because the log on the disk may be complete.
+//!
+//! # Statements
+//! All are prepared once per connection. Per unit of work, besides `SAVEPOINT` and `RELEASE`, and for `s` seats:
+//!
+//! | unit | statements |
+//! |---|---|
+//! | charge, with a key | 3: answer, account, entry |
+//! | reserve, with a key | 4 + 2s: answer, line, token, reservation; a seat and its place in the reservation each |
+//! | pay, with a key | 8 + 2s: answer, line, token, account, reservation, its seats' ownership, entry, payment; a seat and a ticket each |
+//! | join | 4: line, live token, line, token; one more to expire a lapsed token, and one to count in an OPEN room with a cap |
+//! | admit | 1 when nobody waits, else 3, and one to count under a cap; however many are admitted |
+//! | expire tokens, expire holds | 1 and 3; however many are expired |
+//!
+//! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. A load or a query is one statement (a poll, too), except reservations as
+//! their user sees them, which are two in one read transaction.
+
+mod commands;
+mod connection;
+mod error;
+mod queries;
+mod repositories;
+mod statement;
+mod unit;
+mod workers;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use diesel::sqlite::SqliteConnection;
+use frontrow_domain::ports::{Committer, StorageError};
+use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
+use tokio::sync::oneshot;
+
+use self::error::{ReadError, WorkerGone};
+use self::workers::Workers;
+use self::writer::{Counters, Job};
+
+/// How long a dropped [`Sqlite`] waits for what is queued.
+const DROP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How much a [`Sqlite`] takes on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// The most units of work in one transaction.
+    pub group_commit_limit: usize,
+    /// The most units of work that may be queued; more are refused as unavailable.
+    pub queue_limit: usize,
+    /// How many threads read.
+    pub read_connections: usize,
+    /// The most reads that may be queued; more are refused as unavailable.
+    pub read_queue_limit: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { group_commit_limit: 256, queue_limit: 8_192, read_connections: 3, read_queue_limit: 8_192 }
+    }
+}
+
+/// What a [`Sqlite`] has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SqliteStats {
+    /// Transactions that were written, each a batch of units.
+    pub batches: u64,
+    /// Units of work in them, refused ones included.
+    pub units: u64,
+    /// Units of work that are queued now.
+    pub queued_units: usize,
+    /// Reads that are queued now.
+    pub queued_reads: usize,
+}
+
+/// Why a database could not be opened or migrated.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The path names no file that could be opened.
+    #[error("{0} is no path of a database")]
+    Path(PathBuf, #[source] std::io::Error),
+    /// The file could not be opened.
+    #[error("the database could not be opened")]
+    Connect(#[from] diesel::ConnectionError),
+    /// The database could not be read or set up.
+    #[error("the database could not be set up")]
+    Setup(#[from] diesel::result::Error),
+    /// The schema is absent or older than this program.
+    #[error("the schema of the database is not up to date: migration {missing} is missing")]
+    SchemaTooOld {
+        /// The first migration that is missing.
+        missing: String,
+    },
+    /// The schema is newer than this program.
+    #[error("the schema of the database is newer than this program: it has migration {unknown}")]
+    SchemaTooNew {
+        /// The first migration that is not known.
+        unknown: String,
+    },
+    /// A migration failed; the schema is what it was before.
+    #[error("the schema could not be migrated")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The system gave no thread.
+    #[error("the database threads could not be started")]
+    Threads(#[source] std::io::Error),
+}
+
+/// A read, to be done on whichever connection is free.
+type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
+
+/// Storage in one SQLite file.
+pub struct Sqlite {
+    writer: Workers<Job>,
+    readers: Workers<Read>,
+    counters: Arc<Counters>,
+}
+
+impl Sqlite {
+    /// Opens a database whose schema is up to date (see [`Sqlite::migrate`]), and starts its threads.
+    ///
+    /// # Errors
+    /// [`OpenError::SchemaTooOld`] when the file or its tables are missing, which leaves no new file behind; and any other
+    /// [`OpenError`].
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        connection::require_file(path)?;
+        let mut write_connection = connection::connect(path)?;
+        connection::require_schema(&mut write_connection)?;
+        let read_connections: Vec<_> = (0..options.read_connections.max(1))
+            .map(|_| connection::connect_reader(path))
+            .collect::<Result<_, _>>()?;
+
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
+        let batch_limit = options.group_commit_limit;
+        let write = move |mut connection: SqliteConnection, jobs: &crossbeam_channel::Receiver<Job>| {
+            writer::write_queued(&mut connection, jobs, batch_limit, &counted);
+        };
+        let read = |mut connection: SqliteConnection, reads: &crossbeam_channel::Receiver<Read>| {
+            while let Ok(read) = reads.recv() {
+                read(&mut connection);
+            }
+        };
+        let start = OpenError::Threads;
+        Ok(Self {
+            writer: Workers::start("sqlite-writer", vec![write_connection], options.queue_limit, write)
+                .map_err(start)?,
+            readers: Workers::start("sqlite-reader", read_connections, options.read_queue_limit, read)
+                .map_err(start)?,
+            counters,
+        })
+    }
+
+    /// Brings the schema of a database up to date, making the file if it is missing. Returns the migrations that were run.
+    /// Any number of processes may do this at the same time: one works, the others wait for it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the schema is then what it was before.
+    pub fn migrate(path: impl AsRef<Path>) -> Result<Vec<String>, OpenError> {
+        connection::migrate(path.as_ref())
+    }
+
+    /// Takes no more work, finishes what is queued, and ends the threads. Blocks, at most `limit` for the writer and as long
+    /// again for the readers; false when that was not enough, or a thread had failed. Calls that come later are unavailable.
+    pub fn close(&self, limit: Duration) -> bool {
+        let written = self.writer.close(limit);
+        self.readers.close(limit) && written
+    }
+
+    /// What has been done so far, for metrics.
+    #[must_use]
+    pub fn stats(&self) -> SqliteStats {
+        SqliteStats {
+            batches: self.counters.batches.load(Ordering::Relaxed),
+            units: self.counters.units.load(Ordering::Relaxed),
+            queued_units: self.writer.queued(),
+            queued_reads: self.readers.queued(),
+        }
+    }
+
+    /// Runs `query` on a read connection. A caller who went away meanwhile withdraws it.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut SqliteConnection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        let job = move |connection: &mut SqliteConnection| {
+            if !reply.is_closed() {
+                let _ = reply.send(query(connection));
+            }
+        };
+        self.readers.send(Box::new(job)).map_err(|error| StorageError::Unavailable(Box::new(error)))?;
+        let answered = answer.await.map_err(|_| StorageError::Unavailable(Box::new(WorkerGone)))?;
+        Ok(answered?)
+    }
+}
+
+#[async_trait]
+impl Committer for Sqlite {
+    async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(Job { work, reply }).map_err(|error| CommitError::Unavailable(Box::new(error)))?;
+        // The writer answers every unit it took. Without an answer it may have ended on either side of a COMMIT.
+        answer.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown(Box::new(WorkerGone))))
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        if !self.close(DROP_LIMIT) {
+            tracing::warn!("the database was dropped before its threads had ended");
+        }
+    }
+}

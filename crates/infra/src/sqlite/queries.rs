@@ -1,0 +1,382 @@
+//! Read models: one statement each, except reservations, which are two of one snapshot.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use diesel::dsl::sql;
+use diesel::prelude::{
+    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
+    RunQueryDsl, SelectableHelper,
+};
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
+use frontrow_domain::account::Entry;
+use frontrow_domain::concert::Concert;
+use frontrow_domain::ports::{
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
+    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+};
+use frontrow_domain::queue::{QueueToken, Room};
+use frontrow_domain::reservation::ReservationStatus;
+use frontrow_domain::seat::{SeatPlace, SeatStatus};
+use frontrow_domain::{
+    ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+};
+
+use super::Sqlite;
+use super::error::ReadError;
+use super::repositories::json_of;
+use super::statement::{Cached, run};
+use crate::sql::rows::{
+    ConcertRow, EntryRow, QueueTokenRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money, name_of,
+    seat_status,
+};
+use crate::sql::schema::{
+    concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
+};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
+
+fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+#[async_trait]
+impl QueueQueries for Sqlite {
+    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError> {
+        self.read(move |connection| {
+            let ahead = sql::<BigInt>(
+                "CASE queue_tokens.status WHEN 'WAIT' THEN (\
+                     SELECT COUNT(*) FROM queue_tokens AS waiter WHERE waiter.room_id = queue_tokens.room_id \
+                     AND waiter.status = 'WAIT' AND waiter.ticket < queue_tokens.ticket) ELSE 0 END",
+            );
+            let query = queue_tokens::table
+                .inner_join(rooms::table)
+                .filter(queue_tokens::token_id.eq(DbId(id.get())))
+                .select((QueueTokenRow::as_select(), RoomRow::as_select(), ahead));
+            let row: Option<(QueueTokenRow, RoomRow, i64)> =
+                Cached(query).get_result(connection).optional()?;
+            let Some((token, room, ahead)) = row else { return Ok(None) };
+            Ok(Some(QueueStanding {
+                token: Versioned::<QueueToken>::try_from(token)?.value,
+                room: Versioned::<Room>::try_from(room)?.value,
+                ahead: count(ahead),
+            }))
+        })
+        .await
+    }
+}
+
+#[derive(QueryableByName)]
+struct DateSummaryRow {
+    #[diesel(sql_type = Id)]
+    performance_date_id: DbId,
+    #[diesel(sql_type = Instant)]
+    starts_at: DbTime,
+    #[diesel(sql_type = Nullable<Instant>)]
+    on_sale_at: Option<DbTime>,
+    #[diesel(sql_type = BigInt)]
+    total_seats: i64,
+    #[diesel(sql_type = BigInt)]
+    available_seats: i64,
+}
+
+impl From<DateSummaryRow> for DateSummary {
+    fn from(row: DateSummaryRow) -> Self {
+        Self {
+            id: PerformanceDateId::new(row.performance_date_id.0),
+            starts_at: row.starts_at.0,
+            on_sale_at: row.on_sale_at.map(|time| time.0),
+            total_seats: count(row.total_seats),
+            available_seats: count(row.available_seats),
+        }
+    }
+}
+
+#[async_trait]
+impl ConcertQueries for Sqlite {
+    async fn list_concerts(
+        &self,
+        after: Option<ConcertId>,
+        limit: u32,
+    ) -> Result<Vec<Concert>, StorageError> {
+        self.read(move |connection| {
+            let mut query = concerts::table
+                .order(concerts::concert_id)
+                .limit(i64::from(limit))
+                .select(ConcertRow::as_select())
+                .into_boxed::<Backend>();
+            if let Some(after) = after {
+                query = query.filter(concerts::concert_id.gt(DbId(after.get())));
+            }
+            let rows: Vec<ConcertRow> = query.load(connection)?;
+            Ok(rows.into_iter().map(Concert::try_from).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn list_dates(
+        &self,
+        concert_id: ConcertId,
+        filter: DateFilter,
+        now: Timestamp,
+    ) -> Result<Vec<DateSummary>, StorageError> {
+        self.read(move |connection| {
+            let query = sql_query(
+                "SELECT date.performance_date_id, starts_at, on_sale_at, COUNT(seat_id) AS total_seats, \
+                        COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available_seats \
+                 FROM performance_dates AS date \
+                 LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
+                 WHERE concert_id = ?2 AND (?3 OR starts_at > ?1) \
+                 GROUP BY date.performance_date_id HAVING ?3 OR available_seats > 0 \
+                 ORDER BY starts_at, date.performance_date_id",
+            )
+            .bind::<Instant, _>(DbTime(now))
+            .bind::<Id, _>(DbId(concert_id.get()))
+            .bind::<Bool, _>(filter == DateFilter::All);
+            let rows: Vec<DateSummaryRow> = Cached(query).load(connection)?;
+            Ok(rows.into_iter().map(DateSummary::from).collect())
+        })
+        .await
+    }
+
+    async fn list_seats(
+        &self,
+        id: PerformanceDateId,
+        filter: SeatFilter,
+        now: Timestamp,
+    ) -> Result<Vec<SeatView>, StorageError> {
+        self.read(move |connection| {
+            let mut query = seats::table
+                .filter(seats::performance_date_id.eq(DbId(id.get())))
+                .order((seats::section, seats::row_number, seats::seat_number))
+                .select((seats::seat_id, SeatPlaceRow::as_select(), SeatStateRow::as_select()))
+                .into_boxed::<Backend>();
+            if filter == SeatFilter::Available {
+                let free = seats::status.eq(name_of(&SeatStatus::NAMES, SeatStatus::Available));
+                query = query.filter(free.or(seats::hold_expires_at.le(DbTime(now))));
+            }
+            let rows: Vec<(DbId, SeatPlaceRow, SeatStateRow)> = query.load(connection)?;
+            let view = |(id, place, state): (DbId, SeatPlaceRow, SeatStateRow)| {
+                let status = seat_status(&state, now)?;
+                Ok(SeatView { id: SeatId::new(id.0), place: place.try_into()?, status })
+            };
+            Ok(rows.into_iter().map(view).collect::<Result<_, StorageError>>()?)
+        })
+        .await
+    }
+}
+
+/// The seats of each of these reservations, in the order of the house.
+fn places_of(
+    connection: &mut SqliteConnection,
+    rows: &[ReservationRow],
+) -> Result<HashMap<DbId, Vec<(SeatId, SeatPlace)>>, ReadError> {
+    let named = sql::<Bool>("reservation_seats.reservation_id IN (SELECT unhex(value) FROM json_each(")
+        .bind::<Text, _>(json_of(rows.iter().map(|row| row.reservation_id.0)))
+        .sql("))");
+    let query = reservation_seats::table
+        .inner_join(seats::table)
+        .filter(named)
+        .order((seats::section, seats::row_number, seats::seat_number))
+        .select((reservation_seats::reservation_id, seats::seat_id, SeatPlaceRow::as_select()));
+    let found: Vec<(DbId, DbId, SeatPlaceRow)> = Cached(query).load(connection)?;
+    let mut places: HashMap<_, Vec<_>> = HashMap::new();
+    for (reservation_id, seat_id, place) in found {
+        places.entry(reservation_id).or_default().push((SeatId::new(seat_id.0), place.try_into()?));
+    }
+    Ok(places)
+}
+
+fn views(
+    connection: &mut SqliteConnection,
+    rows: Vec<ReservationRow>,
+    now: Timestamp,
+) -> Result<Vec<ReservationView>, ReadError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut places = places_of(connection, &rows)?;
+    let view = |row: ReservationRow| {
+        let status: ReservationStatus = row.status()?;
+        Ok(ReservationView {
+            id: ReservationId::new(row.reservation_id.0),
+            user_id: UserId::new(row.user_id.0),
+            performance_date_id: PerformanceDateId::new(row.performance_date_id.0),
+            seats: places.remove(&row.reservation_id).unwrap_or_default(),
+            total_amount: money(row.total_amount)?,
+            status: status.at(now, row.hold_expires_at.0),
+            hold_expires_at: row.hold_expires_at.0,
+        })
+    };
+    Ok(rows.into_iter().map(view).collect::<Result<_, StorageError>>()?)
+}
+
+#[async_trait]
+impl ReservationQueries for Sqlite {
+    async fn find_own(
+        &self,
+        user_id: UserId,
+        id: ReservationId,
+        now: Timestamp,
+    ) -> Result<Option<ReservationView>, StorageError> {
+        self.read(move |connection| {
+            connection.transaction(|connection| {
+                let own: Vec<ReservationRow> = reservations::table
+                    .find(DbId(id.get()))
+                    .filter(reservations::user_id.eq(DbId(user_id.get())))
+                    .select(ReservationRow::as_select())
+                    .load(connection)?;
+                Ok(views(connection, own, now)?.pop())
+            })
+        })
+        .await
+    }
+
+    async fn list_own(
+        &self,
+        user_id: UserId,
+        before: Option<ReservationId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ReservationView>, StorageError> {
+        self.read(move |connection| {
+            connection.transaction(|connection| {
+                let mut query = reservations::table
+                    .filter(reservations::user_id.eq(DbId(user_id.get())))
+                    .order(reservations::reservation_id.desc())
+                    .limit(i64::from(limit))
+                    .select(ReservationRow::as_select())
+                    .into_boxed::<Backend>();
+                if let Some(before) = before {
+                    query = query.filter(reservations::reservation_id.lt(DbId(before.get())));
+                }
+                let own = query.load(connection)?;
+                views(connection, own, now)
+            })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl AccountQueries for Sqlite {
+    async fn list_entries(
+        &self,
+        user_id: UserId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.read(move |connection| {
+            let mut query = entries::table
+                .filter(entries::user_id.eq(DbId(user_id.get())))
+                .order(entries::number.desc())
+                .limit(i64::from(limit))
+                .select(EntryRow::as_select())
+                .into_boxed::<Backend>();
+            if let Some(before) = before {
+                query = query.filter(entries::number.lt(before));
+            }
+            let rows: Vec<EntryRow> = query.load(connection)?;
+            Ok(rows.into_iter().map(Entry::try_from).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+#[derive(QueryableByName)]
+struct SalesRow {
+    #[diesel(sql_type = BigInt)]
+    available: i64,
+    #[diesel(sql_type = BigInt)]
+    reserved: i64,
+    #[diesel(sql_type = BigInt)]
+    unavailable: i64,
+    #[diesel(sql_type = BigInt)]
+    amount_sold: i64,
+}
+
+/// Which rooms to show.
+#[derive(Clone, Copy)]
+enum Which {
+    After(Option<RoomId>, u32),
+    One(RoomId),
+}
+
+fn overviews(
+    connection: &mut SqliteConnection,
+    which: Which,
+    now: Timestamp,
+) -> Result<Vec<RoomOverview>, ReadError> {
+    let active = sql::<BigInt>(
+        "(SELECT COUNT(*) FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id \
+          AND queue_tokens.status = 'ACTIVE' AND queue_tokens.expires_at > ",
+    )
+    .bind::<Instant, _>(DbTime(now))
+    .sql(")");
+    let mut query = rooms::table
+        .inner_join(lines::table)
+        .order(rooms::room_id)
+        .select((RoomRow::as_select(), lines::waiting, active))
+        .into_boxed::<Backend>();
+    match which {
+        Which::One(id) => query = query.filter(rooms::room_id.eq(DbId(id.get()))),
+        Which::After(after, limit) => {
+            query = query.limit(i64::from(limit));
+            if let Some(after) = after {
+                query = query.filter(rooms::room_id.gt(DbId(after.get())));
+            }
+        }
+    }
+    let rows: Vec<(RoomRow, i64, i64)> = Cached(query).load(connection)?;
+    let overview = |(row, waiting, active)| {
+        let room = Versioned::<Room>::try_from(row)?.value;
+        Ok(RoomOverview { room, waiting: count(waiting), active: count(active) })
+    };
+    Ok(rows.into_iter().map(overview).collect::<Result<_, StorageError>>()?)
+}
+
+#[async_trait]
+impl AdminQueries for Sqlite {
+    async fn list_rooms(
+        &self,
+        after: Option<RoomId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RoomOverview>, StorageError> {
+        self.read(move |connection| overviews(connection, Which::After(after, limit), now)).await
+    }
+
+    async fn find_room(&self, id: RoomId, now: Timestamp) -> Result<Option<RoomOverview>, StorageError> {
+        self.read(move |connection| Ok(overviews(connection, Which::One(id), now)?.pop())).await
+    }
+
+    async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError> {
+        self.read(move |connection| {
+            let query = sql_query(
+                "SELECT COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available, \
+                        COUNT(CASE WHEN hold_expires_at > ?1 THEN 1 END) AS reserved, \
+                        COUNT(CASE WHEN status = 'UNAVAILABLE' THEN 1 END) AS unavailable, \
+                        COALESCE(SUM(CASE WHEN status = 'UNAVAILABLE' THEN price END), 0) AS amount_sold \
+                 FROM performance_dates AS date \
+                 LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
+                 WHERE date.performance_date_id = ?2 GROUP BY date.performance_date_id",
+            )
+            .bind::<Instant, _>(DbTime(now))
+            .bind::<Id, _>(DbId(id.get()));
+            let row: Option<SalesRow> = Cached(query).get_result(connection).optional()?;
+            let Some(row) = row else { return Ok(None) };
+            Ok(Some(Sales {
+                available: count(row.available),
+                reserved: count(row.reserved),
+                unavailable: count(row.unavailable),
+                amount_sold: money(row.amount_sold)?,
+            }))
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<(), StorageError> {
+        self.read(|connection| Ok(run(connection, "SELECT 1")?)).await
+    }
+}

@@ -1,0 +1,329 @@
+//! One unit of work, statement by statement.
+//!
+//! The order of the statements is the one that foreign keys and speed ask for. When one of them fails, the unit is
+//! undone, and [`first_reason`] looks for what is to be reported in the order that all adapters share.
+
+use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl};
+use diesel::sqlite::SqliteConnection;
+use diesel::{QueryResult, sql_query};
+use frontrow_domain::account::{Account, Payment};
+use frontrow_domain::idempotency::IdempotencyRecord;
+use frontrow_domain::queue::{QueueToken, QueueTokenState, Room};
+use frontrow_domain::reservation::Reservation;
+use frontrow_domain::seat::Seat;
+use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, Guard, UnitOfWork};
+use frontrow_domain::{Change, Version, Versioned};
+
+use super::commands;
+use super::error::ApplyError;
+use super::statement::Cached;
+use crate::sql::rows::{
+    AccountRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow, QueueTokenStateRow,
+    ReservationRow, ReservationStateRow, RoomRow, SeatRow, SeatStateRow, owns_seats, reservation_seat_rows,
+    ticket_rows,
+};
+use crate::sql::schema::{
+    accounts, concerts, entries, idempotency_records, lines, payments, performance_dates, queue_tokens,
+    reservation_seats, reservations, rooms, seats, tickets,
+};
+use crate::sql::types::{DbId, Id};
+
+/// A seat has 11 columns, and a statement at most 32,766 parameters.
+const SEATS_PER_INSERT: usize = 500;
+
+type Applied = Result<(), ApplyError>;
+
+/// Writes a unit.
+pub(super) fn apply(
+    connection: &mut SqliteConnection,
+    work: &UnitOfWork,
+) -> Result<Option<CommandOutcome>, ApplyError> {
+    if let Some(record) = &work.idempotency {
+        store_answer(connection, record)?;
+    }
+    for guard in &work.guards {
+        require(connection, guard)?;
+    }
+    let outcome = work.command.map(|command| commands::execute(connection, command)).transpose()?;
+    write_rooms_and_concerts(connection, work)?;
+    for token in &work.queue_tokens {
+        update_token(connection, token)?;
+    }
+    for account in &work.accounts {
+        write_account(connection, account)?;
+    }
+    write_reservations_and_seats(connection, work)?;
+    write_money(connection, work)?;
+    Ok(outcome)
+}
+
+/// Why a unit that was undone cannot be written: what is found first in the order of [`CommitError`]'s variants, or
+/// `found` when nothing is reported before that. A key that is taken is found first as it is.
+pub(super) fn first_reason(
+    connection: &mut SqliteConnection,
+    work: &UnitOfWork,
+    found: CommitError,
+) -> QueryResult<CommitError> {
+    if matches!(found, CommitError::DuplicateIdempotencyKey) {
+        return Ok(found);
+    }
+    for (aggregate, expected) in expected_versions(work) {
+        if version_of(connection, aggregate)? != expected {
+            return Ok(CommitError::Conflict(aggregate));
+        }
+    }
+    Ok(found)
+}
+
+/// The version that each aggregate must have, in the order in which conflicts are reported; `None` for one that must be
+/// absent.
+fn expected_versions(work: &UnitOfWork) -> Vec<(AggregateRef, Option<Version>)> {
+    const fn loaded<T>(change: &Change<T>) -> Option<Version> {
+        match change {
+            Change::Insert(_) => None,
+            Change::Update(loaded) => Some(loaded.version),
+        }
+    }
+    let guards = work.guards.iter().map(|guard| (guard.aggregate, Some(guard.version)));
+    let rooms = work.rooms.iter().map(|room| (AggregateRef::Room(room.value().id), loaded(room)));
+    let tokens = work.queue_tokens.iter().map(|t| (AggregateRef::QueueToken(t.value.id), Some(t.version)));
+    let accounts = work.accounts.iter().map(|a| (AggregateRef::Account(a.value().user_id), loaded(a)));
+    let reservations = work.reservations.iter().map(|r| (AggregateRef::Reservation(r.value().id), loaded(r)));
+    let seats = work.seats.iter().map(|seat| (AggregateRef::Seat(seat.value().id), loaded(seat)));
+    let mut expected: Vec<_> =
+        guards.chain(rooms).chain(tokens).chain(accounts).chain(reservations).chain(seats).collect();
+    expected.sort_by_key(|(aggregate, _)| *aggregate);
+    expected
+}
+
+fn version_of(connection: &mut SqliteConnection, aggregate: AggregateRef) -> QueryResult<Option<Version>> {
+    let version: Option<i64> = match aggregate {
+        AggregateRef::Room(id) => {
+            rooms::table.find(DbId(id.get())).select(rooms::version).first(connection).optional()
+        }
+        AggregateRef::QueueToken(id) => queue_tokens::table
+            .find(DbId(id.get()))
+            .select(queue_tokens::version)
+            .first(connection)
+            .optional(),
+        AggregateRef::Account(id) => {
+            accounts::table.find(DbId(id.get())).select(accounts::version).first(connection).optional()
+        }
+        AggregateRef::Reservation(id) => reservations::table
+            .find(DbId(id.get()))
+            .select(reservations::version)
+            .first(connection)
+            .optional(),
+        AggregateRef::Seat(id) => {
+            seats::table.find(DbId(id.get())).select(seats::version).first(connection).optional()
+        }
+    }?;
+    Ok(version.map(Version::new))
+}
+
+fn require(connection: &mut SqliteConnection, guard: &Guard) -> Applied {
+    if version_of(connection, guard.aggregate)? == Some(guard.version) {
+        Ok(())
+    } else {
+        Err(CommitError::Conflict(guard.aggregate).into())
+    }
+}
+
+/// What a statement that must write one row means when it wrote `rows`.
+fn one_row(rows: usize, aggregate: AggregateRef) -> Applied {
+    if rows == 1 { Ok(()) } else { Err(CommitError::Conflict(aggregate).into()) }
+}
+
+fn store_answer(connection: &mut SqliteConnection, record: &IdempotencyRecord) -> Applied {
+    use idempotency_records::{expires_at, idempotency_key, table, user_id};
+    let row = IdempotencyRow::from(record);
+    let upsert =
+        diesel::insert_into(table).values(&row).on_conflict((user_id, idempotency_key)).do_update().set(&row);
+    // An expired answer gives way; one that still counts is left alone, and then no row is written.
+    let unless_it_counts =
+        diesel::query_dsl::methods::FilterDsl::filter(upsert, expires_at.le(row.created_at));
+    let stored = Cached(unless_it_counts).execute(connection)?;
+    if stored == 1 { Ok(()) } else { Err(CommitError::DuplicateIdempotencyKey.into()) }
+}
+
+fn write_rooms_and_concerts(connection: &mut SqliteConnection, work: &UnitOfWork) -> Applied {
+    for room in &work.rooms {
+        write_room(connection, room)?;
+    }
+    for concert in &work.concerts {
+        let row = ConcertRow::from(concert);
+        Cached(diesel::insert_into(concerts::table).values(&row)).execute(connection)?;
+    }
+    for date in &work.performance_dates {
+        let row = PerformanceDateRow::from(date);
+        Cached(diesel::insert_into(performance_dates::table).values(&row)).execute(connection)?;
+    }
+    Ok(())
+}
+
+fn write_room(connection: &mut SqliteConnection, room: &Change<Room>) -> Applied {
+    let aggregate = AggregateRef::Room(room.value().id);
+    match room {
+        Change::Insert(room) => {
+            let row = RoomRow::new(room, Version::FIRST);
+            let insert =
+                diesel::insert_into(rooms::table).values(&row).on_conflict(rooms::room_id).do_nothing();
+            one_row(Cached(insert).execute(connection)?, aggregate)?;
+            Cached(diesel::insert_into(lines::table).values((
+                lines::room_id.eq(row.room_id),
+                lines::last_ticket.eq(0),
+                lines::waiting.eq(0),
+            )))
+            .execute(connection)?;
+            Ok(())
+        }
+        Change::Update(Versioned { value, version }) => {
+            let row = RoomRow::new(value, version.next());
+            let loaded = rooms::room_id.eq(row.room_id).and(rooms::version.eq(version.get()));
+            let update = diesel::update(rooms::table.filter(loaded)).set(&row);
+            one_row(Cached(update).execute(connection)?, aggregate)
+        }
+    }
+}
+
+/// Stores a token over the version that was loaded. One that leaves WAIT leaves the line.
+pub(super) fn update_token(connection: &mut SqliteConnection, token: &Versioned<QueueToken>) -> Applied {
+    let Versioned { value, version } = token;
+    let id = DbId(value.id.get());
+    if value.state != QueueTokenState::Wait {
+        Cached(
+            sql_query(
+                "UPDATE lines SET waiting = waiting - 1 WHERE room_id = ? \
+                 AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ? AND status = 'WAIT')",
+            )
+            .bind::<Id, _>(DbId(value.room_id.get()))
+            .bind::<Id, _>(id),
+        )
+        .execute(connection)?;
+    }
+    let row = QueueTokenStateRow::new(&value.state, version.next());
+    let loaded = queue_tokens::token_id.eq(id).and(queue_tokens::version.eq(version.get()));
+    let update = diesel::update(queue_tokens::table.filter(loaded)).set(&row);
+    one_row(Cached(update).execute(connection)?, AggregateRef::QueueToken(value.id))
+}
+
+fn write_account(connection: &mut SqliteConnection, account: &Change<Account>) -> Applied {
+    let rows = match account {
+        Change::Insert(account) => {
+            let row = AccountRow::new(account, Version::FIRST);
+            let insert = diesel::insert_into(accounts::table).values(&row);
+            Cached(insert.on_conflict(accounts::user_id).do_nothing()).execute(connection)?
+        }
+        Change::Update(Versioned { value, version }) => {
+            let row = AccountRow::new(value, version.next());
+            let loaded = accounts::user_id.eq(row.user_id).and(accounts::version.eq(version.get()));
+            Cached(diesel::update(accounts::table.filter(loaded)).set(&row)).execute(connection)?
+        }
+    };
+    one_row(rows, AggregateRef::Account(account.value().user_id))
+}
+
+/// Reservations and seats point at each other: first the reservations, then the seats, then what is between them, where
+/// seats are given up before others take them.
+fn write_reservations_and_seats(connection: &mut SqliteConnection, work: &UnitOfWork) -> Applied {
+    for reservation in &work.reservations {
+        write_reservation(connection, reservation)?;
+    }
+    write_seats(connection, &work.seats)?;
+    for owning in [false, true] {
+        for reservation in &work.reservations {
+            if owns_seats(reservation.value().status) == owning {
+                write_reservation_seats(connection, reservation)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_reservation(connection: &mut SqliteConnection, reservation: &Change<Reservation>) -> Applied {
+    let rows = match reservation {
+        Change::Insert(reservation) => {
+            let row = ReservationRow::new(reservation, Version::FIRST);
+            let insert = diesel::insert_into(reservations::table).values(&row);
+            Cached(insert.on_conflict(reservations::reservation_id).do_nothing()).execute(connection)?
+        }
+        Change::Update(Versioned { value, version }) => {
+            let row = ReservationStateRow::new(value.status, version.next());
+            let id = reservations::reservation_id.eq(DbId(value.id.get()));
+            let loaded = id.and(reservations::version.eq(version.get()));
+            Cached(diesel::update(reservations::table.filter(loaded)).set(&row)).execute(connection)?
+        }
+    };
+    one_row(rows, AggregateRef::Reservation(reservation.value().id))
+}
+
+fn write_seats(connection: &mut SqliteConnection, changes: &[Change<Seat>]) -> Applied {
+    let mut new = Vec::new();
+    for change in changes {
+        match change {
+            Change::Insert(seat) => new.push(seat),
+            Change::Update(seat) => update_seat(connection, seat)?,
+        }
+    }
+    for chunk in new.chunks(SEATS_PER_INSERT) {
+        insert_seats(connection, chunk)?;
+    }
+    Ok(())
+}
+
+fn update_seat(connection: &mut SqliteConnection, seat: &Versioned<Seat>) -> Applied {
+    let Versioned { value, version } = seat;
+    let row = SeatStateRow::new(&value.state, version.next());
+    let loaded = seats::seat_id.eq(DbId(value.id.get())).and(seats::version.eq(version.get()));
+    let update = diesel::update(seats::table.filter(loaded)).set(&row);
+    one_row(Cached(update).execute(connection)?, AggregateRef::Seat(value.id))
+}
+
+fn insert_seats(connection: &mut SqliteConnection, new: &[&Seat]) -> Applied {
+    let rows: Vec<SeatRow> = new.iter().map(|seat| SeatRow::new(seat, Version::FIRST)).collect();
+    let insert = diesel::insert_into(seats::table).values(&rows).on_conflict(seats::seat_id).do_nothing();
+    let inserted = insert.execute(connection)?;
+    match new.first() {
+        // One of them is there already; `first_reason` finds out which.
+        Some(seat) if inserted < new.len() => Err(CommitError::Conflict(AggregateRef::Seat(seat.id)).into()),
+        _ => Ok(()),
+    }
+}
+
+fn write_reservation_seats(connection: &mut SqliteConnection, reservation: &Change<Reservation>) -> Applied {
+    match reservation {
+        Change::Insert(reservation) => {
+            for row in reservation_seat_rows(reservation) {
+                Cached(diesel::insert_into(reservation_seats::table).values(&row)).execute(connection)?;
+            }
+        }
+        Change::Update(Versioned { value, .. }) => {
+            let live = owns_seats(value.status);
+            let of_it = reservation_seats::reservation_id.eq(DbId(value.id.get()));
+            let stale = of_it.and(reservation_seats::live.ne(live));
+            let update = diesel::update(reservation_seats::table.filter(stale));
+            Cached(update.set(reservation_seats::live.eq(live))).execute(connection)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_money(connection: &mut SqliteConnection, work: &UnitOfWork) -> Applied {
+    for entry in &work.entries {
+        let row = EntryRow::from(entry);
+        Cached(diesel::insert_into(entries::table).values(&row)).execute(connection)?;
+    }
+    for payment in &work.payments {
+        write_payment(connection, payment)?;
+    }
+    Ok(())
+}
+
+fn write_payment(connection: &mut SqliteConnection, payment: &Payment) -> Applied {
+    let row = PaymentRow::from(payment);
+    Cached(diesel::insert_into(payments::table).values(&row)).execute(connection)?;
+    for row in ticket_rows(payment) {
+        Cached(diesel::insert_into(tickets::table).values(&row)).execute(connection)?;
+    }
+    Ok(())
+}

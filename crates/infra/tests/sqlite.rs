@@ -1,0 +1,433 @@
+//! What the SQLite adapter does beyond the contract that all adapters share: migrations, batches, limits, closing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use frontrow_domain::account::{Account, Entry};
+use frontrow_domain::concert::{Concert, PerformanceDate};
+use frontrow_domain::ports::{Accounts, AdminQueries, Committer, ConcertQueries, SeatFilter, StorageError};
+use frontrow_domain::queue::{Room, RoomPolicy};
+use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
+use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Committed};
+use frontrow_domain::{
+    Change, ConcertId, EntryId, Label, Money, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork,
+    UserId, Version, Versioned,
+};
+use frontrow_infra::Sqlite;
+use frontrow_infra::sqlite::{OpenError, SqliteOptions};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
+/// Names the database for [`migrate_as_another_process`].
+const DATABASE_VARIABLE: &str = "FRONTROW_TEST_SQLITE_DATABASE";
+
+struct Database {
+    directory: TempDir,
+}
+
+impl Database {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn migrated() -> Self {
+        let database = Self::new();
+        Sqlite::migrate(database.path()).unwrap();
+        database
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("test.db")
+    }
+
+    fn open(&self, options: SqliteOptions) -> Arc<Sqlite> {
+        Arc::new(Sqlite::open(self.path(), options).unwrap())
+    }
+
+    /// A connection of somebody else.
+    fn foreign(&self) -> SqliteConnection {
+        foreign(&self.path())
+    }
+}
+
+fn foreign(path: &Path) -> SqliteConnection {
+    SqliteConnection::establish(path.to_str().unwrap()).unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-11-22T20:00:00Z").unwrap()
+}
+
+fn user(n: u128) -> UserId {
+    UserId::new(Uuid::from_u128(n))
+}
+
+/// A first charge. The number names user and entry.
+fn first_charge(n: u128) -> UnitOfWork {
+    let amount = Money::new(100).unwrap();
+    let id = EntryId::new(Uuid::from_u128(n));
+    let (account, entry) = Account::empty(user(n)).charge(id, amount, now()).unwrap();
+    UnitOfWork { accounts: vec![Change::Insert(account)], entries: vec![entry], ..Default::default() }
+}
+
+type Answer = JoinHandle<Result<Committed, CommitError>>;
+
+fn submit(storage: &Arc<Sqlite>, work: UnitOfWork) -> Answer {
+    let storage = Arc::clone(storage);
+    tokio::spawn(async move { storage.commit(work).await })
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Lets units pile up behind somebody else's write lock: the first is a batch of its own that waits for the lock, the
+/// others are queued in their order. Returns the lock and who waits for the units.
+async fn pile_up(
+    database: &Database,
+    storage: &Arc<Sqlite>,
+    works: Vec<UnitOfWork>,
+) -> (SqliteConnection, Vec<Answer>) {
+    let mut lock = database.foreign();
+    lock.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let batches = storage.stats().batches;
+    let mut answers = Vec::new();
+    for work in works {
+        answers.push(submit(storage, work));
+        let queued = answers.len() - 1;
+        until("the units are queued", || {
+            let stats = storage.stats();
+            stats.batches > batches && stats.queued_units == queued
+        })
+        .await;
+    }
+    (lock, answers)
+}
+
+#[derive(Debug, PartialEq, Eq, QueryableByName)]
+struct Object {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    sql: Option<String>,
+}
+
+fn schema(connection: &mut SqliteConnection) -> Vec<Object> {
+    let objects = "SELECT name, sql FROM sqlite_master WHERE name <> '__diesel_schema_migrations' \
+                   AND tbl_name <> '__diesel_schema_migrations' ORDER BY name";
+    diesel::sql_query(objects).load(connection).unwrap()
+}
+
+#[test]
+fn migrations_can_be_undone_and_done_again() {
+    let database = Database::migrated();
+    let mut connection = database.foreign();
+    let up = schema(&mut connection);
+    assert!(up.iter().any(|object| object.name == "reservation_seats_one_live"), "{up:?}");
+
+    connection.revert_all_migrations(MIGRATIONS).unwrap();
+    assert_eq!(schema(&mut connection), []);
+    assert!(matches!(
+        Sqlite::open(database.path(), SqliteOptions::default()),
+        Err(OpenError::SchemaTooOld { .. })
+    ));
+
+    assert_eq!(Sqlite::migrate(database.path()).unwrap().len(), 1);
+    assert_eq!(schema(&mut connection), up);
+    assert_eq!(Sqlite::migrate(database.path()).unwrap(), Vec::<String>::new(), "nothing is left to do");
+}
+
+#[test]
+#[ignore = "run by migrating_at_the_same_time, as a process of its own"]
+fn migrate_as_another_process() {
+    let path = std::env::var(DATABASE_VARIABLE).expect("the database to migrate");
+    let migrated = Sqlite::migrate(&path).unwrap();
+    println!("migrations run: {}", migrated.len());
+    Sqlite::open(&path, SqliteOptions::default()).unwrap();
+}
+
+#[test]
+fn migrating_at_the_same_time() {
+    let database = Database::new();
+    let processes: Vec<_> = (0..6)
+        .map(|_| {
+            Process::new(std::env::current_exe().unwrap())
+                .args(["--ignored", "--exact", "--nocapture", "migrate_as_another_process"])
+                .env(DATABASE_VARIABLE, database.path())
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut migrated = 0;
+    for process in processes {
+        let output = process.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("migrations run:"), "{said}");
+        migrated += said.matches("migrations run: 1").count();
+    }
+    assert_eq!(migrated, 1, "one of them does the work");
+}
+
+#[test]
+fn a_database_without_a_schema_is_refused() {
+    let database = Database::new();
+    let open = || Sqlite::open(database.path(), SqliteOptions::default());
+    assert!(matches!(open(), Err(OpenError::SchemaTooOld { .. })));
+    assert!(!database.path().exists(), "asking makes no file");
+
+    database.foreign().batch_execute("CREATE TABLE other (id INTEGER)").unwrap();
+    assert!(matches!(open(), Err(OpenError::SchemaTooOld { .. })));
+    assert_eq!(schema(&mut database.foreign()).len(), 1, "asking makes no table");
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let database = Database::migrated();
+    let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000001')";
+    database.foreign().batch_execute(newer).unwrap();
+    let refused = Sqlite::open(database.path(), SqliteOptions::default()).err().unwrap();
+    assert!(
+        matches!(&refused, OpenError::SchemaTooNew { unknown } if unknown == "99990101000001"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let database = Database::new();
+    std::fs::write(database.path(), [b'x'; 4096]).unwrap();
+    assert!(matches!(Sqlite::open(database.path(), SqliteOptions::default()), Err(OpenError::Setup(_))));
+    assert!(Sqlite::migrate(database.path()).is_err());
+    assert_eq!(std::fs::read(database.path()).unwrap(), [b'x'; 4096]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_queued_is_committed_together() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=100).map(first_charge).collect()).await;
+    assert!(answers.iter().all(|answer| !answer.is_finished()), "nobody is answered before the commit");
+    lock.batch_execute("ROLLBACK").unwrap();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    let stats = storage.stats();
+    assert_eq!((stats.batches, stats.units), (2, 100));
+    for n in 1..=100 {
+        assert!(storage.find(user(n)).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_a_limit() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions { group_commit_limit: 10, ..Default::default() });
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=32).map(first_charge).collect()).await;
+    lock.batch_execute("ROLLBACK").unwrap();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    let stats = storage.stats();
+    assert_eq!((stats.batches, stats.units), (1 + 4, 32), "the first alone, then 10, 10, 10 and 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_units_leave_their_batch_alone() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(first_charge(1)).await.unwrap();
+    let loaded = storage.find(user(1)).await.unwrap().unwrap();
+    let again = |entry: u128| charge_over(loaded, EntryId::new(Uuid::from_u128(entry)));
+
+    // Breaks a constraint, but only after it has written an account.
+    let mut broken = first_charge(3);
+    broken.entries[0].id = EntryId::new(Uuid::from_u128(1));
+    let works = vec![first_charge(2), again(10), broken, again(11), first_charge(4)];
+    let (mut lock, answers) = pile_up(&database, &storage, works).await;
+    lock.batch_execute("ROLLBACK").unwrap();
+    let mut outcomes = Vec::new();
+    for answer in answers {
+        outcomes.push(answer.await.unwrap());
+    }
+
+    assert_eq!(storage.stats().batches, 3, "one to prepare, one that waited, one with the other four");
+    assert!(outcomes[0].is_ok() && outcomes[1].is_ok() && outcomes[4].is_ok(), "{outcomes:?}");
+    assert!(
+        matches!(&outcomes[2], Err(CommitError::Backstop { constraint }) if constraint.contains("entries.entry_id"))
+    );
+    assert!(matches!(outcomes[3], Err(CommitError::Conflict(AggregateRef::Account(id))) if id == user(1)));
+    let balance =
+        |found: Option<Versioned<Account>>| found.map(|account| account.value.balance.minor_units());
+    for (n, expected) in [(1, Some(200)), (2, Some(100)), (3, None), (4, Some(100))] {
+        assert_eq!(balance(storage.find(user(n)).await.unwrap()), expected, "user {n}");
+    }
+}
+
+fn charge_over(loaded: Versioned<Account>, id: EntryId) -> UnitOfWork {
+    let (account, entry): (Account, Entry) =
+        loaded.value.charge(id, Money::new(100).unwrap(), now()).unwrap();
+    let account = Change::Update(Versioned::new(account, loaded.version));
+    UnitOfWork { accounts: vec![account], entries: vec![entry], ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_unavailable_at_once() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions { queue_limit: 2, ..Default::default() });
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=3).map(first_charge).collect()).await;
+
+    let refused = storage.commit(first_charge(4)).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    assert!(answers.iter().all(|answer| !answer.is_finished()), "refused while the others still waited");
+
+    lock.batch_execute("ROLLBACK").unwrap();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert!(storage.find(user(4)).await.unwrap().is_none());
+    storage.commit(first_charge(4)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_stays_is_unavailable() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let (mut lock, answers) = pile_up(&database, &storage, vec![first_charge(1)]).await;
+    for answer in answers {
+        let refused = answer.await.unwrap();
+        assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    }
+    assert!(storage.find(user(1)).await.unwrap().is_none(), "reads go on");
+    lock.batch_execute("ROLLBACK").unwrap();
+    storage.commit(first_charge(1)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_finishes_what_is_queued() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=5).map(first_charge).collect()).await;
+
+    assert!(!storage.close(Duration::from_millis(50)), "the writer waits for the lock");
+    let refused = storage.commit(first_charge(6)).await;
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+
+    lock.batch_execute("ROLLBACK").unwrap();
+    assert!(storage.close(Duration::from_secs(10)));
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert!(matches!(storage.ping().await, Err(StorageError::Unavailable(_))));
+    assert!(storage.close(Duration::ZERO), "closing twice is no error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_there_after_reopening() {
+    let database = Database::migrated();
+    for round in 0..3 {
+        let storage = database.open(SqliteOptions::default());
+        for n in 1..=round * 10 {
+            let account = storage.find(user(n)).await.unwrap().unwrap();
+            assert_eq!((account.value.balance, account.version), (Money::new(100).unwrap(), Version::FIRST));
+        }
+        let answers: Vec<_> = (1..=10).map(|n| submit(&storage, first_charge(round * 10 + n))).collect();
+        for answer in answers {
+            answer.await.unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_caller_withdraws_nothing() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=3).map(first_charge).collect()).await;
+    for answer in answers {
+        answer.abort();
+    }
+    lock.batch_execute("ROLLBACK").unwrap();
+    assert!(storage.close(Duration::from_secs(10)));
+    let reopened = database.open(SqliteOptions::default());
+    for n in 1..=3 {
+        assert!(reopened.find(user(n)).await.unwrap().is_some());
+    }
+}
+
+/// A date with this many seats in one row, all of it new. Seats are numbered from 1, and so are their ids.
+fn new_date(seats: u32) -> UnitOfWork {
+    let room = Room::new(RoomId::new(Uuid::from_u128(1)), RoomPolicy::default(), now());
+    let label = |text| Label::new(text).unwrap();
+    let concert = Concert {
+        id: ConcertId::new(Uuid::from_u128(1)),
+        title: label("A concert"),
+        venue: label("A hall"),
+        room_id: room.id,
+    };
+    let date = PerformanceDate {
+        id: PerformanceDateId::new(Uuid::from_u128(1)),
+        concert_id: concert.id,
+        starts_at: now().plus_seconds(1),
+        on_sale_at: None,
+    };
+    let seat = |number: u32| Seat {
+        id: SeatId::new(Uuid::from_u128(number.into())),
+        performance_date_id: date.id,
+        place: SeatPlace { section: label("A"), row: 1, number, grade: label("R"), price: Money::ZERO },
+        state: SeatState::Available,
+    };
+    UnitOfWork {
+        rooms: vec![Change::Insert(room)],
+        concerts: vec![concert],
+        performance_dates: vec![date],
+        seats: (1..=seats).map(|number| Change::Insert(seat(number))).collect(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_date_of_many_seats_is_one_unit() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(new_date(5_003)).await.unwrap();
+    let date = PerformanceDateId::new(Uuid::from_u128(1));
+    let seats = storage.list_seats(date, SeatFilter::Available, now()).await.unwrap();
+    let numbers: Vec<u32> = seats.iter().map(|seat| seat.place.number).collect();
+    assert_eq!(numbers, (1..=5_003).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_seat_of_many_that_is_there_already_is_named() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(new_date(1)).await.unwrap();
+    let mut more = new_date(2_000).seats;
+    more.rotate_left(1);
+    let refused = storage.commit(UnitOfWork { seats: more, ..Default::default() }).await.unwrap_err();
+    let there = AggregateRef::Seat(SeatId::new(Uuid::from_u128(1)));
+    assert!(matches!(refused, CommitError::Conflict(found) if found == there), "{refused:?}");
+    let date = PerformanceDateId::new(Uuid::from_u128(1));
+    assert_eq!(storage.list_seats(date, SeatFilter::All, now()).await.unwrap().len(), 1);
+}
