@@ -22,6 +22,11 @@ pub struct Finding {
     pub breaches: i64,
 }
 
+/// A query of one column, whose column is called `count` as both adapters read it.
+pub(crate) fn count_query(query: &str) -> String {
+    format!("WITH counted (number) AS ({query}) SELECT number AS \"count\" FROM counted")
+}
+
 /// Every invariant, in the order of the report.
 pub(crate) const INVARIANTS: [Invariant; 14] = [
     Invariant {

@@ -7,4 +7,5 @@
     reason = "test code: what cannot be set up must fail the test at once, and loudly"
 )]
 
+pub mod app;
 pub mod postgres;

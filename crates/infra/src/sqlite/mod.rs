@@ -36,6 +36,7 @@
 //! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. A load or a query is one statement (a poll, too), except reservations as
 //! their user sees them, which are two in one read transaction.
 
+mod audit;
 mod commands;
 mod connection;
 mod error;
@@ -181,6 +182,14 @@ impl Sqlite {
     /// [`OpenError`]; the schema is then what it was before.
     pub fn migrate(path: impl AsRef<Path>) -> Result<Vec<String>, OpenError> {
         connection::migrate(path.as_ref())
+    }
+
+    /// Checks every invariant in one snapshot of a file, which may be in use.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file is missing, cannot be read, or has another schema.
+    pub fn audit(path: impl AsRef<Path>) -> Result<Vec<crate::audit::Finding>, OpenError> {
+        audit::audit(path.as_ref())
     }
 
     /// Takes no more work, finishes what is queued, and ends the threads. Blocks, at most `limit` for the writer and as long

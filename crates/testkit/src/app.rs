@@ -1,0 +1,326 @@
+//! The very server that ships, on a database of the test's own, and a client for it.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use frontrow::app::{Running, Settings, prepare, start};
+use frontrow::cli::DatabaseUrl;
+use frontrow_app::HoldRules;
+use frontrow_domain::UserId;
+use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
+use frontrow_domain::queue::RoomPolicy;
+use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7};
+use reqwest::{Client, Method, RequestBuilder, redirect};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::postgres::{Template, TestDatabase, database};
+
+/// The secret of every test server.
+pub const SECRET: &str = "a secret for tests, and for nothing else";
+
+/// A migrated, empty database.
+static MIGRATED: LazyLock<Template> = LazyLock::new(|| {
+    Template::new("migrated", |url| async move {
+        prepare(&DatabaseUrl::Postgres(url), RoomPolicy::default()).await.map(|_| ())
+    })
+});
+
+/// A database of the test's own. Goes away with it.
+pub enum Database {
+    /// A file in a folder.
+    Sqlite(TempDir),
+    /// A database of the shared cluster.
+    Postgres(TestDatabase),
+}
+
+impl Database {
+    /// A new SQLite file, not migrated yet.
+    ///
+    /// # Panics
+    /// When there is no temporary folder.
+    #[must_use]
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    /// A new database on PostgreSQL; `None`, said aloud, where there is no PostgreSQL.
+    pub async fn postgres() -> Option<Self> {
+        database(&MIGRATED).await.map(Self::Postgres)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> DatabaseUrl {
+        match self {
+            Self::Sqlite(folder) => DatabaseUrl::Sqlite(folder.path().join("test.db")),
+            Self::Postgres(database) => DatabaseUrl::Postgres(database.url().to_owned()),
+        }
+    }
+}
+
+/// A node that serves, and how to talk to it.
+pub struct TestApp {
+    /// The HTTP client. Follows no redirect.
+    pub client: Client,
+    base: String,
+    running: Running,
+}
+
+/// Settings for a test: the contract's defaults, a free port.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn settings(database: &Database) -> Settings {
+    Settings {
+        bind: "127.0.0.1:0".to_owned(),
+        database: database.url(),
+        secret: Secret::new(SECRET).expect("a secret that is long enough"),
+        identity_public_key: None,
+        hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
+        global_policy: RoomPolicy::default(),
+        migrate: true,
+    }
+}
+
+impl TestApp {
+    /// Starts a node.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start(settings: Settings) -> Self {
+        let running = start(settings).await.expect("the server starts");
+        let client = Client::builder().redirect(redirect::Policy::none()).no_proxy();
+        let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
+        Self { client, base: format!("http://{}", running.address), running }
+    }
+
+    /// Stops the node.
+    ///
+    /// # Panics
+    /// When it does not stop in order.
+    pub async fn stop(self) {
+        self.running.stop().await.expect("the server stops");
+    }
+
+    /// The URL of a path.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// A request to build further and send.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// A GET.
+    #[must_use]
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path)
+    }
+
+    /// A POST with a JSON body.
+    #[must_use]
+    pub fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, path).json(body)
+    }
+
+    /// A DELETE.
+    #[must_use]
+    pub fn delete(&self, path: &str) -> RequestBuilder {
+        self.request(Method::DELETE, path)
+    }
+
+    /// Makes a concert with a room of its own (`room` null: the global room) and one date with a section "A" of
+    /// `rows` x `seats_per_row` seats at 100 each.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn sale(&self, room: Value, rows: u32, seats_per_row: u32) -> Sale {
+        let mut concert = json!({"title": "A Concert", "venue": "A Hall"});
+        if !room.is_null() {
+            concert["room"] = room;
+        }
+        let made = sent(self.post("/admin/concerts", &concert).bearer_auth(admin_token()), 201).await;
+        let concert_id = id(&made, "concertId");
+        let starts_at = SystemClock::uncorrected().plus_seconds(86_400).to_string();
+        let section =
+            json!({"section": "A", "grade": "R", "price": 100, "rows": rows, "seatsPerRow": seats_per_row});
+        let date = json!({"startsAt": starts_at, "sections": [section]});
+        let path = format!("/admin/concerts/{concert_id}/performanceDates");
+        let date = sent(self.post(&path, &date).bearer_auth(admin_token()), 201).await;
+        Sale { concert_id, room_id: id(&made, "roomId"), date_id: id(&date, "performanceDateId") }
+    }
+
+    /// A new guest without a place in line.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn guest(&self) -> Buyer {
+        let session = sent(self.post("/sessions", &json!({})), 201).await;
+        let access_token = session["accessToken"].as_str().expect("an access token").to_owned();
+        Buyer { user_id: id(&session, "userId"), access_token, wait_token: None }
+    }
+
+    /// A new guest in the line of a sale.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn waiting(&self, sale: &Sale) -> Buyer {
+        let mut buyer = self.guest().await;
+        let body = json!({"concertId": sale.concert_id});
+        let response = buyer.own(self.post("/queue", &body)).send().await.expect("an answer");
+        assert_eq!(response.status(), 201);
+        let wait_token = response.headers()["Wait-Token"].to_str().expect("a token").to_owned();
+        buyer.wait_token = Some(wait_token);
+        buyer
+    }
+
+    /// A new guest who is the last of the line and has been admitted with everyone before.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn active(&self, sale: &Sale) -> Buyer {
+        let buyer = self.waiting(sale).await;
+        self.admit(sale.room_id, 100_000).await;
+        buyer
+    }
+
+    /// Admits people of a room now.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn admit(&self, room_id: Uuid, count: u32) -> u64 {
+        let path = format!("/admin/rooms/{room_id}/admit");
+        let body = json!({"count": count});
+        let answer = sent(self.post(&path, &body).bearer_auth(admin_token()), 200).await;
+        answer["admitted"].as_u64().expect("a count")
+    }
+
+    /// The ids of the AVAILABLE seats of a sale, in order, as an ACTIVE buyer sees them.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn seats(&self, buyer: &Buyer, sale: &Sale) -> Vec<Uuid> {
+        let body = sent(buyer.own(self.get(&sale.seats_path())), 200).await;
+        body["seats"].as_array().expect("seats").iter().map(|seat| id(seat, "seatId")).collect()
+    }
+
+    /// Adds money to a buyer's account.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn charge(&self, buyer: &Buyer, amount: i64) -> Value {
+        let path = format!("/accounts/{}/charge", buyer.user_id);
+        sent(buyer.own(self.post(&path, &json!({"amount": amount}))), 200).await
+    }
+
+    /// The request of a hold.
+    #[must_use]
+    pub fn reserve(&self, buyer: &Buyer, sale: &Sale, seat_ids: &[Uuid]) -> RequestBuilder {
+        let body = json!({"performanceDateId": sale.date_id, "seatIds": seat_ids});
+        buyer.own(self.post("/reservations", &body))
+    }
+
+    /// Holds seats and gives the reservation's id.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn hold(&self, buyer: &Buyer, sale: &Sale, seat_ids: &[Uuid]) -> Uuid {
+        id(&sent(self.reserve(buyer, sale, seat_ids), 201).await, "reservationId")
+    }
+
+    /// The request of a payment.
+    #[must_use]
+    pub fn pay(&self, buyer: &Buyer, reservation_id: Uuid) -> RequestBuilder {
+        buyer.own(self.post("/pay", &json!({"userId": buyer.user_id, "reservationId": reservation_id})))
+    }
+}
+
+/// A date on sale.
+#[derive(Debug, Clone, Copy)]
+pub struct Sale {
+    /// The concert.
+    pub concert_id: Uuid,
+    /// The room in front of it.
+    pub room_id: Uuid,
+    /// Its date.
+    pub date_id: Uuid,
+}
+
+impl Sale {
+    /// The path of its seats.
+    #[must_use]
+    pub fn seats_path(&self) -> String {
+        format!("/concerts/{}/performanceDates/{}/seats", self.concert_id, self.date_id)
+    }
+}
+
+/// Somebody who buys.
+#[derive(Clone)]
+pub struct Buyer {
+    /// Who it is.
+    pub user_id: Uuid,
+    /// Its access token.
+    pub access_token: String,
+    /// Its Wait-Token, once it is in line.
+    pub wait_token: Option<String>,
+}
+
+impl Buyer {
+    /// Adds the buyer's tokens to a request.
+    #[must_use]
+    pub fn own(&self, request: RequestBuilder) -> RequestBuilder {
+        let request = request.bearer_auth(&self.access_token);
+        match &self.wait_token {
+            Some(token) => request.header("Wait-Token", token),
+            None => request,
+        }
+    }
+}
+
+/// An operator's access token.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn admin_token() -> String {
+    token(UuidV7.next_id(), Role::Admin)
+}
+
+/// An access token of a user.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn token(user_id: Uuid, role: Role) -> String {
+    let expires_at = SystemClock::default().now().plus_seconds(3_600);
+    let claims = AccessClaims { user_id: UserId::new(user_id), role, expires_at };
+    AccessKey::own(&Secret::new(SECRET).expect("a long secret")).issue(&claims).expect("our own key signs")
+}
+
+/// Sends a request, checks the status, and reads the body; null where there is none.
+///
+/// # Panics
+/// When there is no answer, or one of another status.
+pub async fn sent(request: RequestBuilder, status: u16) -> Value {
+    let response = request.send().await.expect("an answer");
+    let (got, url) = (response.status(), response.url().clone());
+    let body = response.text().await.expect("a body");
+    assert_eq!(got, status, "{url} answered {body}");
+    if body.is_empty() { Value::Null } else { serde_json::from_str(&body).expect("JSON") }
+}
+
+/// An id of a body.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn id(body: &Value, field: &str) -> Uuid {
+    let text = body[field].as_str().unwrap_or_else(|| panic!("no {field} in {body}"));
+    Uuid::parse_str(text).expect("a UUID")
+}
