@@ -1,5 +1,6 @@
 //! Adapters for the ports of the domain.
 
+pub mod postgres;
 mod sql;
 mod storage;
 
