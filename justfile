@@ -1,0 +1,31 @@
+# Serve on 127.0.0.1:8080 with a SQLite file
+run *args:
+    cargo run -- serve {{args}}
+
+# Let a simulated crowd buy tickets, then keep serving
+demo *args:
+    cargo run --release -- demo {{args}}
+
+# Run every test
+test *args:
+    cargo test --workspace {{args}}
+
+# Check the format, lints and documentation
+lint:
+    cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Check the licences and sources of the dependencies
+deny:
+    cargo deny check licenses bans sources
+
+# Do all that the continuous integration does
+ci:
+    bash .ci/run
+
+# Write the OpenAPI document
+openapi:
+    cargo run -q -- openapi > docs/openapi.json
