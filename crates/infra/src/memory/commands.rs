@@ -1,0 +1,120 @@
+//! The commands of a unit of work.
+
+use std::collections::BTreeMap;
+
+use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, TicketNumber};
+use frontrow_domain::reservation::ReservationStatus;
+use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
+use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
+
+use super::{State, at_most, constraints};
+
+impl State {
+    pub(super) fn execute(&mut self, command: Command) -> Result<CommandOutcome, CommitError> {
+        match command {
+            Command::Join(join) => self.join(join),
+            Command::Admit(admit) => self.admit(admit).map(CommandOutcome::Admitted),
+            Command::ExpireTokens { now, limit } => {
+                Ok(CommandOutcome::TokensExpired(self.expire_tokens(now, limit)))
+            }
+            Command::ExpireHolds { now, limit } => {
+                Ok(CommandOutcome::HoldsExpired(self.expire_holds(now, limit)))
+            }
+        }
+    }
+
+    fn join(&mut self, join: Join) -> Result<CommandOutcome, CommitError> {
+        let Join { token_id, room_id, user_id, now } = join;
+        let policy = self.rooms.get(&room_id).ok_or_else(|| absent(room_id))?.value.policy;
+        if let Some(live) = self.live_token(room_id, user_id) {
+            if live.value.is_live(now) {
+                return Ok(CommandOutcome::AlreadyJoined(live.value));
+            }
+            step(&mut self.queue_tokens, &live.value.id, |token| token.expire(now));
+        }
+        let entrance = policy.entrance(self.waiting(room_id), self.active(room_id, now));
+        let state = match entrance.map_err(CommitError::Refused)? {
+            Entrance::Wait => QueueTokenState::Wait,
+            Entrance::Active => QueueTokenState::Active {
+                activated_at: now,
+                expires_at: now.plus_seconds(policy.active_ttl_seconds),
+            },
+        };
+        let ticket = self.next_ticket(room_id);
+        let token = QueueToken { id: token_id, room_id, user_id, ticket, entered_at: now, state };
+        match self.queue_tokens.insert(token_id, Versioned::new(token, Version::FIRST)) {
+            None => Ok(CommandOutcome::Joined(token)),
+            Some(_) => Err(constraints::broken("queue_tokens_pkey")),
+        }
+    }
+
+    fn next_ticket(&self, room_id: RoomId) -> TicketNumber {
+        let last = self.tokens_in(room_id).map(|token| token.ticket.0).max().unwrap_or(0);
+        TicketNumber(last.saturating_add(1))
+    }
+
+    fn admit(&mut self, admit: Admit) -> Result<u32, CommitError> {
+        if !self.rooms.contains_key(&admit.room_id) {
+            return Err(absent(admit.room_id));
+        }
+        let active = self.active(admit.room_id, admit.now);
+        let free = admit.max_active.map_or(u64::MAX, |max| u64::from(max).saturating_sub(active));
+        let limit = u32::try_from(free).unwrap_or(u32::MAX).min(admit.limit);
+
+        let in_line = self.tokens_in(admit.room_id).filter(|token| token.state == QueueTokenState::Wait);
+        let waiters = first(limit, in_line.map(|token| (token.ticket, token.id)));
+        Ok(count_done(waiters, |id| {
+            step(&mut self.queue_tokens, &id, |token| token.admit(admit.now, admit.active_ttl_seconds))
+        }))
+    }
+
+    fn expire_tokens(&mut self, now: Timestamp, limit: u32) -> u32 {
+        let lapsed = self.queue_tokens.values().filter_map(|token| match token.value.state {
+            QueueTokenState::Active { expires_at, .. } if expires_at <= now => {
+                Some((expires_at, token.value.id))
+            }
+            _ => None,
+        });
+        count_done(first(limit, lapsed), |id| step(&mut self.queue_tokens, &id, |token| token.expire(now)))
+    }
+
+    fn expire_holds(&mut self, now: Timestamp, limit: u32) -> u32 {
+        let held = self.reservations.values().filter(|row| row.value.status == ReservationStatus::Reserved);
+        let lapsed = held
+            .filter(|row| row.value.hold_expires_at <= now)
+            .map(|row| (row.value.hold_expires_at, (row.value.id, row.value.seat_ids())));
+        count_done(first(limit, lapsed), |(id, seat_ids)| {
+            for seat_id in &seat_ids {
+                step(&mut self.seats, seat_id, |seat| seat.release(id));
+            }
+            step(&mut self.reservations, &id, |reservation| reservation.expire(now))
+        })
+    }
+}
+
+const fn absent(room_id: RoomId) -> CommitError {
+    CommitError::Conflict(AggregateRef::Room(room_id))
+}
+
+/// The first `limit` of these, lowest rank first.
+fn first<R: Ord, T: Ord>(limit: u32, ranked: impl Iterator<Item = (R, T)>) -> Vec<T> {
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort();
+    ranked.into_iter().take(at_most(limit)).map(|(_, item)| item).collect()
+}
+
+fn count_done<T>(items: Vec<T>, mut work: impl FnMut(T) -> bool) -> u32 {
+    items.into_iter().fold(0, |done, item| if work(item) { done + 1 } else { done })
+}
+
+/// Takes a stored aggregate through a transition, as one more write. False when it is absent or refuses.
+fn step<K: Ord, T: Clone, E>(
+    table: &mut BTreeMap<K, Versioned<T>>,
+    key: &K,
+    transition: impl FnOnce(T) -> Result<T, E>,
+) -> bool {
+    let Some(row) = table.get_mut(key) else { return false };
+    let Ok(value) = transition(row.value.clone()) else { return false };
+    *row = Versioned::new(value, row.version.next());
+    true
+}

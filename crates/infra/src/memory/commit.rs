@@ -1,0 +1,128 @@
+//! A unit of work: checked and written on a copy of the state, which replaces the state when all of it went well.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use frontrow_domain::idempotency::IdempotencyRecord;
+use frontrow_domain::ports::Committer;
+use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, Committed, UnitOfWork};
+use frontrow_domain::{Change, Version, Versioned};
+
+use super::{Memory, State, constraints};
+
+#[async_trait]
+impl Committer for Memory {
+    async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
+        let mut state = self.state();
+        let mut next = state.clone();
+        let outcome = next.apply(work)?;
+        *state = next;
+        Ok(Committed { outcome })
+    }
+}
+
+impl State {
+    /// The steps are in the order in which [`CommitError`] is to be reported.
+    fn apply(&mut self, work: UnitOfWork) -> Result<Option<CommandOutcome>, CommitError> {
+        if let Some(record) = &work.idempotency {
+            self.require_free_key(record)?;
+        }
+        self.require_versions(&work)?;
+        let outcome = work.command.map(|command| self.execute(command)).transpose()?;
+        self.write(work)?;
+        constraints::check(self)?;
+        Ok(outcome)
+    }
+
+    fn require_free_key(&self, new: &IdempotencyRecord) -> Result<(), CommitError> {
+        let key = (new.request.user_id, new.request.key.clone());
+        match self.idempotency_records.get(&key) {
+            Some(old) if old.expires_at > new.created_at => Err(CommitError::DuplicateIdempotencyKey),
+            _ => Ok(()),
+        }
+    }
+
+    fn require_versions(&self, work: &UnitOfWork) -> Result<(), CommitError> {
+        let mut expected = expected_versions(work);
+        expected.sort_by_key(|(aggregate, _)| *aggregate);
+        match expected.into_iter().find(|(aggregate, version)| self.version_of(*aggregate) != *version) {
+            Some((aggregate, _)) => Err(CommitError::Conflict(aggregate)),
+            None => Ok(()),
+        }
+    }
+
+    fn version_of(&self, aggregate: AggregateRef) -> Option<Version> {
+        match aggregate {
+            AggregateRef::Room(id) => self.rooms.get(&id).map(|row| row.version),
+            AggregateRef::QueueToken(id) => self.queue_tokens.get(&id).map(|row| row.version),
+            AggregateRef::Account(id) => self.accounts.get(&id).map(|row| row.version),
+            AggregateRef::Reservation(id) => self.reservations.get(&id).map(|row| row.version),
+            AggregateRef::Seat(id) => self.seats.get(&id).map(|row| row.version),
+        }
+    }
+
+    fn write(&mut self, work: UnitOfWork) -> Result<(), CommitError> {
+        if let Some(record) = work.idempotency {
+            self.idempotency_records.insert((record.request.user_id, record.request.key.clone()), record);
+        }
+        let queue_tokens = work.queue_tokens.into_iter().map(Change::Update);
+        store(&mut self.rooms, work.rooms, |room| room.id);
+        store(&mut self.queue_tokens, queue_tokens, |token| token.id);
+        store(&mut self.accounts, work.accounts, |account| account.user_id);
+        store(&mut self.reservations, work.reservations, |reservation| reservation.id);
+        store(&mut self.seats, work.seats, |seat| seat.id);
+        add(&mut self.entries, work.entries, |entry| entry.id, "entries_pkey")?;
+        add(&mut self.payments, work.payments, |payment| payment.id, "payments_pkey")?;
+        add(&mut self.concerts, work.concerts, |concert| concert.id, "concerts_pkey")?;
+        add(&mut self.performance_dates, work.performance_dates, |date| date.id, "performance_dates_pkey")
+    }
+}
+
+/// The version that each aggregate must have now; `None` for one that must be absent.
+fn expected_versions(work: &UnitOfWork) -> Vec<(AggregateRef, Option<Version>)> {
+    let mut expected: Vec<_> =
+        work.guards.iter().map(|guard| (guard.aggregate, Some(guard.version))).collect();
+    expected.extend(work.rooms.iter().map(|c| (AggregateRef::Room(c.value().id), loaded(c))));
+    expected
+        .extend(work.queue_tokens.iter().map(|t| (AggregateRef::QueueToken(t.value.id), Some(t.version))));
+    expected.extend(work.accounts.iter().map(|c| (AggregateRef::Account(c.value().user_id), loaded(c))));
+    expected.extend(work.reservations.iter().map(|c| (AggregateRef::Reservation(c.value().id), loaded(c))));
+    expected.extend(work.seats.iter().map(|c| (AggregateRef::Seat(c.value().id), loaded(c))));
+    expected
+}
+
+const fn loaded<T>(change: &Change<T>) -> Option<Version> {
+    match change {
+        Change::Insert(_) => None,
+        Change::Update(loaded) => Some(loaded.version),
+    }
+}
+
+fn store<K: Ord, T>(
+    table: &mut BTreeMap<K, Versioned<T>>,
+    changes: impl IntoIterator<Item = Change<T>>,
+    key: impl Fn(&T) -> K,
+) {
+    for change in changes {
+        let row = match change {
+            Change::Insert(value) => Versioned::new(value, Version::FIRST),
+            Change::Update(loaded) => Versioned::new(loaded.value, loaded.version.next()),
+        };
+        table.insert(key(&row.value), row);
+    }
+}
+
+/// Adds rows that never change.
+fn add<K: Ord, T>(
+    table: &mut BTreeMap<K, T>,
+    rows: Vec<T>,
+    key: impl Fn(&T) -> K,
+    constraint: &str,
+) -> Result<(), CommitError> {
+    for row in rows {
+        if table.insert(key(&row), row).is_some() {
+            return Err(constraints::broken(constraint));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Storage in memory: the reference for what a storage adapter does, and for tests of use cases.
+//!
+//! It is written to be read. Everything is found by looking at every row, and a commit copies the whole state. What
+//! the other adapters keep as counters (how many wait, the last ticket) is counted here, so it cannot drift.
+
+mod commands;
+mod commit;
+mod constraints;
+mod queries;
+mod repositories;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use frontrow_domain::account::{Account, Entry, Payment};
+use frontrow_domain::concert::{Concert, PerformanceDate};
+use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
+use frontrow_domain::queue::{QueueToken, QueueTokenState, QueueTokenStatus, Room};
+use frontrow_domain::reservation::Reservation;
+use frontrow_domain::seat::Seat;
+use frontrow_domain::{
+    ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
+    UserId, Versioned,
+};
+
+/// A storage adapter that forgets everything when it is dropped. Deterministic; new ones are empty, without any room.
+#[derive(Debug, Default)]
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+impl Memory {
+    /// Empty storage.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A commit only ever swaps whole states in, so that what a panicking thread leaves behind is sound.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tables, each by its primary key.
+#[derive(Debug, Clone, Default)]
+struct State {
+    rooms: BTreeMap<RoomId, Versioned<Room>>,
+    queue_tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
+    accounts: BTreeMap<UserId, Versioned<Account>>,
+    entries: BTreeMap<EntryId, Entry>,
+    reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
+    seats: BTreeMap<SeatId, Versioned<Seat>>,
+    payments: BTreeMap<PaymentId, Payment>,
+    concerts: BTreeMap<ConcertId, Concert>,
+    performance_dates: BTreeMap<PerformanceDateId, PerformanceDate>,
+    idempotency_records: BTreeMap<(UserId, IdempotencyKey), IdempotencyRecord>,
+}
+
+impl State {
+    fn tokens_in(&self, room_id: RoomId) -> impl Iterator<Item = &QueueToken> {
+        self.queue_tokens.values().map(|token| &token.value).filter(move |token| token.room_id == room_id)
+    }
+
+    /// The token stored as WAIT or ACTIVE, lapsed or not.
+    fn live_token(&self, room_id: RoomId, user_id: UserId) -> Option<Versioned<QueueToken>> {
+        let is_it = |token: &QueueToken| {
+            token.room_id == room_id && token.user_id == user_id && is_stored_live(token.state)
+        };
+        self.queue_tokens.values().find(|token| is_it(&token.value)).copied()
+    }
+
+    fn waiting(&self, room_id: RoomId) -> u64 {
+        count(self.tokens_in(room_id).filter(|token| token.state == QueueTokenState::Wait))
+    }
+
+    fn active(&self, room_id: RoomId, now: Timestamp) -> u64 {
+        count(self.tokens_in(room_id).filter(|token| token.status_at(now) == QueueTokenStatus::Active))
+    }
+
+    fn seats_of(&self, date: PerformanceDateId) -> impl Iterator<Item = &Seat> {
+        self.seats.values().map(|seat| &seat.value).filter(move |seat| seat.performance_date_id == date)
+    }
+}
+
+const fn is_stored_live(state: QueueTokenState) -> bool {
+    !matches!(state, QueueTokenState::Expired { .. })
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u64 {
+    items.fold(0, |counted, _| counted + 1)
+}
+
+fn at_most(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}

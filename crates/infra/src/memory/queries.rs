@@ -1,0 +1,205 @@
+//! Read models.
+
+use async_trait::async_trait;
+use frontrow_domain::account::Entry;
+use frontrow_domain::concert::{Concert, PerformanceDate};
+use frontrow_domain::ports::{
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
+    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+};
+use frontrow_domain::queue::{QueueToken, QueueTokenState, Room};
+use frontrow_domain::reservation::Reservation;
+use frontrow_domain::seat::{Seat, SeatPlace, SeatStatus};
+use frontrow_domain::{
+    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
+    UserId,
+};
+
+use super::{Memory, State, at_most, count};
+
+#[async_trait]
+impl QueueQueries for Memory {
+    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError> {
+        let state = self.state();
+        let Some(token) = state.queue_tokens.get(&id).map(|row| row.value) else { return Ok(None) };
+        let room = state.rooms.get(&token.room_id).map(|row| row.value);
+        Ok(room.map(|room| QueueStanding { token, room, ahead: state.ahead_of(&token) }))
+    }
+}
+
+#[async_trait]
+impl ConcertQueries for Memory {
+    async fn list_concerts(
+        &self,
+        after: Option<ConcertId>,
+        limit: u32,
+    ) -> Result<Vec<Concert>, StorageError> {
+        let state = self.state();
+        let rest = state.concerts.values().filter(|concert| after.is_none_or(|after| concert.id > after));
+        Ok(rest.take(at_most(limit)).cloned().collect())
+    }
+
+    async fn list_dates(
+        &self,
+        concert_id: ConcertId,
+        filter: DateFilter,
+        now: Timestamp,
+    ) -> Result<Vec<DateSummary>, StorageError> {
+        let state = self.state();
+        let dates = state.performance_dates.values().filter(|date| date.concert_id == concert_id);
+        let mut dates: Vec<_> = dates.map(|date| state.summary(date, now)).collect();
+        if filter == DateFilter::Reservable {
+            dates.retain(|date| date.starts_at > now && date.available_seats > 0);
+        }
+        dates.sort_by_key(|date| (date.starts_at, date.id));
+        Ok(dates)
+    }
+
+    async fn list_seats(
+        &self,
+        id: PerformanceDateId,
+        filter: SeatFilter,
+        now: Timestamp,
+    ) -> Result<Vec<SeatView>, StorageError> {
+        let state = self.state();
+        let view =
+            |seat: &Seat| SeatView { id: seat.id, place: seat.place.clone(), status: seat.status_at(now) };
+        let mut seats: Vec<_> = state.seats_of(id).map(view).collect();
+        if filter == SeatFilter::Available {
+            seats.retain(|seat| seat.status == SeatStatus::Available);
+        }
+        seats.sort_by(|a, b| in_house(&a.place).cmp(&in_house(&b.place)));
+        Ok(seats)
+    }
+}
+
+#[async_trait]
+impl ReservationQueries for Memory {
+    async fn find_own(
+        &self,
+        user_id: UserId,
+        id: ReservationId,
+        now: Timestamp,
+    ) -> Result<Option<ReservationView>, StorageError> {
+        let state = self.state();
+        let own = state.reservations.get(&id).filter(|row| row.value.user_id == user_id);
+        Ok(own.map(|row| state.view(&row.value, now)))
+    }
+
+    async fn list_own(
+        &self,
+        user_id: UserId,
+        before: Option<ReservationId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ReservationView>, StorageError> {
+        let state = self.state();
+        let newest_first = state.reservations.values().rev().map(|row| &row.value);
+        let own = newest_first
+            .filter(|row| row.user_id == user_id && before.is_none_or(|before| row.id < before))
+            .take(at_most(limit));
+        Ok(own.map(|reservation| state.view(reservation, now)).collect())
+    }
+}
+
+#[async_trait]
+impl AccountQueries for Memory {
+    async fn list_entries(
+        &self,
+        user_id: UserId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let state = self.state();
+        let own = state.entries.values().filter(|entry| entry.user_id == user_id);
+        let mut entries: Vec<_> =
+            own.filter(|entry| before.is_none_or(|before| entry.number < before)).copied().collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+        entries.truncate(at_most(limit));
+        Ok(entries)
+    }
+}
+
+#[async_trait]
+impl AdminQueries for Memory {
+    async fn list_rooms(
+        &self,
+        after: Option<RoomId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RoomOverview>, StorageError> {
+        let state = self.state();
+        let rest = state.rooms.values().filter(|row| after.is_none_or(|after| row.value.id > after));
+        Ok(rest.take(at_most(limit)).map(|row| state.overview(row.value, now)).collect())
+    }
+
+    async fn find_room(&self, id: RoomId, now: Timestamp) -> Result<Option<RoomOverview>, StorageError> {
+        let state = self.state();
+        Ok(state.rooms.get(&id).map(|row| state.overview(row.value, now)))
+    }
+
+    async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError> {
+        let state = self.state();
+        if !state.performance_dates.contains_key(&id) {
+            return Ok(None);
+        }
+        let with = |status| state.seats_of(id).filter(move |seat| seat.status_at(now) == status);
+        let amount_sold = Money::total(with(SeatStatus::Unavailable).map(|seat| seat.place.price));
+        Ok(Some(Sales {
+            available: count(with(SeatStatus::Available)),
+            reserved: count(with(SeatStatus::Reserved)),
+            unavailable: count(with(SeatStatus::Unavailable)),
+            amount_sold: amount_sold
+                .ok_or_else(|| StorageError::Corrupt(format!("the sales of {id} are beyond counting")))?,
+        }))
+    }
+
+    async fn ping(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+impl State {
+    fn ahead_of(&self, token: &QueueToken) -> u64 {
+        if token.state != QueueTokenState::Wait {
+            return 0;
+        }
+        let waiters = self.tokens_in(token.room_id).filter(|other| other.state == QueueTokenState::Wait);
+        count(waiters.filter(|other| other.ticket < token.ticket))
+    }
+
+    fn summary(&self, date: &PerformanceDate, now: Timestamp) -> DateSummary {
+        let free = self.seats_of(date.id).filter(|seat| seat.status_at(now) == SeatStatus::Available);
+        DateSummary {
+            id: date.id,
+            starts_at: date.starts_at,
+            on_sale_at: date.on_sale_at,
+            total_seats: count(self.seats_of(date.id)),
+            available_seats: count(free),
+        }
+    }
+
+    fn view(&self, reservation: &Reservation, now: Timestamp) -> ReservationView {
+        let place_of = |id: SeatId| self.seats.get(&id).map(|row| (id, row.value.place.clone()));
+        let mut seats: Vec<_> = reservation.seat_ids().into_iter().filter_map(place_of).collect();
+        seats.sort_by(|(_, a), (_, b)| in_house(a).cmp(&in_house(b)));
+        ReservationView {
+            id: reservation.id,
+            user_id: reservation.user_id,
+            performance_date_id: reservation.performance_date_id,
+            seats,
+            total_amount: reservation.total_amount,
+            status: reservation.status_at(now),
+            hold_expires_at: reservation.hold_expires_at,
+        }
+    }
+
+    fn overview(&self, room: Room, now: Timestamp) -> RoomOverview {
+        RoomOverview { room, waiting: self.waiting(room.id), active: self.active(room.id, now) }
+    }
+}
+
+/// The order of seats in the house.
+const fn in_house(place: &SeatPlace) -> (&Label, u32, u32) {
+    (&place.section, place.row, place.number)
+}

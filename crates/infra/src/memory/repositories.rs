@@ -1,0 +1,123 @@
+//! Loading aggregates.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use frontrow_domain::account::Account;
+use frontrow_domain::concert::{Concert, PerformanceDate};
+use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
+use frontrow_domain::ports::{
+    Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
+};
+use frontrow_domain::queue::{QueueToken, Room, RoomMode};
+use frontrow_domain::reservation::{Reservation, ReservationStatus};
+use frontrow_domain::seat::Seat;
+use frontrow_domain::{
+    ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+};
+
+use super::{Memory, at_most};
+
+#[async_trait]
+impl Rooms for Memory {
+    async fn find(&self, id: RoomId) -> Result<Option<Versioned<Room>>, StorageError> {
+        Ok(self.state().rooms.get(&id).copied())
+    }
+
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
+        let state = self.state();
+        let is_due = |room: &Room| {
+            let has_waiters_to_let_in = room.policy.mode == RoomMode::Open && state.waiting(room.id) > 0;
+            room.next_tick_at <= now || has_waiters_to_let_in
+        };
+        let mut due: Vec<_> = state.rooms.values().filter(|row| is_due(&row.value)).copied().collect();
+        due.sort_by_key(|row| (row.value.next_tick_at, row.value.id));
+        due.truncate(at_most(limit));
+        Ok(due)
+    }
+}
+
+#[async_trait]
+impl QueueTokens for Memory {
+    async fn find(&self, id: QueueTokenId) -> Result<Option<Versioned<QueueToken>>, StorageError> {
+        Ok(self.state().queue_tokens.get(&id).copied())
+    }
+
+    async fn find_live(
+        &self,
+        room_id: RoomId,
+        user_id: UserId,
+    ) -> Result<Option<Versioned<QueueToken>>, StorageError> {
+        Ok(self.state().live_token(room_id, user_id))
+    }
+}
+
+#[async_trait]
+impl Concerts for Memory {
+    async fn find(&self, id: ConcertId) -> Result<Option<Concert>, StorageError> {
+        Ok(self.state().concerts.get(&id).cloned())
+    }
+
+    async fn find_date(
+        &self,
+        id: PerformanceDateId,
+    ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
+        let state = self.state();
+        let Some(date) = state.performance_dates.get(&id) else { return Ok(None) };
+        Ok(state.concerts.get(&date.concert_id).map(|concert| (*date, concert.clone())))
+    }
+}
+
+#[async_trait]
+impl Seats for Memory {
+    async fn find_many(&self, ids: Vec<SeatId>) -> Result<Vec<Versioned<Seat>>, StorageError> {
+        let state = self.state();
+        let ids: BTreeSet<SeatId> = ids.into_iter().collect();
+        Ok(ids.iter().filter_map(|id| state.seats.get(id).cloned()).collect())
+    }
+}
+
+#[async_trait]
+impl Reservations for Memory {
+    async fn find(&self, id: ReservationId) -> Result<Option<Versioned<Reservation>>, StorageError> {
+        let mut found = self.state().reservations.get(&id).cloned();
+        if let Some(reservation) = &mut found {
+            reservation.value.seats.sort_by_key(|seat| seat.seat_id);
+        }
+        Ok(found)
+    }
+
+    async fn count_live_seats(
+        &self,
+        user_id: UserId,
+        performance_date_id: PerformanceDateId,
+        now: Timestamp,
+    ) -> Result<u32, StorageError> {
+        let state = self.state();
+        let live = state.reservations.values().map(|row| &row.value).filter(|reservation| {
+            reservation.user_id == user_id
+                && reservation.performance_date_id == performance_date_id
+                && matches!(reservation.status_at(now), ReservationStatus::Reserved | ReservationStatus::Done)
+        });
+        let seats: usize = live.map(|reservation| reservation.seats.len()).sum();
+        Ok(u32::try_from(seats).unwrap_or(u32::MAX))
+    }
+}
+
+#[async_trait]
+impl Accounts for Memory {
+    async fn find(&self, user_id: UserId) -> Result<Option<Versioned<Account>>, StorageError> {
+        Ok(self.state().accounts.get(&user_id).copied())
+    }
+}
+
+#[async_trait]
+impl IdempotencyRecords for Memory {
+    async fn find(
+        &self,
+        user_id: UserId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<IdempotencyRecord>, StorageError> {
+        Ok(self.state().idempotency_records.get(&(user_id, key.clone())).cloned())
+    }
+}
