@@ -3,10 +3,12 @@
 pub mod audit;
 pub mod identity;
 mod memory;
+pub mod postgres;
 mod sql;
 pub mod sqlite;
 mod storage;
 
 pub use memory::Memory;
+pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 pub use storage::Storage;

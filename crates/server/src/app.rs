@@ -8,8 +8,8 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer};
 use anyhow::{Context, Result, bail};
 use frontrow_app::{
-    AccountService, Admission, AdminService, ConcertService, Expiry, Gate, HoldRules, Idempotency, PaymentService,
-    QueueService, ReservationService, SessionService, UseCases,
+    AccountService, AdminService, Admission, ConcertService, Expiry, Gate, HoldRules, Idempotency,
+    PaymentService, QueueService, ReservationService, SessionService, UseCases,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
@@ -70,7 +70,9 @@ impl Settings {
     fn access_tokens(&self) -> Result<Arc<dyn AccessTokens>> {
         match &self.identity_public_key {
             None => Ok(Arc::new(AccessKey::own(&self.secret))),
-            Some(pem) => Ok(Arc::new(AccessKey::outside(pem).context("--identity-public-key is not usable")?)),
+            Some(pem) => {
+                Ok(Arc::new(AccessKey::outside(pem).context("--identity-public-key is not usable")?))
+            }
         }
     }
 }
@@ -160,7 +162,8 @@ pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomP
 async fn check_global_room(use_cases: &UseCases, wanted: RoomPolicy) -> Result<()> {
     let policy = use_cases.admin.global_policy().await?;
     let Some(policy) = policy else { bail!("the database has no global room: run `frontrow migrate`") };
-    let timing = |policy: RoomPolicy| (policy.admit_batch, policy.admit_interval_seconds, policy.active_ttl_seconds);
+    let timing =
+        |policy: RoomPolicy| (policy.admit_batch, policy.admit_interval_seconds, policy.active_ttl_seconds);
     if timing(policy) != timing(wanted) {
         tracing::warn!(
             "the global room keeps its policy; the options for it differ and change nothing (PATCH /admin/rooms does)"

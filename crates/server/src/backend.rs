@@ -3,15 +3,19 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use frontrow_infra::Storage;
 use frontrow_infra::audit::Finding;
 use frontrow_infra::identity::SystemClock;
 use frontrow_infra::postgres::{self, Postgres, PostgresOptions};
-use frontrow_infra::sqlite::{self, Sqlite, SqliteOptions};
+use frontrow_infra::sqlite::{Sqlite, SqliteOptions};
 
 use crate::cli::DatabaseUrl;
+
+/// How long what is queued may take to be written when the server stops.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An open database. Cloning shares it.
 #[derive(Clone)]
@@ -56,7 +60,7 @@ impl Backend {
     pub async fn clock_offset_micros(&self) -> Result<Option<i64>> {
         match self {
             Self::Sqlite(_) => Ok(None),
-            Self::Postgres(adapter) => Ok(Some(adapter.clock_offset(SystemClock::uncorrected).await?)),
+            Self::Postgres(adapter) => Ok(Some(adapter.clock_offset(&SystemClock::default()).await?)),
         }
     }
 
@@ -64,7 +68,7 @@ impl Backend {
     pub async fn close(self) {
         if let Self::Sqlite(adapter) = self {
             // Joins a thread, so not on a thread of the runtime.
-            let _ = tokio::task::spawn_blocking(move || adapter.close()).await;
+            let _ = tokio::task::spawn_blocking(move || adapter.close(CLOSE_WITHIN)).await;
         }
     }
 }
@@ -76,8 +80,8 @@ impl Backend {
 pub async fn migrate(url: &DatabaseUrl) -> Result<()> {
     match url.clone() {
         DatabaseUrl::Sqlite(path) => {
-            let migrated = tokio::task::spawn_blocking(move || sqlite::migrate(&path)).await?;
-            migrated.with_context(|| format!("cannot migrate {url:?}"))
+            let migrated = tokio::task::spawn_blocking(move || Sqlite::migrate(&path)).await?;
+            migrated.map(|_| ()).with_context(|| format!("cannot migrate {url:?}"))
         }
         DatabaseUrl::Postgres(url) => {
             postgres::migrate(&url).await.context("cannot migrate the PostgreSQL database")
@@ -92,10 +96,12 @@ pub async fn migrate(url: &DatabaseUrl) -> Result<()> {
 pub async fn audit(url: &DatabaseUrl) -> Result<Vec<Finding>> {
     match url.clone() {
         DatabaseUrl::Sqlite(path) => {
-            let audited = tokio::task::spawn_blocking(move || sqlite::audit(&path)).await?;
+            let audited = tokio::task::spawn_blocking(move || Sqlite::audit(&path)).await?;
             audited.with_context(|| format!("cannot audit {url:?}"))
         }
-        DatabaseUrl::Postgres(url) => postgres::audit(&url).await.context("cannot audit the PostgreSQL database"),
+        DatabaseUrl::Postgres(url) => {
+            postgres::audit(&url).await.context("cannot audit the PostgreSQL database")
+        }
     }
 }
 

@@ -86,12 +86,7 @@ pub struct Options {
     #[arg(long, env = "FRONTROW_BIND", default_value = "127.0.0.1:8080", global = true)]
     pub bind: String,
     /// `sqlite:PATH` or `postgres://...`
-    #[arg(
-        long,
-        env = "FRONTROW_DATABASE_URL",
-        hide_env_values = true,
-        global = true
-    )]
+    #[arg(long, env = "FRONTROW_DATABASE_URL", hide_env_values = true, global = true)]
     pub database_url: Option<DatabaseUrl>,
     /// Signs tokens; at least 32 bytes. With SQLite one is made and kept beside the file
     #[arg(long, env = "FRONTROW_SECRET", hide_env_values = true, global = true)]

@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
 use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs};
 use frontrow::{audit, backend, demo, secret};
-use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_domain::UserId;
+use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_infra::identity::{AccessKey, SystemClock, UuidV7};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -110,7 +110,8 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let filter =
+        EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),

@@ -9,9 +9,22 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 const FORBIDDEN: [(&str, &[&str]); 5] = [
     (
         "frontrow-domain",
-        &["frontrow-app", "frontrow-infra", "frontrow-api", "frontrow", "diesel", "actix-web", "tokio", "anyhow", "serde"],
+        &[
+            "frontrow-app",
+            "frontrow-infra",
+            "frontrow-api",
+            "frontrow",
+            "diesel",
+            "actix-web",
+            "tokio",
+            "anyhow",
+            "serde",
+        ],
     ),
-    ("frontrow-app", &["frontrow-infra", "frontrow-api", "frontrow", "diesel", "actix-web", "tokio", "anyhow"]),
+    (
+        "frontrow-app",
+        &["frontrow-infra", "frontrow-api", "frontrow", "diesel", "actix-web", "tokio", "anyhow"],
+    ),
     ("frontrow-api", &["frontrow-infra", "frontrow", "diesel", "anyhow"]),
     ("frontrow-infra", &["frontrow-app", "frontrow-api", "frontrow", "actix-web", "anyhow"]),
     ("frontrow", &["frontrow-testkit"]),
@@ -24,7 +37,10 @@ fn graph(metadata: &Metadata) -> Graph {
     let name_of: BTreeMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
     let nodes = &metadata.resolve.as_ref().expect("a resolved graph").nodes;
     let edges = nodes.iter().map(|node| {
-        let normal = node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal));
+        let normal = node
+            .deps
+            .iter()
+            .filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal));
         (name_of[&node.id].clone(), normal.map(|dep| name_of[&dep.pkg].clone()).collect())
     });
     edges.collect()

@@ -157,7 +157,8 @@ impl Buyer {
         let answer = self.http.send(self.own(Call::get(&path))).await?;
         expect(&answer, 200)?;
         let seats = answer.body.get("seats").and_then(Value::as_array).context("no seats in the answer")?;
-        let of_status = |status| move |seat: &&Value| seat.get("status").and_then(Value::as_str) == Some(status);
+        let of_status =
+            |status| move |seat: &&Value| seat.get("status").and_then(Value::as_str) == Some(status);
         if seats.iter().all(|seat| of_status("UNAVAILABLE")(&seat)) {
             return Ok(None);
         }
@@ -222,7 +223,12 @@ impl Buyer {
         }
         let (one, other) = tokio::try_join!(call(), call())?;
         if (200..300).contains(&one.status) || (200..300).contains(&other.status) {
-            ensure!(one.body == other.body, "a double click got two answers: {} and {}", one.body, other.body);
+            ensure!(
+                one.body == other.body,
+                "a double click got two answers: {} and {}",
+                one.body,
+                other.body
+            );
             ensure!(one.replayed != other.replayed, "a double click on {path} was carried out twice");
             self.experience.double_clicks += 1;
         }

@@ -96,7 +96,15 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
     };
     let running = start_app(settings).await?;
     let http = Arc::new(Http::new(running.address)?);
-    Ok(Demo { args, hold_seconds: hold_rules.hold_seconds, database, operator, http, running, _folder: folder })
+    Ok(Demo {
+        args,
+        hold_seconds: hold_rules.hold_seconds,
+        database,
+        operator,
+        http,
+        running,
+        _folder: folder,
+    })
 }
 
 impl Demo {
@@ -149,9 +157,7 @@ impl Demo {
         let concert = json!({"title": "Frontrow Demo Night", "venue": "Loopback Hall", "room": room});
         let concert_id = self.create("/admin/concerts", &concert, "concertId").await?;
         let starts_at = SystemClock::default().now().plus_seconds(30 * 24 * 60 * 60);
-        let section = |name: &str, price: u32, rows: u32, seats_per_row: u32| {
-            json!({"section": name, "grade": name, "price": price, "rows": rows, "seatsPerRow": seats_per_row})
-        };
+        let section = |name: &str, price: u32, rows: u32, seats_per_row: u32| json!({"section": name, "grade": name, "price": price, "rows": rows, "seatsPerRow": seats_per_row});
         let (rows, rest) = (self.args.seats / ROW, self.args.seats % ROW);
         let mut sections = Vec::new();
         if rows > 0 {

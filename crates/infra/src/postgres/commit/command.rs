@@ -1,0 +1,219 @@
+//! The commands of a unit of work. Each takes whole sets of rows by one statement.
+
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{BigInt, Nullable};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
+use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
+use frontrow_domain::{RoomId, Timestamp, Versioned};
+use futures_util::TryFutureExt;
+
+use super::failure::Failure;
+use super::lock::Locked;
+use super::write::queue_tokens as tokens;
+use crate::postgres::cached::Cached;
+use crate::postgres::repositories::live_token;
+use crate::sql::rows::RoomRow;
+use crate::sql::schema::{lines, rooms};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
+
+/// Does the command. The line of its room is locked, if it has one.
+pub(super) async fn execute(
+    connection: &mut AsyncPgConnection,
+    command: Command,
+    locked: &Locked,
+) -> Result<CommandOutcome, Failure> {
+    match command {
+        Command::Join(join) => {
+            require_line(join.room_id, locked)?;
+            self::join(connection, join).await
+        }
+        Command::Admit(admit) => {
+            require_line(admit.room_id, locked)?;
+            Ok(CommandOutcome::Admitted(self::admit(connection, admit).await?))
+        }
+        Command::ExpireTokens { now, limit } => {
+            Ok(CommandOutcome::TokensExpired(sweep(connection, EXPIRE_TOKENS, now, limit).await?))
+        }
+        Command::ExpireHolds { now, limit } => {
+            Ok(CommandOutcome::HoldsExpired(sweep(connection, EXPIRE_HOLDS, now, limit).await?))
+        }
+    }
+}
+
+fn require_line(room_id: RoomId, locked: &Locked) -> Result<(), Failure> {
+    if locked.has_line(room_id) { Ok(()) } else { Err(Failure::conflict(AggregateRef::Room(room_id))) }
+}
+
+/// Everything is read after the line was locked, so it is what the last who held the lock has left.
+async fn join(connection: &mut AsyncPgConnection, join: Join) -> Result<CommandOutcome, Failure> {
+    let shared = &*connection;
+    let live = live_token(shared, join.room_id, join.user_id).map_err(Failure::from);
+    let (line, live) = tokio::try_join!(line_of(shared, join.room_id), live)?;
+    if let Some(live) = live {
+        let live = Versioned::<QueueToken>::try_from(live).map_err(Failure::unavailable)?;
+        if live.value.is_live(join.now) {
+            return Ok(CommandOutcome::AlreadyJoined(live.value));
+        }
+        expire_lapsed(connection, live, join.now).await?;
+    }
+    let active = if line.policy.entrance_needs_active() {
+        count_active(connection, join.room_id, join.now).await?
+    } else {
+        0
+    };
+    let entrance = line.policy.entrance(line.waiting, active);
+    let entrance = entrance.map_err(|refusal| Failure::Final(CommitError::Refused(refusal)))?;
+    let token = newcomer(&join, &line, entrance)?;
+    tokens::insert_last(connection, &token).await?;
+    Ok(CommandOutcome::Joined(token))
+}
+
+fn newcomer(join: &Join, line: &Line, entrance: Entrance) -> Result<QueueToken, Failure> {
+    let waiting = QueueToken {
+        id: join.token_id,
+        room_id: join.room_id,
+        user_id: join.user_id,
+        ticket: TicketNumber(line.last_ticket.saturating_add(1)),
+        entered_at: join.now,
+        state: QueueTokenState::Wait,
+    };
+    match entrance {
+        Entrance::Wait => Ok(waiting),
+        Entrance::Active => {
+            waiting.admit(join.now, line.policy.active_ttl_seconds).map_err(Failure::unavailable)
+        }
+    }
+}
+
+/// Its owner may be paying or sweeping it at this moment, without the line: then the Join starts over.
+async fn expire_lapsed(
+    connection: &mut AsyncPgConnection,
+    lapsed: Versioned<QueueToken>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let expired = lapsed.try_map(|token| token.expire(now)).map_err(Failure::unavailable)?;
+    match tokens::update(connection, &[expired]).await {
+        Err(Failure::Final(conflict @ CommitError::Conflict(_))) => Err(Failure::Again(Box::new(conflict))),
+        other => other,
+    }
+}
+
+/// A room's line and the policy at its door.
+struct Line {
+    policy: RoomPolicy,
+    last_ticket: i64,
+    waiting: u64,
+}
+
+async fn line_of(mut connection: &AsyncPgConnection, room_id: RoomId) -> Result<Line, Failure> {
+    let query = rooms::table
+        .inner_join(lines::table)
+        .filter(rooms::room_id.eq(DbId(room_id.get())))
+        .select((RoomRow::as_select(), lines::last_ticket, lines::waiting));
+    let (room, last_ticket, waiting) =
+        Cached(query).get_result::<(RoomRow, i64, i64)>(&mut connection).await?;
+    let room = Versioned::<Room>::try_from(room).map_err(Failure::unavailable)?;
+    Ok(Line { policy: room.value.policy, last_ticket, waiting: u64::try_from(waiting).unwrap_or(0) })
+}
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+impl Counted {
+    /// Every command has a limit of 32 bits.
+    fn get(&self) -> u32 {
+        u32::try_from(self.rows).unwrap_or(u32::MAX)
+    }
+}
+
+async fn count_active(
+    connection: &mut AsyncPgConnection,
+    room_id: RoomId,
+    now: Timestamp,
+) -> QueryResult<u64> {
+    let query = sql_query(
+        "SELECT count(*) AS rows FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $2",
+    )
+    .bind::<Id, _>(DbId(room_id.get()))
+    .bind::<Instant, _>(DbTime(now));
+    let counted: Counted = Cached(query).get_result(connection).await?;
+    Ok(u64::try_from(counted.rows).unwrap_or(0))
+}
+
+/// Takes the head of the line, by ticket, and locks it by id, which is the order of everybody else. Nobody can leave
+/// or join meanwhile: the line is locked. The count of ACTIVE tokens runs only where there is a limit ($3).
+const ADMIT: &str = "\
+    WITH head AS MATERIALIZED ( \
+        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' ORDER BY ticket \
+        LIMIT CASE WHEN $3 IS NULL THEN $2 ELSE LEAST($2, GREATEST(0, $3 - ( \
+            SELECT count(*) FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $4))) END), \
+    locked AS MATERIALIZED ( \
+        SELECT token_id FROM queue_tokens WHERE token_id IN (SELECT token_id FROM head) \
+        ORDER BY token_id FOR NO KEY UPDATE), \
+    admitted AS ( \
+        UPDATE queue_tokens SET status = 'ACTIVE', activated_at = $4, expires_at = $5, version = version + 1 \
+        FROM locked WHERE queue_tokens.token_id = locked.token_id AND status = 'WAIT' RETURNING 1), \
+    line AS ( \
+        UPDATE lines SET waiting = waiting - (SELECT count(*) FROM admitted) \
+        WHERE room_id = $1 AND EXISTS (SELECT FROM admitted)) \
+    SELECT count(*) AS rows FROM admitted";
+
+async fn admit(connection: &mut AsyncPgConnection, admit: Admit) -> QueryResult<u32> {
+    let query = sql_query(ADMIT)
+        .bind::<Id, _>(DbId(admit.room_id.get()))
+        .bind::<BigInt, _>(i64::from(admit.limit))
+        .bind::<Nullable<BigInt>, _>(admit.max_active.map(i64::from))
+        .bind::<Instant, _>(DbTime(admit.now))
+        .bind::<Instant, _>(DbTime(admit.now.plus_seconds(admit.active_ttl_seconds)));
+    let admitted: Counted = Cached(query).get_result(connection).await?;
+    Ok(admitted.get())
+}
+
+/// A lapsed token ended at its deadline, which `expires_at` says already. It left the line when it was admitted.
+const EXPIRE_TOKENS: &str = "\
+    WITH lapsed AS MATERIALIZED ( \
+        SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND expires_at <= $1 \
+        ORDER BY expires_at, token_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
+    expired AS ( \
+        UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 \
+        FROM lapsed WHERE queue_tokens.token_id = lapsed.token_id RETURNING 1) \
+    SELECT count(*) AS rows FROM expired";
+
+/// The reservations are locked before anything of theirs is looked at: whoever pays, cancels or takes over such a hold
+/// locks them too. Those that are locked by such a one at this moment are left to the next sweep.
+const EXPIRE_HOLDS: &str = "\
+    WITH lapsed AS MATERIALIZED ( \
+        SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= $1 \
+        ORDER BY hold_expires_at, reservation_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
+    held AS MATERIALIZED ( \
+        SELECT seats.seat_id FROM lapsed \
+        JOIN reservation_seats ON reservation_seats.reservation_id = lapsed.reservation_id \
+        JOIN seats ON seats.seat_id = reservation_seats.seat_id AND seats.reservation_id = lapsed.reservation_id \
+        ORDER BY seats.seat_id FOR NO KEY UPDATE OF seats), \
+    freed AS ( \
+        UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
+        FROM held WHERE seats.seat_id = held.seat_id AND status = 'RESERVED'), \
+    given_back AS ( \
+        UPDATE reservation_seats SET live = FALSE \
+        FROM lapsed WHERE reservation_seats.reservation_id = lapsed.reservation_id), \
+    expired AS ( \
+        UPDATE reservations SET status = 'EXPIRED', version = version + 1 \
+        FROM lapsed WHERE reservations.reservation_id = lapsed.reservation_id RETURNING 1) \
+    SELECT count(*) AS rows FROM expired";
+
+/// Runs one of the two sweeps, oldest first.
+async fn sweep(
+    connection: &mut AsyncPgConnection,
+    statement: &'static str,
+    now: Timestamp,
+    limit: u32,
+) -> QueryResult<u32> {
+    let query = sql_query(statement).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
+    let expired: Counted = Cached(query).get_result(connection).await?;
+    Ok(expired.get())
+}

@@ -1,0 +1,160 @@
+//! The row locks of a unit of work, all by one statement.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::sql_types::{Array, BigInt, Bool, Integer};
+use diesel::{QueryResult, QueryableByName, sql_query};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use frontrow_domain::queue::{QueueToken, QueueTokenState};
+use frontrow_domain::unit_of_work::{AggregateRef, Command, UnitOfWork};
+use frontrow_domain::{QueueTokenId, ReservationId, RoomId, SeatId, UserId, Version};
+
+use super::check::expected_versions;
+use crate::postgres::cached::Cached;
+use crate::sql::types::{DbId, Id};
+
+/// One subselect a table, in the lock order. Each sorts before it locks, and an append runs its parts one after the
+/// other: so the rows are locked in this order. Rows that had to be waited for come back as they are then.
+const LOCK: &str = "\
+    SELECT 0 AS kind, room_id AS id, 0::BIGINT AS version, FALSE AS waits FROM (SELECT room_id FROM lines \
+        WHERE room_id = ANY($1) ORDER BY room_id FOR UPDATE) AS locked_lines \
+    UNION ALL \
+    SELECT 1, room_id, version, FALSE FROM (SELECT room_id, version FROM rooms \
+        WHERE room_id = ANY($2) ORDER BY room_id FOR NO KEY UPDATE) AS locked_rooms \
+    UNION ALL \
+    SELECT 2, token_id, version, status = 'WAIT' FROM (SELECT token_id, version, status FROM queue_tokens \
+        WHERE token_id = ANY($3) ORDER BY token_id FOR NO KEY UPDATE) AS locked_tokens \
+    UNION ALL \
+    SELECT 3, user_id, version, FALSE FROM (SELECT user_id, version FROM accounts \
+        WHERE user_id = ANY($4) ORDER BY user_id FOR NO KEY UPDATE) AS locked_accounts \
+    UNION ALL \
+    SELECT 4, reservation_id, version, FALSE FROM (SELECT reservation_id, version FROM reservations \
+        WHERE reservation_id = ANY($5) ORDER BY reservation_id FOR NO KEY UPDATE) AS locked_reservations \
+    UNION ALL \
+    SELECT 5, seat_id, version, FALSE FROM (SELECT seat_id, version FROM seats \
+        WHERE seat_id = ANY($6) ORDER BY seat_id FOR NO KEY UPDATE) AS locked_seats";
+
+/// The rows a unit has locked, as they are now and stay until its end.
+#[derive(Debug, Default)]
+pub(super) struct Locked {
+    lines: HashSet<RoomId>,
+    versions: HashMap<AggregateRef, Version>,
+    waiting: HashSet<QueueTokenId>,
+}
+
+impl Locked {
+    /// Whether this room has a line, which is locked.
+    pub(super) fn has_line(&self, room_id: RoomId) -> bool {
+        self.lines.contains(&room_id)
+    }
+
+    /// The version of an aggregate; `None` when there is no such aggregate.
+    pub(super) fn version_of(&self, aggregate: AggregateRef) -> Option<Version> {
+        self.versions.get(&aggregate).copied()
+    }
+
+    /// Whether this token waits.
+    pub(super) fn waits(&self, id: QueueTokenId) -> bool {
+        self.waiting.contains(&id)
+    }
+}
+
+#[derive(QueryableByName)]
+struct LockedRow {
+    #[diesel(sql_type = Integer)]
+    kind: i32,
+    #[diesel(sql_type = Id)]
+    id: DbId,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Bool)]
+    waits: bool,
+}
+
+/// Locks what the unit writes or guards, and the lines it moves.
+pub(super) async fn lock(connection: &mut AsyncPgConnection, work: &UnitOfWork) -> QueryResult<Locked> {
+    let keys = Keys::of(work);
+    if keys.is_empty() {
+        return Ok(Locked::default());
+    }
+    let query = sql_query(LOCK)
+        .bind::<Array<Id>, _>(keys.lines)
+        .bind::<Array<Id>, _>(keys.rooms)
+        .bind::<Array<Id>, _>(keys.queue_tokens)
+        .bind::<Array<Id>, _>(keys.accounts)
+        .bind::<Array<Id>, _>(keys.reservations)
+        .bind::<Array<Id>, _>(keys.seats);
+    let rows: Vec<LockedRow> = Cached(query).load(connection).await?;
+    let mut locked = Locked::default();
+    for LockedRow { kind, id: DbId(id), version, waits } in rows {
+        let aggregate = match kind {
+            0 => {
+                locked.lines.insert(RoomId::new(id));
+                continue;
+            }
+            1 => AggregateRef::Room(RoomId::new(id)),
+            2 => AggregateRef::QueueToken(QueueTokenId::new(id)),
+            3 => AggregateRef::Account(UserId::new(id)),
+            4 => AggregateRef::Reservation(ReservationId::new(id)),
+            _ => AggregateRef::Seat(SeatId::new(id)),
+        };
+        locked.versions.insert(aggregate, Version::new(version));
+        if waits {
+            locked.waiting.insert(QueueTokenId::new(id));
+        }
+    }
+    Ok(locked)
+}
+
+#[derive(Default)]
+struct Keys {
+    lines: Vec<DbId>,
+    rooms: Vec<DbId>,
+    queue_tokens: Vec<DbId>,
+    accounts: Vec<DbId>,
+    reservations: Vec<DbId>,
+    seats: Vec<DbId>,
+}
+
+impl Keys {
+    fn of(work: &UnitOfWork) -> Self {
+        let mut keys = Self { lines: moved_lines(work), ..Self::default() };
+        for (aggregate, _) in expected_versions(work) {
+            match aggregate {
+                AggregateRef::Room(id) => keys.rooms.push(DbId(id.get())),
+                AggregateRef::QueueToken(id) => keys.queue_tokens.push(DbId(id.get())),
+                AggregateRef::Account(id) => keys.accounts.push(DbId(id.get())),
+                AggregateRef::Reservation(id) => keys.reservations.push(DbId(id.get())),
+                AggregateRef::Seat(id) => keys.seats.push(DbId(id.get())),
+            }
+        }
+        keys
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+            && self.rooms.is_empty()
+            && self.queue_tokens.is_empty()
+            && self.accounts.is_empty()
+            && self.reservations.is_empty()
+            && self.seats.is_empty()
+    }
+}
+
+/// The lines whose length, or whose room, the unit may change.
+fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
+    let of_command = match work.command {
+        Some(Command::Join(join)) => Some(join.room_id),
+        Some(Command::Admit(admit)) => Some(admit.room_id),
+        Some(Command::ExpireTokens { .. } | Command::ExpireHolds { .. }) | None => None,
+    };
+    let of_rooms = work.rooms.iter().map(|change| change.value().id);
+    let leaving = work.queue_tokens.iter().map(|token| &token.value).filter(|token| was_waiting(token));
+    let lines = of_command.into_iter().chain(of_rooms).chain(leaving.map(|token| token.room_id));
+    lines.map(|id| DbId(id.get())).collect()
+}
+
+/// Whether a token that is written EXPIRED left the line by that: it was never admitted.
+const fn was_waiting(token: &QueueToken) -> bool {
+    matches!(token.state, QueueTokenState::Expired { activated_at: None, .. })
+}

@@ -1,0 +1,331 @@
+//! Read models: one statement each, so that each is one snapshot.
+
+use async_trait::async_trait;
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel_async::RunQueryDsl;
+use frontrow_domain::account::Entry;
+use frontrow_domain::concert::Concert;
+use frontrow_domain::ports::{
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
+    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+};
+use frontrow_domain::queue::{QueueToken, Room};
+use frontrow_domain::{
+    ConcertId, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId,
+    Versioned,
+};
+use uuid::Uuid;
+
+use super::Postgres;
+use super::cached::Cached;
+use super::error::read_error;
+use crate::sql::rows::{
+    ConcertRow, EntryRow, PerformanceDateRow, QueueTokenRow, ReservationRow, RoomRow, SeatPlaceRow,
+    SeatStateRow, money, seat_status,
+};
+use crate::sql::schema::{
+    concerts, entries, lines, performance_dates, queue_tokens, reservation_seats, reservations, rooms, seats,
+};
+use crate::sql::types::{DbId, DbTime, Instant};
+
+#[async_trait]
+impl QueueQueries for Postgres {
+    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError> {
+        let ahead = "CASE WHEN queue_tokens.status = 'WAIT' THEN (SELECT count(*) FROM queue_tokens AS others \
+                     WHERE others.room_id = queue_tokens.room_id AND others.status = 'WAIT' \
+                     AND others.ticket < queue_tokens.ticket) ELSE 0 END";
+        let query = queue_tokens::table
+            .inner_join(rooms::table)
+            .filter(queue_tokens::token_id.eq(DbId(id.get())))
+            .select((QueueTokenRow::as_select(), RoomRow::as_select(), sql::<BigInt>(ahead)));
+        let mut connection = self.connection().await?;
+        let row = Cached(query).get_result::<(QueueTokenRow, RoomRow, i64)>(&mut connection).await;
+        drop(connection);
+        let Some((token, room, ahead)) = row.optional().map_err(read_error)? else { return Ok(None) };
+        let token = Versioned::<QueueToken>::try_from(token)?.value;
+        let room = Versioned::<Room>::try_from(room)?.value;
+        Ok(Some(QueueStanding { token, room, ahead: counted(ahead) }))
+    }
+}
+
+#[async_trait]
+impl ConcertQueries for Postgres {
+    async fn list_concerts(
+        &self,
+        after: Option<ConcertId>,
+        limit: u32,
+    ) -> Result<Vec<Concert>, StorageError> {
+        let mut query = concerts::table.select(ConcertRow::as_select()).into_boxed();
+        if let Some(after) = after {
+            query = query.filter(concerts::concert_id.gt(DbId(after.get())));
+        }
+        let query = query.order(concerts::concert_id).limit(i64::from(limit));
+        let mut connection = self.connection().await?;
+        let rows: Vec<ConcertRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
+        drop(connection);
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn list_dates(
+        &self,
+        concert_id: ConcertId,
+        filter: DateFilter,
+        now: Timestamp,
+    ) -> Result<Vec<DateSummary>, StorageError> {
+        let available =
+            sql::<BigInt>("count(*) FILTER (WHERE seats.status = 'AVAILABLE' OR seats.hold_expires_at <= ")
+                .bind::<Instant, _>(DbTime(now))
+                .sql(")");
+        let all = filter == DateFilter::All;
+        let query = performance_dates::table
+            .left_join(seats::table)
+            .filter(performance_dates::concert_id.eq(DbId(concert_id.get())))
+            .filter(all.into_sql::<Bool>().or(performance_dates::starts_at.gt(DbTime(now))))
+            .group_by(performance_dates::performance_date_id)
+            .order((performance_dates::starts_at, performance_dates::performance_date_id))
+            .select((PerformanceDateRow::as_select(), sql::<BigInt>("count(seats.seat_id)"), available));
+        let mut connection = self.connection().await?;
+        let rows = Cached(query).load::<(PerformanceDateRow, i64, i64)>(&mut connection).await;
+        drop(connection);
+        let rows = rows.map_err(read_error)?.into_iter();
+        let listed = rows.filter(|(_, _, available)| all || *available > 0);
+        Ok(listed.map(|(date, total, available)| summary(&date, total, available)).collect())
+    }
+
+    async fn list_seats(
+        &self,
+        id: PerformanceDateId,
+        filter: SeatFilter,
+        now: Timestamp,
+    ) -> Result<Vec<SeatView>, StorageError> {
+        let all = filter == SeatFilter::All;
+        let query = seats::table
+            .filter(seats::performance_date_id.eq(DbId(id.get())))
+            .filter(all.into_sql::<Bool>().or(
+                sql::<Bool>("status = 'AVAILABLE' OR hold_expires_at <= ").bind::<Instant, _>(DbTime(now)),
+            ))
+            .order((seats::section, seats::row_number, seats::seat_number))
+            .select((seats::seat_id, SeatPlaceRow::as_select(), SeatStateRow::as_select()));
+        let mut connection = self.connection().await?;
+        let rows = Cached(query).load::<(DbId, SeatPlaceRow, SeatStateRow)>(&mut connection).await;
+        drop(connection);
+        let view = |(id, place, state): (DbId, SeatPlaceRow, SeatStateRow)| {
+            let status = seat_status(&state, now)?;
+            Ok(SeatView { id: SeatId::new(id.0), place: place.try_into()?, status })
+        };
+        rows.map_err(read_error)?.into_iter().map(view).collect()
+    }
+}
+
+fn summary(date: &PerformanceDateRow, total: i64, available: i64) -> DateSummary {
+    DateSummary {
+        id: PerformanceDateId::new(date.performance_date_id.0),
+        starts_at: date.starts_at.0,
+        on_sale_at: date.on_sale_at.map(|time| time.0),
+        total_seats: counted(total),
+        available_seats: counted(available),
+    }
+}
+
+/// A reservation with one of its seats.
+type ReservedRow = (ReservationRow, DbId, SeatPlaceRow);
+
+#[async_trait]
+impl ReservationQueries for Postgres {
+    async fn find_own(
+        &self,
+        user_id: UserId,
+        id: ReservationId,
+        now: Timestamp,
+    ) -> Result<Option<ReservationView>, StorageError> {
+        let query = reservations::table
+            .inner_join(reservation_seats::table.inner_join(seats::table))
+            .filter(reservations::reservation_id.eq(DbId(id.get())))
+            .filter(reservations::user_id.eq(DbId(user_id.get())))
+            .order((seats::section, seats::row_number, seats::seat_number))
+            .select((ReservationRow::as_select(), seats::seat_id, SeatPlaceRow::as_select()));
+        let mut connection = self.connection().await?;
+        let rows = Cached(query).load::<ReservedRow>(&mut connection).await;
+        drop(connection);
+        Ok(views(rows.map_err(read_error)?, now)?.pop())
+    }
+
+    async fn list_own(
+        &self,
+        user_id: UserId,
+        before: Option<ReservationId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ReservationView>, StorageError> {
+        let before = before.map_or(Uuid::max(), ReservationId::get);
+        let on_this_page = sql::<Bool>("reservations.reservation_id IN (SELECT own.reservation_id FROM reservations AS own WHERE own.user_id = ")
+            .bind::<crate::sql::types::Id, _>(DbId(user_id.get()))
+            .sql(" AND own.reservation_id < ")
+            .bind::<crate::sql::types::Id, _>(DbId(before))
+            .sql(" ORDER BY own.reservation_id DESC LIMIT ")
+            .bind::<BigInt, _>(i64::from(limit))
+            .sql(")");
+        let query = reservations::table
+            .inner_join(reservation_seats::table.inner_join(seats::table))
+            .filter(on_this_page)
+            .order((
+                reservations::reservation_id.desc(),
+                seats::section,
+                seats::row_number,
+                seats::seat_number,
+            ))
+            .select((ReservationRow::as_select(), seats::seat_id, SeatPlaceRow::as_select()));
+        let mut connection = self.connection().await?;
+        let rows = Cached(query).load::<ReservedRow>(&mut connection).await;
+        drop(connection);
+        views(rows.map_err(read_error)?, now)
+    }
+}
+
+/// Puts the seats of each reservation together. The rows of one reservation are neighbours.
+fn views(rows: Vec<ReservedRow>, now: Timestamp) -> Result<Vec<ReservationView>, StorageError> {
+    let mut views: Vec<ReservationView> = Vec::new();
+    for (row, seat_id, place) in rows {
+        let seat = (SeatId::new(seat_id.0), place.try_into()?);
+        let id = ReservationId::new(row.reservation_id.0);
+        match views.last_mut() {
+            Some(view) if view.id == id => view.seats.push(seat),
+            _ => views.push(ReservationView {
+                id,
+                user_id: UserId::new(row.user_id.0),
+                performance_date_id: PerformanceDateId::new(row.performance_date_id.0),
+                seats: vec![seat],
+                total_amount: money(row.total_amount)?,
+                status: row.status()?.at(now, row.hold_expires_at.0),
+                hold_expires_at: row.hold_expires_at.0,
+            }),
+        }
+    }
+    Ok(views)
+}
+
+#[async_trait]
+impl AccountQueries for Postgres {
+    async fn list_entries(
+        &self,
+        user_id: UserId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let mut query = entries::table
+            .select(EntryRow::as_select())
+            .filter(entries::user_id.eq(DbId(user_id.get())))
+            .into_boxed();
+        if let Some(before) = before {
+            query = query.filter(entries::number.lt(before));
+        }
+        let query = query.order(entries::number.desc()).limit(i64::from(limit));
+        let mut connection = self.connection().await?;
+        let rows: Vec<EntryRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
+        drop(connection);
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+#[async_trait]
+impl AdminQueries for Postgres {
+    async fn list_rooms(
+        &self,
+        after: Option<RoomId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RoomOverview>, StorageError> {
+        self.overviews(after, None, limit, now).await
+    }
+
+    async fn find_room(&self, id: RoomId, now: Timestamp) -> Result<Option<RoomOverview>, StorageError> {
+        Ok(self.overviews(None, Some(id), 1, now).await?.pop())
+    }
+
+    async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError> {
+        // A hold that has lapsed counts as free.
+        let available =
+            sql::<BigInt>("count(*) FILTER (WHERE seats.status = 'AVAILABLE' OR seats.hold_expires_at <= ")
+                .bind::<Instant, _>(DbTime(now))
+                .sql(")");
+        let reserved = sql::<BigInt>("count(*) FILTER (WHERE seats.hold_expires_at > ")
+            .bind::<Instant, _>(DbTime(now))
+            .sql(")");
+        let unavailable = sql::<BigInt>("count(*) FILTER (WHERE seats.status = 'UNAVAILABLE')");
+        // The sum of BIGINTs is a NUMERIC, which may be larger than any money.
+        let sold =
+            sql::<Nullable<Text>>("(sum(seats.price) FILTER (WHERE seats.status = 'UNAVAILABLE'))::TEXT");
+        let query = performance_dates::table
+            .left_join(seats::table)
+            .filter(performance_dates::performance_date_id.eq(DbId(id.get())))
+            .group_by(performance_dates::performance_date_id)
+            .select((available, reserved, unavailable, sold));
+        let mut connection = self.connection().await?;
+        let row = Cached(query).get_result::<(i64, i64, i64, Option<String>)>(&mut connection).await;
+        drop(connection);
+        let Some((available, reserved, unavailable, sold)) = row.optional().map_err(read_error)? else {
+            return Ok(None);
+        };
+        let amount_sold = match sold {
+            None => Money::ZERO,
+            Some(sum) => money(sum.parse().map_err(|_| {
+                StorageError::Corrupt(format!("the sales of {id} are beyond counting: {sum}"))
+            })?)?,
+        };
+        Ok(Some(Sales {
+            available: counted(available),
+            reserved: counted(reserved),
+            unavailable: counted(unavailable),
+            amount_sold,
+        }))
+    }
+
+    async fn ping(&self) -> Result<(), StorageError> {
+        let mut connection = self.connection().await?;
+        let answer = Cached(diesel::select(sql::<Integer>("1"))).get_result::<i32>(&mut connection).await;
+        answer.map(|_| ()).map_err(read_error)
+    }
+}
+
+impl Postgres {
+    async fn overviews(
+        &self,
+        after: Option<RoomId>,
+        only: Option<RoomId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RoomOverview>, StorageError> {
+        let active = sql::<BigInt>(
+            "(SELECT count(*) FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id \
+             AND queue_tokens.status = 'ACTIVE' AND queue_tokens.expires_at > ",
+        )
+        .bind::<Instant, _>(DbTime(now))
+        .sql(")");
+        let mut query = rooms::table
+            .inner_join(lines::table)
+            .select((RoomRow::as_select(), lines::waiting, active))
+            .into_boxed();
+        if let Some(after) = after {
+            query = query.filter(rooms::room_id.gt(DbId(after.get())));
+        }
+        if let Some(only) = only {
+            query = query.filter(rooms::room_id.eq(DbId(only.get())));
+        }
+        let query = query.order(rooms::room_id).limit(i64::from(limit));
+        let mut connection = self.connection().await?;
+        let rows = Cached(query).load::<(RoomRow, i64, i64)>(&mut connection).await;
+        drop(connection);
+        let overview = |(room, waiting, active): (RoomRow, i64, i64)| {
+            let room = Versioned::<Room>::try_from(room)?.value;
+            Ok(RoomOverview { room, waiting: counted(waiting), active: counted(active) })
+        };
+        rows.map_err(read_error)?.into_iter().map(overview).collect()
+    }
+}
+
+/// Counts are never below zero.
+fn counted(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

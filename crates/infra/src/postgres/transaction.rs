@@ -1,0 +1,70 @@
+//! A transaction that can never be left open in the pool.
+
+use deadpool::managed::Object as Managed;
+use diesel::QueryResult;
+use diesel::result::Error as DieselError;
+use diesel_async::pooled_connection::PoolableConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+
+use super::connection::Connection;
+
+/// Ends a transaction durably. A COMMIT may wait for a synchronous replica for as long as it takes: cancelled by the
+/// statement timeout, it would be acknowledged with a mere warning.
+const COMMIT: &str = "SET LOCAL statement_timeout = 0; COMMIT";
+
+/// An open transaction. Its connection returns to the pool once the server has said that the transaction is over,
+/// and by no other way: dropped before that, the connection is closed, and the server rolls back.
+pub(super) struct Transaction {
+    connection: Option<Connection>,
+}
+
+/// Why a transaction is not known to be committed.
+#[derive(Debug)]
+pub(super) enum CommitFailure {
+    /// COMMIT was never sent: nothing was written.
+    NotSent(DieselError),
+    /// COMMIT was sent and its answer was lost, or was an error.
+    Unanswered(DieselError),
+}
+
+impl Transaction {
+    /// Opens a transaction. On an error nothing was sent that could have an effect.
+    pub(super) async fn begin(connection: Connection) -> QueryResult<Self> {
+        let mut transaction = Self { connection: Some(connection) };
+        transaction.connection()?.batch_execute("BEGIN").await?;
+        Ok(transaction)
+    }
+
+    /// The connection, for statements inside the transaction.
+    pub(super) fn connection(&mut self) -> QueryResult<&mut AsyncPgConnection> {
+        self.connection.as_deref_mut().ok_or(DieselError::NotInTransaction)
+    }
+
+    /// Makes all of it durable. Every statement before must have succeeded: after a failed one the server answers
+    /// COMMIT with success, and rolls back.
+    pub(super) async fn commit(mut self) -> Result<(), CommitFailure> {
+        let connection = self.connection().map_err(CommitFailure::NotSent)?;
+        if connection.is_broken() {
+            return Err(CommitFailure::NotSent(DieselError::BrokenTransactionManager));
+        }
+        connection.batch_execute(COMMIT).await.map_err(CommitFailure::Unanswered)?;
+        self.connection = None;
+        Ok(())
+    }
+
+    /// Undoes all of it. When the server does not confirm that, the connection is dropped instead, which does.
+    pub(super) async fn rollback(mut self) {
+        let Ok(connection) = self.connection() else { return };
+        if connection.batch_execute("ROLLBACK").await.is_ok() {
+            self.connection = None;
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(Managed::take(connection));
+        }
+    }
+}
