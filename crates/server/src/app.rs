@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer};
+use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result, bail};
+use frontrow_api::ApiState;
 use frontrow_app::{
     AccountService, AdminService, Admission, ConcertService, Expiry, Gate, HoldRules, Idempotency,
     PaymentService, QueueService, ReservationService, SessionService, UseCases,
@@ -179,11 +180,9 @@ fn listen(bind: &str) -> Result<TcpListener> {
 }
 
 fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
-    let state = frontrow_api::state(use_cases);
-    let server = HttpServer::new(move || {
-        let state = state.clone();
-        App::new().configure(move |config| frontrow_api::configure(config, state))
-    });
+    let state = web::Data::new(ApiState { use_cases });
+    let server =
+        HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
     let server = server
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(REQUEST_HEAD_WITHIN)
