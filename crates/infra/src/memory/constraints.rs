@@ -1,4 +1,4 @@
-//! What a database would refuse whatever the code says. A commit that breaks one of these is undone.
+//! What the databases refuse whatever the code says, under the same names. A commit that breaks one of these is undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,51 +26,58 @@ fn check_unique(state: &State) -> Result<(), CommitError> {
         (row.value.performance_date_id, &place.section, place.row, place.number)
     });
     let payments = || state.payments.values();
+    let tickets = || payments().flat_map(|payment| &payment.tickets);
 
-    unique("one_live_token_per_room_and_user", live_tokens.map(|token| (token.room_id, token.user_id)))?;
-    unique("one_ticket_number_per_room", tokens().map(|token| (token.room_id, token.ticket)))?;
-    unique("one_live_reservation_per_seat", live_reservations.flat_map(|row| row.value.seat_ids()))?;
-    unique("one_seat_per_place", places)?;
-    unique("one_entry_per_number", state.entries.values().map(|entry| (entry.user_id, entry.number)))?;
-    unique("one_payment_per_reservation", payments().map(|payment| payment.reservation_id))?;
-    unique("one_payment_per_entry", payments().map(|payment| payment.entry_id))?;
-    unique("tickets_pkey", payments().flat_map(|payment| &payment.tickets).map(|ticket| ticket.id))
+    unique("queue_tokens_one_live", live_tokens.map(|token| (token.room_id, token.user_id)))?;
+    unique("queue_tokens_ticket", tokens().map(|token| (token.room_id, token.ticket)))?;
+    unique("reservation_seats_one_live", live_reservations.flat_map(|row| row.value.seat_ids()))?;
+    unique("seats_place", places)?;
+    unique("entries_number", state.entries.values().map(|entry| (entry.user_id, entry.number)))?;
+    unique("payments_reservation", payments().map(|payment| payment.reservation_id))?;
+    unique("payments_entry", payments().map(|payment| payment.entry_id))?;
+    unique("tickets_pkey", tickets().map(|ticket| ticket.id))?;
+    unique("tickets_seat", tickets().map(|ticket| ticket.seat_id))
 }
 
 fn check_references(state: &State) -> Result<(), CommitError> {
     for concert in state.concerts.values() {
-        exists("concert_room", &state.rooms, &concert.room_id)?;
+        exists("concerts_room_id_fkey", &state.rooms, &concert.room_id)?;
     }
     for date in state.performance_dates.values() {
-        exists("performance_date_concert", &state.concerts, &date.concert_id)?;
+        exists("performance_dates_concert_id_fkey", &state.concerts, &date.concert_id)?;
     }
     for seat in state.seats.values().map(|row| &row.value) {
-        exists("seat_performance_date", &state.performance_dates, &seat.performance_date_id)?;
+        exists("seats_performance_date_id_fkey", &state.performance_dates, &seat.performance_date_id)?;
         if let SeatState::Reserved { reservation_id, .. } | SeatState::Unavailable { reservation_id } =
             &seat.state
         {
-            exists("seat_reservation", &state.reservations, reservation_id)?;
+            exists("seats_reservation_id_fkey", &state.reservations, reservation_id)?;
         }
     }
     for reservation in state.reservations.values().map(|row| &row.value) {
-        exists("reservation_date", &state.performance_dates, &reservation.performance_date_id)?;
-        exists("reservation_room", &state.rooms, &reservation.room_id)?;
-        exists("reservation_queue_token", &state.queue_tokens, &reservation.token_id)?;
+        exists(
+            "reservations_performance_date_id_fkey",
+            &state.performance_dates,
+            &reservation.performance_date_id,
+        )?;
+        exists("reservations_room_id_fkey", &state.rooms, &reservation.room_id)?;
+        exists("reservations_token_id_fkey", &state.queue_tokens, &reservation.token_id)?;
         for seat in &reservation.seats {
-            exists("reservation_seat", &state.seats, &seat.seat_id)?;
+            exists("reservation_seats_seat_id_fkey", &state.seats, &seat.seat_id)?;
         }
     }
     for entry in state.entries.values() {
-        exists("entry_account", &state.accounts, &entry.user_id)?;
+        exists("entries_user_id_fkey", &state.accounts, &entry.user_id)?;
         if let EntryKind::Payment { reservation_id } = &entry.kind {
-            exists("entry_reservation", &state.reservations, reservation_id)?;
+            exists("entries_reservation_id_fkey", &state.reservations, reservation_id)?;
         }
     }
     for payment in state.payments.values() {
-        exists("payment_reservation", &state.reservations, &payment.reservation_id)?;
-        exists("payment_entry", &state.entries, &payment.entry_id)?;
+        exists("payments_reservation_id_fkey", &state.reservations, &payment.reservation_id)?;
+        exists("payments_user_id_fkey", &state.accounts, &payment.user_id)?;
+        exists("payments_entry_id_fkey", &state.entries, &payment.entry_id)?;
         for ticket in &payment.tickets {
-            exists("ticket_seat", &state.seats, &ticket.seat_id)?;
+            exists("tickets_seat_id_fkey", &state.seats, &ticket.seat_id)?;
         }
     }
     Ok(())

@@ -1,0 +1,281 @@
+//! Concerts, dates and seats: stored, listed, counted.
+
+use frontrow_domain::concert::{Concert, PerformanceDate};
+use frontrow_domain::ports::{DateFilter, DateSummary, Sales, SeatFilter, SeatView};
+use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus};
+use frontrow_domain::{
+    Change, ConcertId, Money, PerformanceDateId, SeatId, Timestamp, UnitOfWork, Version, Versioned,
+};
+
+use crate::fixture::{Fixture, HOLD, START, Sale, all_pages, at, just_before, label, money};
+use crate::rooms::by_first_byte;
+
+/// Labels in the order of their bytes, which is no language's order.
+const LABELS: [&str; 8] = ["'; --", "10", "2", "B", "a", "é", "가 나 다", "🎟️"];
+
+async fn dates(
+    fixture: &Fixture,
+    concert: ConcertId,
+    filter: DateFilter,
+    now: Timestamp,
+) -> Vec<DateSummary> {
+    fixture.storage.concert_queries.list_dates(concert, filter, now).await.unwrap()
+}
+
+async fn reservable(fixture: &Fixture, sale: &Sale, now: Timestamp) -> Vec<PerformanceDateId> {
+    let dates = dates(fixture, sale.concert.id, DateFilter::Reservable, now).await;
+    dates.iter().map(|date| date.id).collect()
+}
+
+async fn statuses(fixture: &Fixture, sale: &Sale, now: Timestamp) -> Vec<SeatStatus> {
+    let seats = list(fixture, sale.date.id, SeatFilter::All, now).await;
+    seats.iter().map(|seat| seat.status).collect()
+}
+
+async fn list(
+    fixture: &Fixture,
+    date: PerformanceDateId,
+    filter: SeatFilter,
+    now: Timestamp,
+) -> Vec<SeatView> {
+    fixture.storage.concert_queries.list_seats(date, filter, now).await.unwrap()
+}
+
+async fn insert_seat(fixture: &Fixture, seat: &Seat) {
+    let insert = Change::Insert(seat.clone());
+    fixture.write(UnitOfWork { seats: vec![insert], ..Default::default() }).await;
+}
+
+/// Four seats: free, held until [`HOLD`], sold, free after a cancellation.
+async fn mixed_sale(fixture: &Fixture) -> Sale {
+    let sale = fixture.sale(4).await;
+    let ids = sale.seat_ids();
+    fixture.hold(&sale, &ids[1..2], at(0)).await;
+    let sold = fixture.hold(&sale, &ids[2..3], at(0)).await;
+    fixture.pay(sold.value.id, at(1)).await;
+    let cancelled = fixture.hold(&sale, &ids[3..], at(0)).await;
+    let work = fixture.end_work(cancelled.value.id, at(1)).await;
+    fixture.write(work).await;
+    sale
+}
+
+pub(crate) async fn concerts_and_dates_are_absent_until_inserted(fixture: &Fixture) {
+    let (concert, date) = (fixture.id(ConcertId::new), fixture.id(PerformanceDateId::new));
+    assert_eq!(fixture.storage.concerts.find(concert).await.unwrap(), None);
+    assert_eq!(fixture.storage.concerts.find_date(date).await.unwrap(), None);
+    assert_eq!(fixture.storage.concert_queries.list_concerts(None, 10).await.unwrap(), []);
+    assert_eq!(dates(fixture, concert, DateFilter::All, at(0)).await, []);
+    assert_eq!(list(fixture, date, SeatFilter::All, at(0)).await, []);
+    assert_eq!(fixture.storage.admin_queries.sales(date, at(0)).await.unwrap(), None);
+}
+
+pub(crate) async fn every_field_of_a_concert_comes_back(fixture: &Fixture) {
+    let room = fixture.default_room().await;
+    let longest = "가".repeat(200);
+    for (title, venue) in [("Tannhäuser", "Oper"), ("🎟️ \"x\" \\ %_ '; --", longest.as_str())] {
+        let id = fixture.id(ConcertId::new);
+        let concert = Concert { id, title: label(title), venue: label(venue), room_id: room.id };
+        fixture.write(UnitOfWork { concerts: vec![concert.clone()], ..Default::default() }).await;
+        assert_eq!(fixture.storage.concerts.find(id).await.unwrap(), Some(concert.clone()));
+        let listed = fixture.storage.concert_queries.list_concerts(None, 10).await.unwrap();
+        assert_eq!(listed.last(), Some(&concert));
+    }
+}
+
+pub(crate) async fn every_field_of_a_date_comes_back(fixture: &Fixture) {
+    let room = fixture.default_room().await;
+    let concert = fixture.new_concert(room.id).await;
+    for (starts_at, on_sale_at) in
+        [(Timestamp::MIN, None), (at(1), Some(just_before(at(1)))), (Timestamp::MAX, Some(Timestamp::MIN))]
+    {
+        let id = fixture.id(PerformanceDateId::new);
+        let date = PerformanceDate::new(id, concert.id, starts_at, on_sale_at).unwrap();
+        fixture.write(UnitOfWork { performance_dates: vec![date], ..Default::default() }).await;
+        let found = fixture.storage.concerts.find_date(id).await.unwrap();
+        assert_eq!(found, Some((date, concert.clone())));
+        let listed = dates(fixture, concert.id, DateFilter::All, at(0)).await;
+        let summary = DateSummary { id, starts_at, on_sale_at, total_seats: 0, available_seats: 0 };
+        assert_eq!(listed.last(), Some(&summary));
+        assert_eq!(fixture.storage.admin_queries.sales(id, at(0)).await.unwrap(), Some(Sales::default()));
+    }
+}
+
+pub(crate) async fn concerts_are_listed_by_id_in_pages(fixture: &Fixture) {
+    let room = fixture.default_room().await;
+    let ids = by_first_byte().map(ConcertId::new);
+    for n in [2, 4, 0, 3, 1] {
+        let concert = Concert { id: ids[n], title: label("t"), venue: label("v"), room_id: room.id };
+        fixture.write(UnitOfWork { concerts: vec![concert], ..Default::default() }).await;
+    }
+    for limit in [1, 2, 5, 100] {
+        let page = async |after| fixture.storage.concert_queries.list_concerts(after, limit).await.unwrap();
+        let listed = all_pages(usize::try_from(limit).unwrap(), |c: &Concert| c.id, page).await;
+        assert_eq!(listed.iter().map(|concert| concert.id).collect::<Vec<_>>(), ids);
+    }
+    assert_eq!(fixture.storage.concert_queries.list_concerts(None, 0).await.unwrap(), []);
+}
+
+pub(crate) async fn dates_are_listed_by_start(fixture: &Fixture) {
+    let room = fixture.default_room().await;
+    let concert = fixture.new_concert(room.id).await;
+    let other = fixture.new_concert(room.id).await;
+    let mut ids = Vec::new();
+    for second in [30, 10, 20, 10] {
+        ids.push(fixture.new_date(concert.id, at(second)).await.id);
+    }
+    fixture.new_date(other.id, at(15)).await;
+    let listed = dates(fixture, concert.id, DateFilter::All, at(100)).await;
+    let listed: Vec<_> = listed.iter().map(|date| date.id).collect();
+    assert_eq!(listed, [ids[1], ids[3], ids[2], ids[0]], "past ones too");
+}
+
+pub(crate) async fn reservable_dates_start_later_and_have_a_seat_left(fixture: &Fixture) {
+    let sale = fixture.sale(1).await;
+    let without_seats = fixture.new_date(sale.concert.id, at(START)).await;
+    let opens_later = PerformanceDate::new(
+        fixture.id(PerformanceDateId::new),
+        sale.concert.id,
+        at(START + 1),
+        Some(at(START)),
+    )
+    .unwrap();
+    fixture.write(UnitOfWork { performance_dates: vec![opens_later], ..Default::default() }).await;
+    fixture.new_seats(opens_later.id, 2).await;
+
+    assert_eq!(reservable(fixture, &sale, at(0)).await, [sale.date.id, opens_later.id]);
+    assert_eq!(reservable(fixture, &sale, just_before(at(START))).await, [sale.date.id, opens_later.id]);
+    assert_eq!(reservable(fixture, &sale, at(START)).await, [opens_later.id], "it starts");
+    let all = dates(fixture, sale.concert.id, DateFilter::All, at(START)).await;
+    let all: Vec<_> = all.iter().map(|date| (date.id, date.total_seats)).collect();
+    assert_eq!(all, [(sale.date.id, 1), (without_seats.id, 0), (opens_later.id, 2)]);
+
+    let held = fixture.hold(&sale, &sale.seat_ids(), at(0)).await;
+    assert_eq!(reservable(fixture, &sale, at(0)).await, [opens_later.id], "no seat left");
+    assert_eq!(reservable(fixture, &sale, at(HOLD)).await, [sale.date.id, opens_later.id], "lapsed");
+    fixture.pay(held.value.id, at(1)).await;
+    assert_eq!(reservable(fixture, &sale, at(HOLD)).await, [opens_later.id], "sold out");
+}
+
+pub(crate) async fn dates_count_lapsed_holds_as_free(fixture: &Fixture) {
+    let sale = mixed_sale(fixture).await;
+    fixture.another_date(sale.room, sale.concert.clone(), 3).await;
+    for (now, available_seats) in [(at(1), 2), (just_before(at(HOLD)), 2), (at(HOLD), 3)] {
+        for filter in [DateFilter::All, DateFilter::Reservable] {
+            let listed = dates(fixture, sale.concert.id, filter, now).await;
+            let PerformanceDate { id, starts_at, on_sale_at, .. } = sale.date;
+            let expected = DateSummary { id, starts_at, on_sale_at, total_seats: 4, available_seats };
+            assert_eq!(listed[0], expected, "{now}");
+            assert_eq!((listed[1].total_seats, listed[1].available_seats), (3, 3));
+        }
+    }
+}
+
+pub(crate) async fn every_field_of_a_seat_comes_back(fixture: &Fixture) {
+    let sale = fixture.sale(1).await;
+    let reservation_id = fixture.hold(&sale, &sale.seat_ids(), at(0)).await.value.id;
+    let longest = "🎟".repeat(200);
+    for (section, row, number, grade, price) in [
+        ("VIP 석", 1, 200_000, longest.as_str(), Money::ZERO),
+        (longest.as_str(), 200_000, 1, "'; --", Money::MAX),
+    ] {
+        let place = SeatPlace { section: label(section), row, number, grade: label(grade), price };
+        let seat = Seat {
+            id: fixture.id(SeatId::new),
+            performance_date_id: sale.date.id,
+            place: place.clone(),
+            state: SeatState::Available,
+        };
+        insert_seat(fixture, &seat).await;
+        assert_eq!(fixture.seat(seat.id).await, Versioned::new(seat.clone(), Version::FIRST));
+        let view = SeatView { id: seat.id, place, status: SeatStatus::Available };
+        assert!(list(fixture, sale.date.id, SeatFilter::All, at(0)).await.contains(&view));
+        for state in [
+            SeatState::Reserved { reservation_id, hold_expires_at: Timestamp::MIN },
+            SeatState::Reserved { reservation_id, hold_expires_at: Timestamp::MAX },
+            SeatState::Unavailable { reservation_id },
+            SeatState::Available,
+        ] {
+            let loaded = fixture.seat(seat.id).await;
+            let update = Versioned::new(Seat { state, ..seat.clone() }, loaded.version);
+            let change = Change::Update(update.clone());
+            fixture.write(UnitOfWork { seats: vec![change], ..Default::default() }).await;
+            assert_eq!(fixture.seat(seat.id).await, Versioned::new(update.value, loaded.version.next()));
+        }
+    }
+}
+
+pub(crate) async fn seats_are_loaded_by_id(fixture: &Fixture) {
+    let sale = fixture.sale(4).await;
+    let ids = sale.seat_ids();
+    let unknown = fixture.id(SeatId::new);
+    let find = async |ids: &[SeatId]| {
+        let seats = fixture.storage.seats.find_many(ids.to_vec()).await.unwrap();
+        seats.into_iter().map(|seat| seat.value).collect::<Vec<_>>()
+    };
+    assert_eq!(find(&[]).await, []);
+    assert_eq!(find(&[unknown]).await, []);
+    assert_eq!(find(&ids).await, sale.seats);
+    let scrambled = [ids[3], unknown, ids[0], ids[3]];
+    assert_eq!(find(&scrambled).await, [sale.seats[0].clone(), sale.seats[3].clone()]);
+}
+
+pub(crate) async fn seats_are_listed_by_place(fixture: &Fixture) {
+    let sale = fixture.sale(1).await;
+    let date = fixture.new_date(sale.concert.id, at(START)).await;
+    let mut places = Vec::new();
+    for section in LABELS {
+        for (row, number) in [(1, 2), (1, 10), (2, 1), (10, 1)] {
+            places.push((section, row, number));
+        }
+    }
+    let mut scrambled = places.clone();
+    scrambled.reverse();
+    scrambled.rotate_left(7);
+    for (section, row, number) in scrambled {
+        let place = SeatPlace { section: label(section), row, number, grade: label("R"), price: money(1) };
+        let id = fixture.id(SeatId::new);
+        let seat = Seat { id, performance_date_id: date.id, place, state: SeatState::Available };
+        insert_seat(fixture, &seat).await;
+    }
+    for filter in [SeatFilter::All, SeatFilter::Available] {
+        let listed = list(fixture, date.id, filter, at(0)).await;
+        let listed: Vec<_> =
+            listed.iter().map(|s| (s.place.section.as_str(), s.place.row, s.place.number)).collect();
+        assert_eq!(listed, places);
+    }
+}
+
+pub(crate) async fn seats_are_shown_as_they_are_now(fixture: &Fixture) {
+    use SeatStatus::{Available, Reserved, Unavailable};
+    let sale = mixed_sale(fixture).await;
+    let ids = sale.seat_ids();
+    for (now, second, free) in [
+        (just_before(at(HOLD)), Reserved, vec![ids[0], ids[3]]),
+        (at(HOLD), Available, vec![ids[0], ids[1], ids[3]]),
+    ] {
+        assert_eq!(statuses(fixture, &sale, now).await, [Available, second, Unavailable, Available]);
+        let available = list(fixture, sale.date.id, SeatFilter::Available, now).await;
+        assert_eq!(available.iter().map(|seat| seat.id).collect::<Vec<_>>(), free);
+        assert!(available.iter().all(|seat| seat.status == Available));
+    }
+    let lapsed = fixture.seat(ids[1]).await.value.state;
+    assert!(matches!(lapsed, SeatState::Reserved { .. }), "reading changes nothing: {lapsed:?}");
+}
+
+pub(crate) async fn sales_are_counted_as_they_are_now(fixture: &Fixture) {
+    let sale = mixed_sale(fixture).await;
+    fixture.another_date(sale.room, sale.concert.clone(), 3).await;
+    let sales = async |now| fixture.storage.admin_queries.sales(sale.date.id, now).await.unwrap().unwrap();
+    let held = Sales { available: 2, reserved: 1, unavailable: 1, amount_sold: money(300) };
+    assert_eq!(sales(just_before(at(HOLD))).await, held);
+    assert_eq!(sales(at(HOLD)).await, Sales { available: 3, reserved: 0, ..held }, "lapsed is free");
+
+    let rest = fixture.hold(&sale, &[sale.seats[0].id, sale.seats[3].id], at(1)).await;
+    fixture.pay(rest.value.id, at(2)).await;
+    let sold = Sales { available: 0, reserved: 1, unavailable: 3, amount_sold: money(800) };
+    assert_eq!(sales(at(2)).await, sold);
+}
+
+pub(crate) async fn storage_answers(fixture: &Fixture) {
+    fixture.storage.admin_queries.ping().await.unwrap();
+}

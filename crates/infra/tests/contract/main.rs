@@ -1,0 +1,181 @@
+//! The contract of a storage adapter: what the ports promise, and nothing of how an adapter keeps it.
+//!
+//! Every test is listed once in [`contract!`] and runs against every adapter. A new adapter is a function in
+//! `adapters.rs` and a line at the end of this file. A test that is written but not listed is dead code, and so a
+//! warning. Payments and tickets have no read port: that they were written shows by their constraints.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod accounts;
+mod adapters;
+mod atomicity;
+mod backstops;
+mod concerts;
+mod fixture;
+mod holds;
+mod idempotency;
+mod order;
+mod queue;
+mod races;
+mod reservations;
+mod rooms;
+mod snapshot;
+mod versions;
+
+/// Makes one test of each named case, for one adapter. No fixture means that the adapter cannot run here.
+macro_rules! cases {
+    ($adapter:ident; $($group:ident: $($case:ident),+;)+) => {
+        $(mod $group {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                if let Some(fixture) = crate::adapters::$adapter().await {
+                    crate::$group::$case(&fixture).await;
+                }
+            })+
+        })+
+    };
+}
+
+macro_rules! contract {
+    ($adapter:ident) => {
+        mod $adapter {
+            cases! { $adapter;
+                rooms:
+                    a_room_is_absent_until_it_is_inserted,
+                    every_field_of_a_room_comes_back,
+                    rooms_are_listed_by_id_in_pages,
+                    a_room_is_due_from_its_tick_on,
+                    an_open_room_is_due_while_somebody_waits,
+                    due_rooms_come_longest_due_first,
+                    an_overview_counts_the_waiting_and_the_unlapsed;
+                queue:
+                    a_newcomer_waits_at_the_tail,
+                    every_line_has_its_own_tickets,
+                    joining_again_gives_the_same_token,
+                    a_lapsed_token_is_expired_by_joining_again,
+                    a_token_given_up_is_followed_by_one_at_the_tail,
+                    a_closed_room_refuses_newcomers_only,
+                    a_full_room_refuses_newcomers_only,
+                    a_refused_newcomer_changes_nothing,
+                    an_open_room_lets_straight_through,
+                    an_open_room_lets_nobody_past_those_who_wait,
+                    an_open_room_keeps_to_its_cap,
+                    an_unknown_room_is_a_conflict,
+                    admission_is_by_ticket,
+                    admission_stops_at_the_cap,
+                    admission_works_in_every_mode,
+                    nobody_is_admitted_to_an_unknown_room,
+                    lapsed_tokens_are_expired_in_batches,
+                    standings_count_those_ahead,
+                    every_state_of_a_token_comes_back,
+                    the_extremes_of_time_come_back_in_tokens;
+                concerts:
+                    concerts_and_dates_are_absent_until_inserted,
+                    every_field_of_a_concert_comes_back,
+                    every_field_of_a_date_comes_back,
+                    concerts_are_listed_by_id_in_pages,
+                    dates_are_listed_by_start,
+                    reservable_dates_start_later_and_have_a_seat_left,
+                    dates_count_lapsed_holds_as_free,
+                    every_field_of_a_seat_comes_back,
+                    seats_are_loaded_by_id,
+                    seats_are_listed_by_place,
+                    seats_are_shown_as_they_are_now,
+                    sales_are_counted_as_they_are_now,
+                    storage_answers;
+                reservations:
+                    a_reservation_is_absent_until_it_is_inserted,
+                    every_field_of_a_reservation_comes_back,
+                    the_seats_of_a_reservation_are_ordered,
+                    a_reservation_is_seen_by_its_user_alone,
+                    a_view_shows_the_status_of_now,
+                    own_reservations_are_listed_newest_first_in_pages,
+                    live_seats_are_held_unlapsed_or_bought,
+                    a_payment_is_written_whole,
+                    a_cancelled_seat_sells_again;
+                holds:
+                    lapsed_holds_are_expired_in_batches,
+                    a_hold_expires_with_all_its_seats,
+                    only_unpaid_holds_expire,
+                    a_lapsed_hold_gives_way_in_one_unit;
+                accounts:
+                    an_account_is_absent_until_its_first_entry,
+                    every_field_of_an_account_comes_back,
+                    every_field_of_an_entry_comes_back,
+                    entries_are_listed_newest_first_in_pages;
+                idempotency:
+                    a_record_is_absent_until_it_is_written,
+                    every_byte_of_an_answer_comes_back,
+                    keys_of_different_users_never_meet,
+                    a_used_key_is_refused_until_it_expires,
+                    an_expired_record_is_replaced;
+                versions:
+                    an_inserted_aggregate_has_the_first_version,
+                    every_update_is_one_more_version,
+                    an_update_of_another_version_is_a_conflict,
+                    an_update_of_an_absent_aggregate_is_a_conflict,
+                    an_insert_of_a_present_aggregate_is_a_conflict,
+                    a_guard_that_holds_changes_nothing,
+                    a_guard_of_another_version_is_a_conflict,
+                    a_guard_of_an_absent_aggregate_is_a_conflict,
+                    an_empty_unit_of_work_is_committed;
+                order:
+                    faults_are_reported_by_stage,
+                    conflicts_are_reported_by_kind,
+                    conflicts_of_one_kind_are_reported_by_id;
+                atomicity:
+                    a_unit_that_fails_leaves_nothing_behind,
+                    a_unit_that_fails_leaves_its_neighbours_alone,
+                    a_dropped_commit_is_whole_or_absent;
+                backstops:
+                    one_live_hold_per_seat,
+                    no_hold_of_a_sold_seat,
+                    no_revival_of_a_hold_whose_seat_is_taken,
+                    one_live_token_per_room_and_user,
+                    one_entry_per_number,
+                    one_payment_per_reservation,
+                    one_payment_per_entry,
+                    one_ticket_per_seat,
+                    one_seat_per_place,
+                    rows_that_never_change_are_inserted_once,
+                    a_concert_has_a_room,
+                    a_date_has_a_concert,
+                    a_seat_has_a_date,
+                    a_taken_seat_has_a_reservation,
+                    a_reservation_has_a_date_a_room_a_token_and_seats,
+                    an_entry_has_an_account,
+                    an_entry_of_a_payment_has_a_reservation,
+                    a_payment_has_a_reservation_an_account_and_an_entry,
+                    a_ticket_has_a_seat;
+                races:
+                    tickets_have_no_gap_or_twin,
+                    one_user_joining_at_once_gets_one_token,
+                    a_room_is_never_filled_past_its_limit,
+                    an_open_room_is_never_opened_past_its_cap,
+                    admissions_never_pass_the_cap,
+                    admissions_take_each_waiter_once_and_in_order,
+                    a_tick_is_claimed_once,
+                    the_waiting_are_counted_right,
+                    tokens_are_expired_once,
+                    holds_are_expired_once,
+                    one_update_of_a_version_wins,
+                    one_insert_of_an_account_wins,
+                    one_seat_goes_to_one_buyer,
+                    crossing_holds_end,
+                    payment_or_expiry,
+                    payment_or_cancellation,
+                    one_payment_of_many,
+                    taking_over_or_expiry,
+                    one_use_of_a_key_wins;
+            }
+        }
+    };
+}
+
+contract!(memory);
