@@ -4,17 +4,17 @@
 use diesel::prelude::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl};
 use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
-use diesel::{QueryResult, SelectableHelper, sql_query};
+use diesel::{QueryResult, SelectableHelper};
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
 use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
 use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
 
 use super::error::ApplyError;
-use super::statement::Cached;
+use super::statement::Sql;
 use super::{repositories, unit};
 use crate::sql::rows::{QueueTokenRow, RoomRow};
 use crate::sql::schema::{lines, queue_tokens, rooms};
-use crate::sql::types::{DbId, DbTime, Id, Instant};
+use crate::sql::types::{DbId, DbTime};
 
 /// Does a command.
 pub(super) fn execute(
@@ -88,12 +88,9 @@ fn new_token(join: &Join, policy: &RoomPolicy, entrance: Entrance, ticket: Ticke
 
 fn add_to_line(connection: &mut SqliteConnection, token: &QueueToken, waiting: i64) -> QueryResult<()> {
     let row = QueueTokenRow::new(token, Version::FIRST);
-    Cached(
-        diesel::update(lines::table.find(row.room_id))
-            .set((lines::last_ticket.eq(row.ticket), lines::waiting.eq(waiting))),
-    )
-    .execute(connection)?;
-    Cached(diesel::insert_into(queue_tokens::table).values(&row)).execute(connection)?;
+    let line = "UPDATE lines SET last_ticket = ?, waiting = ? WHERE room_id = ?";
+    Sql(line, (row.ticket, waiting, row.room_id)).execute(connection)?;
+    diesel::insert_into(queue_tokens::table).values(&row).execute(connection)?;
     Ok(())
 }
 
@@ -115,38 +112,28 @@ fn admit_waiters(connection: &mut SqliteConnection, admit: &Admit) -> Result<u32
     }
     let admitted = activate_first(connection, admit, i64::try_from(limit).unwrap_or(i64::MAX))?;
     let left = waiting.saturating_sub(i64::try_from(admitted).unwrap_or(i64::MAX));
-    Cached(diesel::update(lines::table.find(room_id)).set(lines::waiting.eq(left))).execute(connection)?;
+    Sql("UPDATE lines SET waiting = ? WHERE room_id = ?", (left, room_id)).execute(connection)?;
     Ok(u32::try_from(admitted).unwrap_or(u32::MAX))
 }
 
 fn activate_first(connection: &mut SqliteConnection, admit: &Admit, limit: i64) -> QueryResult<usize> {
-    Cached(
-        sql_query(
-            "UPDATE queue_tokens \
-             SET status = 'ACTIVE', activated_at = ?, expires_at = ?, version = version + 1 \
-             WHERE token_id IN (SELECT token_id FROM queue_tokens \
-                                WHERE room_id = ? AND status = 'WAIT' ORDER BY ticket LIMIT ?)",
-        )
-        .bind::<Instant, _>(DbTime(admit.now))
-        .bind::<Instant, _>(DbTime(admit.now.plus_seconds(admit.active_ttl_seconds)))
-        .bind::<Id, _>(DbId(admit.room_id.get()))
-        .bind::<BigInt, _>(limit),
-    )
-    .execute(connection)
+    let text = "UPDATE queue_tokens SET status = 'ACTIVE', activated_at = ?, expires_at = ?, version = version + 1 \
+                WHERE token_id IN (SELECT token_id FROM queue_tokens WHERE room_id = ? AND status = 'WAIT' \
+                                   ORDER BY ticket LIMIT ?)";
+    let expires_at = DbTime(admit.now.plus_seconds(admit.active_ttl_seconds));
+    Sql(text, (DbTime(admit.now), expires_at, DbId(admit.room_id.get()), limit)).execute(connection)
 }
 
 /// A lapsed token ended at its deadline, which it keeps.
 fn expire_tokens(connection: &mut SqliteConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
-    let expired = Cached(
-        sql_query(
-            "UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 \
-             WHERE token_id IN (SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND expires_at <= ? \
-                                ORDER BY expires_at, token_id LIMIT ?)",
-        )
-        .bind::<Instant, _>(DbTime(now))
-        .bind::<BigInt, _>(i64::from(limit)),
-    )
-    .execute(connection)?;
+    let expired = run_on_lapsed(
+        connection,
+        "UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 WHERE token_id IN (\
+             SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND expires_at <= ? \
+             ORDER BY expires_at, token_id LIMIT ?)",
+        now,
+        limit,
+    )?;
     Ok(u32::try_from(expired).unwrap_or(u32::MAX))
 }
 
@@ -188,8 +175,7 @@ fn run_on_lapsed(
     now: Timestamp,
     limit: u32,
 ) -> QueryResult<usize> {
-    let statement = sql_query(text).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
-    Cached(statement).execute(connection)
+    Sql(text, (DbTime(now), i64::from(limit))).execute(connection)
 }
 
 #[derive(QueryableByName)]
@@ -199,15 +185,9 @@ struct Active {
 }
 
 fn count_active(connection: &mut SqliteConnection, room_id: RoomId, now: Timestamp) -> QueryResult<u64> {
-    let found: Active = Cached(
-        sql_query(
-            "SELECT COUNT(*) AS active FROM queue_tokens \
-             WHERE room_id = ? AND status = 'ACTIVE' AND expires_at > ?",
-        )
-        .bind::<Id, _>(DbId(room_id.get()))
-        .bind::<Instant, _>(DbTime(now)),
-    )
-    .get_result(connection)?;
+    let text = "SELECT COUNT(*) AS active FROM queue_tokens \
+                WHERE room_id = ? AND status = 'ACTIVE' AND expires_at > ?";
+    let found: Active = Sql(text, (DbId(room_id.get()), DbTime(now))).get_result(connection)?;
     Ok(count(found.active))
 }
 

@@ -8,7 +8,6 @@ use diesel::prelude::{
     BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
     RunQueryDsl, SelectableHelper,
 };
-use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 use frontrow_domain::account::Entry;
@@ -27,7 +26,7 @@ use frontrow_domain::{
 use super::Sqlite;
 use super::error::ReadError;
 use super::repositories::json_of;
-use super::statement::{Cached, run};
+use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
     ConcertRow, EntryRow, QueueTokenRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money, name_of,
     seat_status,
@@ -122,19 +121,16 @@ impl ConcertQueries for Sqlite {
         now: Timestamp,
     ) -> Result<Vec<DateSummary>, StorageError> {
         self.read(move |connection| {
-            let query = sql_query(
-                "SELECT date.performance_date_id, starts_at, on_sale_at, COUNT(seat_id) AS total_seats, \
-                        COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available_seats \
-                 FROM performance_dates AS date \
-                 LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
-                 WHERE concert_id = ?2 AND (?3 OR starts_at > ?1) \
-                 GROUP BY date.performance_date_id HAVING ?3 OR available_seats > 0 \
-                 ORDER BY starts_at, date.performance_date_id",
-            )
-            .bind::<Instant, _>(DbTime(now))
-            .bind::<Id, _>(DbId(concert_id.get()))
-            .bind::<Bool, _>(filter == DateFilter::All);
-            let rows: Vec<DateSummaryRow> = Cached(query).load(connection)?;
+            let text = "SELECT date.performance_date_id, starts_at, on_sale_at, COUNT(seat_id) AS total_seats, \
+                    COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available_seats \
+                FROM performance_dates AS date \
+                LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
+                WHERE concert_id = ?2 AND (?3 OR starts_at > ?1) \
+                GROUP BY date.performance_date_id HAVING ?3 OR available_seats > 0 \
+                ORDER BY starts_at, date.performance_date_id";
+            let all = filter == DateFilter::All;
+            let rows: Vec<DateSummaryRow> =
+                Sql(text, (DbTime(now), DbId(concert_id.get()), all)).load(connection)?;
             Ok(rows.into_iter().map(DateSummary::from).collect())
         })
         .await
@@ -353,18 +349,15 @@ impl AdminQueries for Sqlite {
 
     async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError> {
         self.read(move |connection| {
-            let query = sql_query(
-                "SELECT COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available, \
-                        COUNT(CASE WHEN hold_expires_at > ?1 THEN 1 END) AS reserved, \
-                        COUNT(CASE WHEN status = 'UNAVAILABLE' THEN 1 END) AS unavailable, \
-                        COALESCE(SUM(CASE WHEN status = 'UNAVAILABLE' THEN price END), 0) AS amount_sold \
-                 FROM performance_dates AS date \
-                 LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
-                 WHERE date.performance_date_id = ?2 GROUP BY date.performance_date_id",
-            )
-            .bind::<Instant, _>(DbTime(now))
-            .bind::<Id, _>(DbId(id.get()));
-            let row: Option<SalesRow> = Cached(query).get_result(connection).optional()?;
+            let text = "SELECT COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available, \
+                    COUNT(CASE WHEN hold_expires_at > ?1 THEN 1 END) AS reserved, \
+                    COUNT(CASE WHEN status = 'UNAVAILABLE' THEN 1 END) AS unavailable, \
+                    COALESCE(SUM(CASE WHEN status = 'UNAVAILABLE' THEN price END), 0) AS amount_sold \
+                FROM performance_dates AS date \
+                LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
+                WHERE date.performance_date_id = ?2 GROUP BY date.performance_date_id";
+            let row: Option<SalesRow> =
+                Sql(text, (DbTime(now), DbId(id.get()))).get_result(connection).optional()?;
             let Some(row) = row else { return Ok(None) };
             Ok(Some(Sales {
                 available: count(row.available),

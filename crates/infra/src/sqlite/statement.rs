@@ -1,12 +1,21 @@
 //! Statements that are prepared once per connection.
+//!
+//! diesel keeps a prepared statement only if nothing in it says that its text may vary, and updates, upserts, literals and
+//! `sql_query` all say so. The texts here are constants, hence the two ways around it.
 
 use diesel::QueryResult;
 use diesel::prelude::RunQueryDsl;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Bool, Untyped};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 
-/// A statement whose text is one of a few constants, so that the connection keeps it prepared. By itself diesel keeps
-/// neither updates, nor upserts, nor anything with a literal in it.
+use crate::sql::types::{DbId, DbTime, Id, Instant};
+
+/// A statement made with diesel's query builder whose text is one of a few constants.
+///
+/// It must be loaded, so an update returns a column: when it is executed instead, diesel asks the statement within and
+/// prepares it every time. And an update must be loaded to the end, not to its first row: SQLite looks at foreign keys
+/// after the last one, and undoes what it had done.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cached<Q>(pub(super) Q);
 
@@ -32,7 +41,64 @@ impl<Q: Query> Query for Cached<Q> {
 
 impl<Q> RunQueryDsl<SqliteConnection> for Cached<Q> {}
 
+/// A constant text and its parameters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sql<P>(pub(super) &'static str, pub(super) P);
+
+impl<P: Parameters> QueryFragment<Backend> for Sql<P> {
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, Backend>) -> QueryResult<()> {
+        pass.push_sql(self.0);
+        self.1.bind(&mut pass)
+    }
+}
+
+/// The text is the key.
+impl<P> QueryId for Sql<P> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<P> Query for Sql<P> {
+    type SqlType = Untyped;
+}
+
+impl<P> RunQueryDsl<SqliteConnection> for Sql<P> {}
+
+/// Values for the parameters of a text, in their order.
+pub(super) trait Parameters {
+    /// Binds them.
+    fn bind<'b>(&'b self, pass: &mut AstPass<'_, 'b, Backend>) -> QueryResult<()>;
+}
+
+macro_rules! parameter {
+    ($($value:ty: $sql_type:ty),+) => {$(
+        impl Parameters for $value {
+            fn bind<'b>(&'b self, pass: &mut AstPass<'_, 'b, Backend>) -> QueryResult<()> {
+                pass.push_bind_param_value_only::<$sql_type, _>(self)
+            }
+        }
+    )+};
+}
+
+parameter!(DbId: Id, DbTime: Instant, i64: BigInt, bool: Bool);
+
+macro_rules! parameters {
+    ($($name:ident $index:tt),*) => {
+        impl<$($name: Parameters),*> Parameters for ($($name,)*) {
+            fn bind<'b>(&'b self, _pass: &mut AstPass<'_, 'b, Backend>) -> QueryResult<()> {
+                $(self.$index.bind(_pass)?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+parameters!();
+parameters!(A 0, B 1);
+parameters!(A 0, B 1, C 2);
+parameters!(A 0, B 1, C 2, D 3);
+
 /// Runs a constant text without parameters.
 pub(super) fn run(connection: &mut SqliteConnection, text: &'static str) -> QueryResult<()> {
-    Cached(diesel::sql_query(text)).execute(connection).map(|_| ())
+    Sql(text, ()).execute(connection).map(|_| ())
 }

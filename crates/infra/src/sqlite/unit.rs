@@ -3,9 +3,9 @@
 //! The order of the statements is the one that foreign keys and speed ask for. When one of them fails, the unit is
 //! undone, and [`first_reason`] looks for what is to be reported in the order that all adapters share.
 
+use diesel::QueryResult;
 use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl};
 use diesel::sqlite::SqliteConnection;
-use diesel::{QueryResult, sql_query};
 use frontrow_domain::account::{Account, Payment};
 use frontrow_domain::idempotency::IdempotencyRecord;
 use frontrow_domain::queue::{QueueToken, QueueTokenState, Room};
@@ -16,7 +16,7 @@ use frontrow_domain::{Change, Version, Versioned};
 
 use super::commands;
 use super::error::ApplyError;
-use super::statement::Cached;
+use super::statement::{Cached, Sql};
 use crate::sql::rows::{
     AccountRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow, QueueTokenStateRow,
     ReservationRow, ReservationStateRow, RoomRow, SeatRow, SeatStateRow, owns_seats, reservation_seat_rows,
@@ -26,7 +26,7 @@ use crate::sql::schema::{
     accounts, concerts, entries, idempotency_records, lines, payments, performance_dates, queue_tokens,
     reservation_seats, reservations, rooms, seats, tickets,
 };
-use crate::sql::types::{DbId, Id};
+use crate::sql::types::{DbId, DbTime};
 
 /// A seat has 11 columns, and a statement at most 32,766 parameters.
 const SEATS_PER_INSERT: usize = 500;
@@ -142,8 +142,8 @@ fn store_answer(connection: &mut SqliteConnection, record: &IdempotencyRecord) -
     // An expired answer gives way; one that still counts is left alone, and then no row is written.
     let unless_it_counts =
         diesel::query_dsl::methods::FilterDsl::filter(upsert, expires_at.le(row.created_at));
-    let stored = Cached(unless_it_counts).execute(connection)?;
-    if stored == 1 { Ok(()) } else { Err(CommitError::DuplicateIdempotencyKey.into()) }
+    let stored: Vec<DbTime> = Cached(unless_it_counts.returning(expires_at)).load(connection)?;
+    if stored.len() == 1 { Ok(()) } else { Err(CommitError::DuplicateIdempotencyKey.into()) }
 }
 
 fn write_rooms_and_concerts(connection: &mut SqliteConnection, work: &UnitOfWork) -> Applied {
@@ -152,11 +152,11 @@ fn write_rooms_and_concerts(connection: &mut SqliteConnection, work: &UnitOfWork
     }
     for concert in &work.concerts {
         let row = ConcertRow::from(concert);
-        Cached(diesel::insert_into(concerts::table).values(&row)).execute(connection)?;
+        diesel::insert_into(concerts::table).values(&row).execute(connection)?;
     }
     for date in &work.performance_dates {
         let row = PerformanceDateRow::from(date);
-        Cached(diesel::insert_into(performance_dates::table).values(&row)).execute(connection)?;
+        diesel::insert_into(performance_dates::table).values(&row).execute(connection)?;
     }
     Ok(())
 }
@@ -168,20 +168,15 @@ fn write_room(connection: &mut SqliteConnection, room: &Change<Room>) -> Applied
             let row = RoomRow::new(room, Version::FIRST);
             let insert =
                 diesel::insert_into(rooms::table).values(&row).on_conflict(rooms::room_id).do_nothing();
-            one_row(Cached(insert).execute(connection)?, aggregate)?;
-            Cached(diesel::insert_into(lines::table).values((
-                lines::room_id.eq(row.room_id),
-                lines::last_ticket.eq(0),
-                lines::waiting.eq(0),
-            )))
-            .execute(connection)?;
+            one_row(insert.execute(connection)?, aggregate)?;
+            diesel::insert_into(lines::table).values(lines::room_id.eq(row.room_id)).execute(connection)?;
             Ok(())
         }
         Change::Update(Versioned { value, version }) => {
             let row = RoomRow::new(value, version.next());
             let loaded = rooms::room_id.eq(row.room_id).and(rooms::version.eq(version.get()));
-            let update = diesel::update(rooms::table.filter(loaded)).set(&row);
-            one_row(Cached(update).execute(connection)?, aggregate)
+            let update = diesel::update(rooms::table.filter(loaded)).set(&row).returning(rooms::version);
+            one_row(Cached(update).load::<i64>(connection)?.len(), aggregate)
         }
     }
 }
@@ -191,20 +186,15 @@ pub(super) fn update_token(connection: &mut SqliteConnection, token: &Versioned<
     let Versioned { value, version } = token;
     let id = DbId(value.id.get());
     if value.state != QueueTokenState::Wait {
-        Cached(
-            sql_query(
-                "UPDATE lines SET waiting = waiting - 1 WHERE room_id = ? \
-                 AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ? AND status = 'WAIT')",
-            )
-            .bind::<Id, _>(DbId(value.room_id.get()))
-            .bind::<Id, _>(id),
-        )
-        .execute(connection)?;
+        let leave = "UPDATE lines SET waiting = waiting - 1 WHERE room_id = ? \
+                     AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ? AND status = 'WAIT')";
+        Sql(leave, (DbId(value.room_id.get()), id)).execute(connection)?;
     }
     let row = QueueTokenStateRow::new(&value.state, version.next());
     let loaded = queue_tokens::token_id.eq(id).and(queue_tokens::version.eq(version.get()));
-    let update = diesel::update(queue_tokens::table.filter(loaded)).set(&row);
-    one_row(Cached(update).execute(connection)?, AggregateRef::QueueToken(value.id))
+    let update =
+        diesel::update(queue_tokens::table.filter(loaded)).set(&row).returning(queue_tokens::version);
+    one_row(Cached(update).load::<i64>(connection)?.len(), AggregateRef::QueueToken(value.id))
 }
 
 fn write_account(connection: &mut SqliteConnection, account: &Change<Account>) -> Applied {
@@ -212,12 +202,14 @@ fn write_account(connection: &mut SqliteConnection, account: &Change<Account>) -
         Change::Insert(account) => {
             let row = AccountRow::new(account, Version::FIRST);
             let insert = diesel::insert_into(accounts::table).values(&row);
-            Cached(insert.on_conflict(accounts::user_id).do_nothing()).execute(connection)?
+            insert.on_conflict(accounts::user_id).do_nothing().execute(connection)?
         }
         Change::Update(Versioned { value, version }) => {
             let row = AccountRow::new(value, version.next());
             let loaded = accounts::user_id.eq(row.user_id).and(accounts::version.eq(version.get()));
-            Cached(diesel::update(accounts::table.filter(loaded)).set(&row)).execute(connection)?
+            let update =
+                diesel::update(accounts::table.filter(loaded)).set(&row).returning(accounts::version);
+            Cached(update).load::<i64>(connection)?.len()
         }
     };
     one_row(rows, AggregateRef::Account(account.value().user_id))
@@ -245,13 +237,14 @@ fn write_reservation(connection: &mut SqliteConnection, reservation: &Change<Res
         Change::Insert(reservation) => {
             let row = ReservationRow::new(reservation, Version::FIRST);
             let insert = diesel::insert_into(reservations::table).values(&row);
-            Cached(insert.on_conflict(reservations::reservation_id).do_nothing()).execute(connection)?
+            insert.on_conflict(reservations::reservation_id).do_nothing().execute(connection)?
         }
         Change::Update(Versioned { value, version }) => {
             let row = ReservationStateRow::new(value.status, version.next());
             let id = reservations::reservation_id.eq(DbId(value.id.get()));
             let loaded = id.and(reservations::version.eq(version.get()));
-            Cached(diesel::update(reservations::table.filter(loaded)).set(&row)).execute(connection)?
+            let update = diesel::update(reservations::table.filter(loaded)).set(&row);
+            Cached(update.returning(reservations::version)).load::<i64>(connection)?.len()
         }
     };
     one_row(rows, AggregateRef::Reservation(reservation.value().id))
@@ -275,8 +268,8 @@ fn update_seat(connection: &mut SqliteConnection, seat: &Versioned<Seat>) -> App
     let Versioned { value, version } = seat;
     let row = SeatStateRow::new(&value.state, version.next());
     let loaded = seats::seat_id.eq(DbId(value.id.get())).and(seats::version.eq(version.get()));
-    let update = diesel::update(seats::table.filter(loaded)).set(&row);
-    one_row(Cached(update).execute(connection)?, AggregateRef::Seat(value.id))
+    let update = diesel::update(seats::table.filter(loaded)).set(&row).returning(seats::version);
+    one_row(Cached(update).load::<i64>(connection)?.len(), AggregateRef::Seat(value.id))
 }
 
 fn insert_seats(connection: &mut SqliteConnection, new: &[&Seat]) -> Applied {
@@ -294,15 +287,13 @@ fn write_reservation_seats(connection: &mut SqliteConnection, reservation: &Chan
     match reservation {
         Change::Insert(reservation) => {
             for row in reservation_seat_rows(reservation) {
-                Cached(diesel::insert_into(reservation_seats::table).values(&row)).execute(connection)?;
+                diesel::insert_into(reservation_seats::table).values(&row).execute(connection)?;
             }
         }
         Change::Update(Versioned { value, .. }) => {
             let live = owns_seats(value.status);
-            let of_it = reservation_seats::reservation_id.eq(DbId(value.id.get()));
-            let stale = of_it.and(reservation_seats::live.ne(live));
-            let update = diesel::update(reservation_seats::table.filter(stale));
-            Cached(update.set(reservation_seats::live.eq(live))).execute(connection)?;
+            let settle = "UPDATE reservation_seats SET live = ?1 WHERE reservation_id = ?2 AND live <> ?1";
+            Sql(settle, (live, DbId(value.id.get()))).execute(connection)?;
         }
     }
     Ok(())
@@ -311,7 +302,7 @@ fn write_reservation_seats(connection: &mut SqliteConnection, reservation: &Chan
 fn write_money(connection: &mut SqliteConnection, work: &UnitOfWork) -> Applied {
     for entry in &work.entries {
         let row = EntryRow::from(entry);
-        Cached(diesel::insert_into(entries::table).values(&row)).execute(connection)?;
+        diesel::insert_into(entries::table).values(&row).execute(connection)?;
     }
     for payment in &work.payments {
         write_payment(connection, payment)?;
@@ -321,9 +312,9 @@ fn write_money(connection: &mut SqliteConnection, work: &UnitOfWork) -> Applied 
 
 fn write_payment(connection: &mut SqliteConnection, payment: &Payment) -> Applied {
     let row = PaymentRow::from(payment);
-    Cached(diesel::insert_into(payments::table).values(&row)).execute(connection)?;
+    diesel::insert_into(payments::table).values(&row).execute(connection)?;
     for row in ticket_rows(payment) {
-        Cached(diesel::insert_into(tickets::table).values(&row)).execute(connection)?;
+        diesel::insert_into(tickets::table).values(&row).execute(connection)?;
     }
     Ok(())
 }
