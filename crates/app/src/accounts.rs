@@ -140,3 +140,6 @@ pub(crate) fn change(account: Account, version: Option<Version>) -> Change<Accou
         None => Change::Insert(account),
     }
 }
+
+#[cfg(test)]
+mod tests;

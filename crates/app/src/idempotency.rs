@@ -95,3 +95,6 @@ impl Idempotency {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

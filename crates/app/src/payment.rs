@@ -187,3 +187,6 @@ fn insufficient(error: &AccountError, required: Money) -> PayError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,3 +207,6 @@ fn leaving(token: Versioned<QueueToken>, now: Timestamp) -> Option<UnitOfWork> {
     let expired = token.try_map(|token| token.expire(now)).ok()?;
     Some(UnitOfWork { queue_tokens: vec![expired], ..UnitOfWork::default() })
 }
+
+#[cfg(test)]
+mod tests;

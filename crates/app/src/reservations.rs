@@ -408,3 +408,6 @@ fn released_from(
     };
     seats.into_iter().map(release).collect()
 }
+
+#[cfg(test)]
+mod tests;
