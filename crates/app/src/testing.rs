@@ -256,7 +256,12 @@ impl Facts {
         self.reservations.insert(reservation.value.id, reservation);
     }
 
-    /// Notes a read, after whatever hooks wait for it.
+    /// The next read of this kind finds the facts changed like this.
+    pub(crate) fn before(&mut self, load: Load, hook: impl FnOnce(&mut Self) + Send + 'static) {
+        self.hooks.push((load, Box::new(hook)));
+    }
+
+    /// Notes a read, after the first hook that waits for it.
     fn read(&mut self, load: Load) -> Result<(), StorageError> {
         self.loads.push(load);
         if let Some(index) = self.hooks.iter().position(|(waits_for, _)| *waits_for == load) {
@@ -338,9 +343,9 @@ impl World {
         std::mem::take(&mut self.facts().loads)
     }
 
-    /// The next read of this kind finds the facts changed like this.
+    /// See [`Facts::before`].
     pub(crate) fn before(&self, load: Load, hook: impl FnOnce(&mut Facts) + Send + 'static) {
-        self.facts().hooks.push((load, Box::new(hook)));
+        self.facts().before(load, hook);
     }
 
     /// The next commit is answered like this.
