@@ -17,7 +17,7 @@ use frontrow_domain::ports::{
     MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, QueueQueries, QueueStanding,
     QueueTokens, Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
 };
-use frontrow_domain::queue::{QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
+use frontrow_domain::queue::{QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber};
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, Committed};
@@ -473,10 +473,13 @@ impl World {
             Ok(facts.rooms.get(&id).copied())
         });
         let world = self.handle();
-        mock.expect_due().returning(move |_, _| {
+        mock.expect_due().returning(move |now, _| {
             let mut facts = world.facts();
             facts.read(Load::DueRooms)?;
-            Ok(facts.rooms.values().copied().collect())
+            let due = |room: &&Versioned<Room>| {
+                now >= room.value.next_tick_at || room.value.policy.mode == RoomMode::Open
+            };
+            Ok(facts.rooms.values().filter(due).copied().collect())
         });
         Arc::new(mock)
     }
