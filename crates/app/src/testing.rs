@@ -420,7 +420,7 @@ impl World {
 
     pub(crate) fn provider(&self) -> Arc<dyn TokenProvider> {
         let (world, mut mock) = (self.handle(), MockTokenProvider::new());
-        mock.expect_issue().returning(|claims| signed(claims));
+        mock.expect_issue().returning(signed);
         mock.expect_verify().returning(move |text| {
             let facts = world.facts();
             facts.signed.iter().find(|claims| signed(claims) == text).copied().ok_or(InvalidWaitToken)

@@ -64,7 +64,7 @@ async fn seats_are_listed_by_the_filter_and_the_clock() {
             .returning(move |_, _, _| Ok(vec![shown.clone()]));
         let pass = world.pass().await;
         let listed = service(&world, queries).list_seats(&pass, CONCERT, DATE, filter).await.unwrap();
-        assert_eq!(listed, [view.clone()]);
+        assert_eq!(listed, std::slice::from_ref(&view));
         assert_eq!(world.take_loads(), [Load::Date]);
     }
 }
