@@ -185,3 +185,11 @@ async fn entries_are_listed_from_where_the_caller_is() {
     let listed = service_with(&world(), queries).list_entries(USER, Some(6), 3).await.unwrap();
     assert_eq!(listed, [entry(5, 50, 750)]);
 }
+
+#[tokio::test]
+async fn a_conflict_is_not_told_while_the_twin_cannot_be_looked_for() {
+    let world = world();
+    world.facts().down = Some(Load::Record);
+    world.will_conflict(AggregateRef::Account(USER), |_| {});
+    assert_eq!(refusal(charge_keyed(&world, 50).await), "Failure(Unavailable(\"down\"))");
+}

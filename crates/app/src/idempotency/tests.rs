@@ -3,6 +3,10 @@ use frontrow_domain::idempotency::{Answer, KeyReused, REPLAY_WINDOW};
 use crate::testing::{Load, encoded, keyed_request, now, refusal, twins_answer, twins_record, world};
 use crate::{Failure, Keyed, PayError, ReplayError, Reply};
 
+fn is_failure(error: &PayError) -> bool {
+    matches!(error, PayError::Failure(_))
+}
+
 fn own_answer() -> Answer {
     Answer { body: b"own".to_vec(), ..twins_answer() }
 }
@@ -42,9 +46,10 @@ async fn success_and_keyless_refusals_read_nothing() {
     let world = world();
     world.facts().record = Some(twins_record());
     let idempotency = world.idempotency();
-    let done = idempotency.once(Some(keyed_request(1)), async { Ok::<_, PayError>(own_answer()) }).await;
+    let success = async { Ok::<_, PayError>(own_answer()) };
+    let done = idempotency.once(Some(keyed_request(1)), success, is_failure).await;
     assert_eq!(done.unwrap(), Reply { answer: own_answer(), replayed: false });
-    let refused = idempotency.once(None, async { Err(PayError::ReservationNotFound) }).await;
+    let refused = idempotency.once(None, async { Err(PayError::ReservationNotFound) }, is_failure).await;
     assert_eq!(refusal(refused), "ReservationNotFound");
     assert_eq!(world.take_loads(), []);
 }
@@ -53,8 +58,10 @@ async fn success_and_keyless_refusals_read_nothing() {
 async fn a_refusal_with_a_key_asks_for_the_twins_answer() {
     let world = world();
     let idempotency = world.idempotency();
-    let once =
-        |body| idempotency.once(Some(keyed_request(body)), async { Err(PayError::ReservationNotFound) });
+    let once = |body| {
+        let refused = async { Err(PayError::ReservationNotFound) };
+        idempotency.once(Some(keyed_request(body)), refused, is_failure)
+    };
     assert_eq!(refusal(once(1).await), "ReservationNotFound", "no twin");
     world.facts().record = Some(twins_record());
     assert_eq!(once(1).await.unwrap(), Reply { answer: twins_answer(), replayed: true });

@@ -341,3 +341,26 @@ async fn a_token_that_moved_on_is_spent_as_it_is_now() {
     pay(&world).await.unwrap();
     assert_eq!(world.works().pop().unwrap().queue_tokens, [stored(spent(Some(500), 1_000), 2)]);
 }
+
+/// Read after a faster payment of the same reservation, the balance is not told as the reason: the state comes first.
+#[tokio::test]
+async fn the_balance_that_a_faster_payment_left_is_not_the_reason() {
+    let world = payable();
+    world.before(Load::Account, |facts| {
+        sets(Done, sold_to(HELD))(facts);
+        facts.account = Some(stored(account(0), 4));
+    });
+    assert_eq!(refusal(pay(&world).await), "Reservation(AlreadyPaid)");
+    world.assert_untouched();
+}
+
+/// It may be the twin that paid: while that cannot be read, nobody is told that somebody else did.
+#[tokio::test]
+async fn a_refusal_is_not_told_while_the_twin_cannot_be_looked_for() {
+    let world = payable();
+    world.facts().put_reservation(stored(held(Done), 5));
+    world.facts().down = Some(Load::Record);
+    assert_eq!(refusal(pay_keyed(&world).await), "Failure(Unavailable(\"down\"))");
+    assert_eq!(refusal(pay(&world).await), "Reservation(AlreadyPaid)", "without a key there is no twin");
+    world.assert_untouched();
+}

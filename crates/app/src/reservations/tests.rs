@@ -558,3 +558,17 @@ async fn only_ones_own_reservations_are_asked_for() {
     assert_eq!(refusal(service.find(STRANGER, HELD).await), "NotFound");
     assert_eq!(service.list(USER, Some(LAPSED), 9).await.unwrap(), [view]);
 }
+
+#[tokio::test]
+async fn a_lost_seat_is_not_told_while_the_twin_cannot_be_looked_for() {
+    let world = self::world();
+    world.facts().put_seat(stored(seat(1, held_by(HELD, 1_300)), 2));
+    world.facts().down = Some(Load::Record);
+    assert_eq!(refusal(reserve_keyed(&world, &[1]).await), "Failure(Unavailable(\"down\"))");
+
+    let world = self::world();
+    world.facts().down = Some(Load::Record);
+    world.will_fail(CommitError::OutcomeUnknown("lost".into()));
+    let refused = refusal(reserve_keyed(&world, &[1]).await);
+    assert_eq!(refused, "Failure(OutcomeUnknown(\"lost\"))", "this says more");
+}
