@@ -114,6 +114,17 @@ async fn after_the_end_of_a_place_there_is_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_place_that_ends_while_it_is_read_is_not_given_again() {
+    let world = world();
+    world.before(Load::Standing, |facts| facts.put_token(stored(token(over()), 3)));
+    let joined = new_token(ROOM);
+    will_join(&world, joined, CommandOutcome::Joined(joined));
+    let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
+    assert_eq!((entered.place.token, entered.is_new), (joined, true));
+    assert_eq!(entered.wait_token, wait_token(&joined));
+}
+
+#[tokio::test]
 async fn a_second_entrance_at_the_same_time_finds_the_place_of_the_first() {
     let world = world_with(over());
     let first = QueueToken { id: QueueTokenId::new(given(99)), ..new_token(ROOM) };
