@@ -173,6 +173,18 @@ async fn a_shorter_interval_whose_tick_has_passed_admits_at_once() {
 }
 
 #[tokio::test]
+async fn a_room_that_resumes_waits_for_its_next_tick() {
+    let world = world();
+    let held = RoomPolicy { mode: RoomMode::Hold, ..RoomPolicy::default() };
+    world.facts().put_room(stored(room(held, at(300)), 3));
+    world.will_commit();
+    showing(&world).change_room(ROOM, &mode(RoomMode::Auto)).await.unwrap();
+    let resumed =
+        Room { last_tick_at: at(900), next_tick_at: at(1_500), ..room(RoomPolicy::default(), at(300)) };
+    assert_eq!(world.work(), changed_to(resumed), "the tick at 900 went by on HOLD");
+}
+
+#[tokio::test]
 async fn opening_a_room_admits_its_waiters() {
     let world = world();
     world.will_commit();
