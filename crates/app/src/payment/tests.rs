@@ -186,6 +186,7 @@ async fn what_cannot_be_paid_changes_nothing() {
         let refused = refusal(service(&world).pay(user, HELD, unkeyed()).await);
         assert_eq!(refused, expected, "{status:?} until {until}");
         world.assert_untouched();
+        assert_eq!(world.take_loads(), [Load::Reservation, Load::Account], "no more than that is read");
     }
     let world = payable();
     let refused = refusal(service(&world).pay(USER, LAPSED, unkeyed()).await);
@@ -221,6 +222,14 @@ async fn the_deadline_is_judged_again_after_a_conflict() {
     world.will_conflict(AggregateRef::Account(USER), |facts| facts.now = at(1_001));
     assert_eq!(refusal(pay(&world).await), "Reservation(Expired)");
     assert_eq!(world.works().len(), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_loading_counts() {
+    let world = payable();
+    world.before(Load::LiveToken, |facts| facts.now = at(1_001));
+    assert_eq!(refusal(pay(&world).await), "Reservation(Expired)");
+    world.assert_untouched();
 }
 
 #[tokio::test]

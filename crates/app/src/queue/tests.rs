@@ -110,6 +110,7 @@ async fn after_the_end_of_a_place_there_is_a_new_one() {
         let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
         assert_eq!((entered.place.token, entered.is_new), (joined, true), "{state:?}");
         assert_eq!(world.work(), join_of(ROOM), "{state:?}");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::LiveToken, Load::Standing], "{state:?}");
     }
 }
 
@@ -200,6 +201,7 @@ async fn only_the_holder_looks_up_or_leaves() {
         assert_eq!(refusal(service(&world).look_up(caller, text).await), expected);
         assert_eq!(refusal(service(&world).leave(caller, text).await), expected);
         world.assert_untouched();
+        assert_eq!(world.take_loads(), [], "what is not the caller's is not read either");
     }
 }
 
