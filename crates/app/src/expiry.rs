@@ -60,3 +60,6 @@ impl Expiry {
         Ok(expired)
     }
 }
+
+#[cfg(test)]
+mod tests;
