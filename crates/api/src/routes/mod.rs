@@ -1,0 +1,32 @@
+//! The routes, one module a resource.
+
+pub(crate) mod accounts;
+pub(crate) mod admin;
+pub(crate) mod concerts;
+pub(crate) mod health;
+pub(crate) mod payment;
+pub(crate) mod queue;
+pub(crate) mod reservations;
+pub(crate) mod sessions;
+
+use actix_web::web::{Data, ServiceConfig};
+
+use crate::{ApiState, access};
+
+/// The state, as handlers take it.
+type State = Data<ApiState>;
+
+/// Registers every route, and the answer to every other path. The app has a `Data<ApiState>`; routes that come on top
+/// must be registered before.
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .configure(sessions::configure)
+        .configure(queue::configure)
+        .configure(concerts::configure)
+        .configure(reservations::configure)
+        .configure(accounts::configure)
+        .configure(payment::configure)
+        .configure(admin::configure)
+        .configure(health::configure)
+        .default_service(access::unknown_path());
+}
