@@ -108,6 +108,17 @@ fn keyed_routes_name_the_key() {
 }
 
 #[test]
+fn only_entering_the_queue_has_an_optional_body() {
+    let document = document();
+    for (name, operation) in operations(&document) {
+        let Some(body) = operation.get("requestBody") else { continue };
+        assert_eq!(body["required"], name != "post /queue", "{name}");
+        let schema = &body["content"]["application/json"]["schema"];
+        assert!(schema["$ref"].is_string(), "{name} {schema}");
+    }
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     fn walk(value: &Value, document: &Value, found: &mut usize) {
         match value {
