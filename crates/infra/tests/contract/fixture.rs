@@ -442,6 +442,7 @@ pub(crate) async fn all_pages<T, C>(
     let mut all: Vec<T> = Vec::new();
     let mut last_was_full = true;
     loop {
+        assert!(all.len() < 1_000, "the pages have no end");
         let items = page(all.last().map(&cursor)).await;
         assert!(items.len() <= limit, "{} on a page of {limit}", items.len());
         if items.is_empty() {
