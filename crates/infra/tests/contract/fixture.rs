@@ -203,7 +203,7 @@ impl Fixture {
         self.token(token.id).await
     }
 
-    /// A new user leaves the line, or the gate.
+    /// A place is given up.
     pub(crate) async fn leave(&self, id: QueueTokenId, now: Timestamp) {
         let token = self.token(id).await.try_map(|token| token.expire(now)).unwrap();
         self.write(UnitOfWork { queue_tokens: vec![token], ..Default::default() }).await;
