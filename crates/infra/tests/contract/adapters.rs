@@ -1,11 +1,23 @@
 //! How each adapter is opened: on empty storage of its own, so that tests can run side by side.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use frontrow_infra::postgres::{Postgres, PostgresOptions, migrate};
 use frontrow_infra::{Memory, Storage};
+use frontrow_testkit::postgres::{Template, database};
 
 use crate::fixture::Fixture;
 
 pub(crate) async fn memory() -> Option<Fixture> {
     Some(Fixture::new(Storage::new(Arc::new(Memory::new())), ()))
+}
+
+/// A migrated database, copied for each test.
+static MIGRATED: LazyLock<Template> =
+    LazyLock::new(|| Template::new("contract", |url| async move { Ok(migrate(&url).await?) }));
+
+pub(crate) async fn postgres() -> Option<Fixture> {
+    let database = database(&MIGRATED).await?;
+    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    Some(Fixture::new(Storage::new(Arc::new(postgres)), database))
 }
