@@ -34,7 +34,7 @@
 //! |---|---|
 //! | join | lock; room with line, and live token (pipelined); insert token with line: 3. Already there: 2, no COMMIT |
 //! | charge | idempotency key; lock; account; entry: 4 |
-//! | reserve | key; lock; token; reservation; seats; seats of the reservation: 6, and 2 over a lapsed hold |
+//! | reserve | key; lock; token; reservation; seats; seats of the reservation: 6, and 1 over a lapsed hold |
 //! | pay | key; lock; token; account; reservation; seats; entry; payment; tickets: 9, and 1 for the line of a waiting token |
 //! | poll (`standing`) | 1, without a transaction |
 //!
