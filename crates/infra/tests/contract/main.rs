@@ -184,3 +184,4 @@ macro_rules! contract {
 
 contract!(memory);
 contract!(sqlite);
+contract!(postgres);
