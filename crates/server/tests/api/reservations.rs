@@ -42,11 +42,12 @@ pub(crate) async fn a_hold_says_what_is_held(app: &TestApp) {
         }
     }
     let seen = reservation(app, &buyer, id(&made, "reservationId")).await;
-    for field in
-        ["reservationId", "userId", "performanceDateId", "seats", "totalAmount", "status", "holdExpiresAt"]
-    {
+    for field in ["reservationId", "userId", "performanceDateId", "totalAmount", "status", "holdExpiresAt"] {
         assert_eq!(seen[field], made[field], "{field}");
     }
+    let mut same_seats = seen["seats"].as_array().unwrap().clone();
+    same_seats.sort_by_key(|seat| seat["section"].to_string());
+    assert_eq!(same_seats, seats);
     let own = pages(|query| buyer.own(app.get(&format!("/reservations?limit=1{query}")))).await;
     assert_eq!(own, [seen]);
     assert_eq!(sales(app, sale.date_id).await, [1, 2, 0, 0]);
