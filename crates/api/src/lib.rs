@@ -1,1 +1,38 @@
-//! placeholder
+//! The REST interface of frontrow on actix-web.
+//!
+//! Architecture invariant: no rule of the business is decided here. A route reads a request, calls one use case, and
+//! writes the answer; [`configure`] is the list of them. How a refusal looks is said in one table, `problem`; in which
+//! order requests are checked, in one place, `access`.
+
+mod access;
+mod body;
+mod caller;
+mod dto;
+mod etag;
+mod gate;
+mod idempotency;
+mod json;
+mod openapi;
+mod paging;
+mod problem;
+mod query;
+mod routes;
+
+use actix_web::{HttpRequest, web};
+use frontrow_app::UseCases;
+
+pub use openapi::{openapi, openapi_json};
+pub use routes::configure;
+
+/// What every route shares.
+#[derive(Clone)]
+pub struct ApiState {
+    /// What the routes call.
+    pub use_cases: UseCases,
+}
+
+/// The state, where no extractor can be asked for it.
+fn state(req: &HttpRequest) -> Result<&ApiState, problem::Problem> {
+    let state = req.app_data::<web::Data<ApiState>>();
+    state.map(|state| &***state).ok_or_else(|| problem::Problem::internal("the routes have no state"))
+}

@@ -1,0 +1,77 @@
+//! What a route asks of a request before its handler runs. A route declares its kind once, and the kind keeps the order of
+//! the contract: 401, 413, idempotent replay, the Wait-Token. What follows (400, 403, 422, ...) is the handler's.
+
+use actix_web::body::BoxBody;
+use actix_web::http::Method;
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, Resource, Route, guard, web};
+
+use crate::problem::{Code, Problem};
+use crate::{body, caller, gate, idempotency};
+
+/// Anybody may call.
+pub(crate) fn public(route: Route) -> Route {
+    // What is wrapped last runs first.
+    route.wrap(from_fn(body::require_fitting)).wrap(from_fn(body::receive))
+}
+
+/// Whoever has an access token may call.
+pub(crate) fn bearer(route: Route) -> Route {
+    route
+        .wrap(from_fn(body::require_fitting))
+        .wrap(from_fn(caller::authenticate))
+        .wrap(from_fn(body::receive))
+}
+
+/// As [`bearer`]; a request that was answered before is answered again.
+pub(crate) fn idempotent(route: Route) -> Route {
+    bearer(route.wrap(from_fn(idempotency::replay)))
+}
+
+/// As [`bearer`]; only holders of an ACTIVE Wait-Token get in.
+pub(crate) fn gated(route: Route) -> Route {
+    bearer(route.wrap(from_fn(gate::require_pass)))
+}
+
+/// Gated, but what was answered before is answered again first: a retry needs no place in the line.
+pub(crate) fn gated_idempotent(route: Route) -> Route {
+    idempotent(route.wrap(from_fn(gate::require_pass)))
+}
+
+/// A path with its methods. GET answers HEAD too; any other method is 405 and says which there are.
+pub(crate) fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
+    let mut allowed: Vec<&str> = routes.iter().map(|(method, _)| method.as_str()).collect();
+    if allowed.contains(&"GET") {
+        allowed.push("HEAD");
+    }
+    let allow = allowed.join(", ");
+    let not_allowed = web::to(move || {
+        let response = method_not_allowed(&allow);
+        async move { response }
+    });
+    let resource = web::resource(path).default_service(not_allowed.wrap(from_fn(body::receive)));
+    routes.into_iter().fold(resource, |resource, (method, route)| {
+        let route = if method == Method::GET {
+            route.guard(guard::Any(guard::Get()).or(guard::Head()))
+        } else {
+            route.method(method)
+        };
+        resource.route(route)
+    })
+}
+
+fn method_not_allowed(allow: &str) -> HttpResponse<BoxBody> {
+    match HeaderValue::from_str(allow) {
+        Ok(value) => Problem::new(Code::MethodNotAllowed, format!("Allowed here: {allow}."))
+            .with_header(ALLOW, value)
+            .response(),
+        Err(_) => Problem::internal("the methods of a route make no header").response(),
+    }
+}
+
+/// The answer to every path that is not ours.
+pub(crate) fn unknown_path() -> Route {
+    let not_found = || async { Problem::new(Code::NotFound, "No such path.").response() };
+    web::to(not_found).wrap(from_fn(body::receive))
+}

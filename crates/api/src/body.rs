@@ -1,0 +1,149 @@
+//! Request bodies, read before anything else is decided, so that a client that sends too much still hears why.
+
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::middleware::Next;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, rt};
+use futures_util::StreamExt;
+use serde::Deserialize;
+
+use crate::json::{self, Object};
+use crate::problem::{Code, Problem};
+
+/// The largest body that is read.
+pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
+/// How much of a larger body is taken off the wire and thrown away: a client that is still sending cannot hear.
+const MAX_DRAINED_BYTES: usize = 16 * 1024 * 1024;
+/// How long a body may take to arrive.
+const MAX_BODY_SECONDS: u64 = 30;
+
+/// What became of a request's body.
+#[derive(Debug, Clone)]
+enum Received {
+    Whole(Bytes),
+    TooLarge,
+    Broken,
+}
+
+/// Reads the body. What is wrong with it is said later, in the order of the contract.
+pub(crate) async fn receive(
+    mut req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let received = match req.take_payload() {
+        Payload::None => Received::Whole(Bytes::new()),
+        payload => {
+            let limit = Duration::from_secs(MAX_BODY_SECONDS);
+            rt::time::timeout(limit, collect(payload)).await.unwrap_or(Received::Broken)
+        }
+    };
+    req.extensions_mut().insert(received);
+    next.call(req).await
+}
+
+async fn collect(mut payload: Payload) -> Received {
+    let (mut body, mut drained) = (BytesMut::new(), 0_usize);
+    while let Some(chunk) = payload.next().await {
+        let Ok(chunk) = chunk else { return Received::Broken };
+        if drained == 0 && body.len().saturating_add(chunk.len()) <= MAX_BODY_BYTES {
+            body.extend_from_slice(&chunk);
+            continue;
+        }
+        drained = drained.saturating_add(body.len()).saturating_add(chunk.len());
+        body = BytesMut::new();
+        if drained > MAX_DRAINED_BYTES {
+            break;
+        }
+    }
+    if drained == 0 { Received::Whole(body.freeze()) } else { Received::TooLarge }
+}
+
+/// Refuses a body that was too large: 413.
+pub(crate) async fn require_fitting(
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let too_large = matches!(req.extensions().get(), Some(Received::TooLarge));
+    if too_large {
+        let problem =
+            Problem::new(Code::PayloadTooLarge, format!("A body has at most {MAX_BODY_BYTES} bytes."));
+        return Ok(req.into_response(problem.response()));
+    }
+    next.call(req).await
+}
+
+/// The raw bytes, for a fingerprint; none when they did not arrive whole.
+pub(crate) fn raw(req: &HttpRequest) -> Option<Bytes> {
+    match req.extensions().get() {
+        Some(Received::Whole(bytes)) => Some(bytes.clone()),
+        _ => None,
+    }
+}
+
+/// The body of a request that takes JSON.
+pub(crate) struct JsonBody {
+    bytes: Option<Bytes>,
+    is_json: bool,
+}
+
+impl JsonBody {
+    /// Reads the body as a JSON object.
+    ///
+    /// # Errors
+    /// 415 for another media type, 400 for anything but a readable `T`.
+    pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        let bytes = self.bytes.as_ref();
+        let bytes = bytes.ok_or_else(|| Problem::malformed("The body did not arrive whole."))?;
+        if !self.is_json && !bytes.is_empty() {
+            let detail = "The Content-Type must be application/json.";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+        let Object(value) = json::read(bytes)?;
+        Ok(value)
+    }
+
+    /// Reads the body, if there is one.
+    ///
+    /// # Errors
+    /// As [`JsonBody::parse`].
+    pub(crate) fn parse_optional<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, Problem> {
+        if self.bytes.as_ref().is_some_and(Bytes::is_empty) { Ok(T::default()) } else { self.parse() }
+    }
+}
+
+impl FromRequest for JsonBody {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let media_type = req.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
+        let is_json = media_type.is_none_or(is_json);
+        std::future::ready(Ok(Self { bytes: raw(req), is_json }))
+    }
+}
+
+/// Whether a Content-Type is `application/json` or some `application/...+json`, whatever its parameters.
+fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    let media_type = media_type.trim_ascii().to_ascii_lowercase();
+    media_type.strip_prefix(b"application/").is_some_and(|kind| kind == b"json" || kind.ends_with(b"+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_by_any_of_its_names() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
+            assert!(is_json(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "text/plain", "text/json", "application/jsonp", "application/x-www-form-urlencoded"] {
+            assert!(!is_json(bad.as_bytes()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Who is calling: the bearer token of a request.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use frontrow_app::Caller;
+use frontrow_domain::UserId;
+use frontrow_domain::ports::Role;
+
+use crate::problem::{Code, Problem};
+use crate::state;
+
+/// Finds out who calls, or refuses: 401.
+pub(crate) async fn authenticate(
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let caller = state(req.request()).and_then(|state| {
+        let token = bearer_token(req.headers());
+        state.use_cases.sessions.caller(token).map_err(Problem::from)
+    });
+    match caller {
+        Ok(caller) => {
+            req.extensions_mut().insert(Known(caller));
+            next.call(req).await
+        }
+        Err(problem) => Ok(req.into_response(problem.response())),
+    }
+}
+
+/// The token of `Authorization: Bearer <token>`. Two such headers are nobody's.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(AUTHORIZATION);
+    let (Some(credentials), None) = (given.next(), given.next()) else { return None };
+    let (scheme, token) = credentials.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The caller. Only routes behind [`authenticate`] have one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known(Caller);
+
+impl Known {
+    /// Whom this is.
+    pub(crate) fn user_id(self) -> UserId {
+        self.0.user_id
+    }
+
+    /// A caller acts only for itself.
+    ///
+    /// # Errors
+    /// 403 unless `user_id` is the caller's.
+    pub(crate) fn require_is(self, user_id: UserId) -> Result<(), Problem> {
+        if self.0.user_id == user_id {
+            Ok(())
+        } else {
+            Err(Problem::new(Code::NotYourResource, "The userId is not the one of the access token."))
+        }
+    }
+
+    /// Operators only.
+    ///
+    /// # Errors
+    /// 403 for anybody else.
+    pub(crate) fn require_operator(self) -> Result<(), Problem> {
+        match self.0.role {
+            Role::Admin => Ok(()),
+            Role::User => {
+                Err(Problem::new(Code::Forbidden, "The access token does not have the role \"admin\"."))
+            }
+        }
+    }
+}
+
+impl FromRequest for Known {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let known = req.extensions().get().copied();
+        std::future::ready(
+            known.ok_or_else(|| Problem::internal("a route asks for a caller it never looked for")),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_scheme_has_no_case() {
+        for given in ["Bearer abc", "bearer abc", "BEARER   abc"] {
+            assert_eq!(bearer_token(&headers(&[given])), Some("abc"), "{given}");
+        }
+        for given in ["", "abc", "Basic abc", "Bearerabc"] {
+            assert_eq!(bearer_token(&headers(&[given])), None, "{given}");
+        }
+        assert_eq!(bearer_token(&headers(&[])), None);
+        assert_eq!(bearer_token(&headers(&["Bearer abc", "Bearer abc"])), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! Conditional and compressed answers: entity tags, `If-None-Match`, `Accept-Encoding`.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use actix_web::http::header::{ACCEPT_ENCODING, HeaderMap, IF_NONE_MATCH};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+
+/// How a body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// As it is.
+    Identity,
+    /// Compressed.
+    Gzip,
+}
+
+impl Encoding {
+    /// A body of up to this many bytes fits a packet: compressing it gains nothing.
+    const WORTHWHILE_BYTES: usize = 1024;
+
+    /// The encoding for a body of this length, by what the client accepts.
+    pub(crate) fn choose(headers: &HeaderMap, body_bytes: usize) -> Self {
+        let accepted = list(headers, ACCEPT_ENCODING.as_str());
+        if body_bytes > Self::WORTHWHILE_BYTES && accepts_gzip(&accepted) {
+            Self::Gzip
+        } else {
+            Self::Identity
+        }
+    }
+
+    /// The value of `Content-Encoding`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+        }
+    }
+}
+
+/// All values of a list header as one text; what is not visible ASCII is left out.
+fn list(headers: &HeaderMap, name: &str) -> String {
+    let values: Vec<&str> = headers.get_all(name).filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
+}
+
+/// Whether `Accept-Encoding` allows gzip, and does not like identity better.
+fn accepts_gzip(accepted: &str) -> bool {
+    let (mut gzip, mut any, mut identity) = (None, None, None);
+    for item in accepted.split(',') {
+        let mut parts = item.split(';').map(str::trim);
+        let coding = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.next().map_or(Some(1_000), thousandths);
+        match coding.as_str() {
+            "gzip" | "x-gzip" => gzip = weight,
+            "identity" => identity = weight,
+            "*" => any = weight,
+            _ => {}
+        }
+    }
+    let gzip = gzip.or(any).unwrap_or(0);
+    gzip > 0 && gzip >= identity.unwrap_or(0)
+}
+
+/// Reads `q=0.5` as 500; `None` when it is no weight.
+fn thousandths(parameter: &str) -> Option<u32> {
+    let (name, weight) = parameter.split_once('=')?;
+    let (whole, fraction) = weight.trim().split_once('.').unwrap_or((weight.trim(), ""));
+    if !name.trim().eq_ignore_ascii_case("q") || fraction.len() > 3 {
+        return None;
+    }
+    let whole: u32 = whole.parse().ok().filter(|whole| *whole <= 1)?;
+    let fraction: u32 = format!("{fraction:0<3}").parse().ok()?;
+    Some(whole.saturating_mul(1_000).saturating_add(fraction).min(1_000))
+}
+
+/// The strong tag of a body, with its quotes. What else tells representations apart goes into `variant`.
+pub(crate) fn tag(variant: &str, encoding: Encoding, body: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    for part in [variant, encoding.name()] {
+        digest.update(part);
+        digest.update([0]);
+    }
+    digest.update(body);
+    let digest: [u8; 32] = digest.finalize().into();
+    let mut tag = String::from("\"");
+    for byte in digest.iter().take(16) {
+        // Writing to a string cannot fail.
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag.push('"');
+    tag
+}
+
+/// Whether `If-None-Match` names this tag. Compares weakly, as a GET does.
+pub(crate) fn is_named(headers: &HeaderMap, tag: &str) -> bool {
+    let named = list(headers, IF_NONE_MATCH.as_str());
+    if named.trim() == "*" {
+        return true;
+    }
+    let mut rest = named.as_str();
+    // A quoted tag may hold commas, so the list is walked tag by tag.
+    while let Some(start) = rest.find('"') {
+        let Some(quoted) = rest.get(start..) else { return false };
+        let Some(end) = quoted.get(1..).and_then(|text| text.find('"')) else { return false };
+        let (found, after) = quoted.split_at(end.saturating_add(2));
+        if found == tag {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+/// Compresses a body.
+///
+/// # Errors
+/// Never: the compressor writes to memory.
+pub(crate) fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn weights_are_honoured() {
+        for (accepted, expected) in [
+            ("", false),
+            ("gzip", true),
+            ("GZIP", true),
+            ("br, gzip", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("gzip;q=0.001", true),
+            ("gzip ; Q=1.0", true),
+            ("*", true),
+            ("*;q=0", false),
+            ("gzip;q=0, *", false),
+            ("*;q=0, gzip;q=0.5", true),
+            ("identity", false),
+            ("identity;q=0.5, gzip;q=0.4", false),
+            ("identity;q=0.5, gzip;q=0.5", true),
+            ("br, deflate", false),
+            ("gzip;q=2", false),
+            ("gzip;q=x", false),
+        ] {
+            assert_eq!(accepts_gzip(accepted), expected, "{accepted}");
+        }
+    }
+
+    #[test]
+    fn small_bodies_are_not_compressed() {
+        let accept = headers(ACCEPT_ENCODING, &["br", "gzip"]);
+        assert_eq!(Encoding::choose(&accept, 1024), Encoding::Identity);
+        assert_eq!(Encoding::choose(&accept, 1025), Encoding::Gzip);
+        assert_eq!(Encoding::choose(&HeaderMap::new(), 1025), Encoding::Identity);
+    }
+
+    #[test]
+    fn a_tag_is_of_one_variant_encoding_and_body() {
+        let original = tag("all", Encoding::Gzip, b"x");
+        assert_eq!(original, tag("all", Encoding::Gzip, b"x"));
+        assert_ne!(original, tag("available", Encoding::Gzip, b"x"));
+        assert_ne!(original, tag("all", Encoding::Identity, b"x"));
+        assert_ne!(original, tag("all", Encoding::Gzip, b"y"));
+        assert!(original.len() == 34 && original.starts_with('"') && original.ends_with('"'), "{original}");
+    }
+
+    #[test]
+    fn tags_are_found_in_lists() {
+        for (values, expected) in [
+            (&[][..], false),
+            (&["\"a\""], true),
+            (&["W/\"a\""], true),
+            (&["*"], true),
+            (&["\"b\", \"a\""], true),
+            (&["\"b\"", "W/\"a\""], true),
+            (&["\"b,\", \"a\""], true),
+            (&["\"b\""], false),
+            (&["\"b, a\""], false),
+            (&["a"], false),
+            (&["\"a"], false),
+            (&["\""], false),
+            (&["\"*\""], false),
+        ] {
+            assert_eq!(is_named(&headers(IF_NONE_MATCH, values), "\"a\""), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_comes_back() {
+        let body = b"seat ".repeat(1_000);
+        let packed = gzip(&body).unwrap();
+        assert!(packed.len() < body.len() / 10);
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, body);
+    }
+}

@@ -1,0 +1,108 @@
+//! The gate in front of everything that sells (seed: TokenValidatorFilter).
+//!
+//! A gated use case asks for a `GatePass`, a handler gets one only through [`Passed`], and only [`require_pass`] puts one
+//! there: a gated route that forgets the gate refuses everybody instead of letting everybody in.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use frontrow_app::{GateError, GatePass, LookUpError};
+
+use crate::caller::Known;
+use crate::problem::Problem;
+use crate::state;
+
+/// The header that carries a queue token.
+pub(crate) const WAIT_TOKEN: &str = "wait-token";
+
+/// A Wait-Token header that cannot be any token: not visible ASCII, or given twice.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+impl From<Unreadable> for GateError {
+    fn from(_: Unreadable) -> Self {
+        Self::Invalid
+    }
+}
+
+impl From<Unreadable> for LookUpError {
+    fn from(_: Unreadable) -> Self {
+        Self::Invalid
+    }
+}
+
+/// The Wait-Token of a request; an empty one is none.
+///
+/// # Errors
+/// [`Unreadable`].
+pub(crate) fn wait_token(headers: &HeaderMap) -> Result<Option<&str>, Unreadable> {
+    let mut given = headers.get_all(WAIT_TOKEN);
+    let Some(token) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Unreadable);
+    }
+    let token = token.to_str().map_err(|_| Unreadable)?.trim();
+    Ok(Some(token).filter(|token| !token.is_empty()))
+}
+
+/// Lets the holders of an ACTIVE Wait-Token through; the others are sent to the waiting room: 301.
+pub(crate) async fn require_pass(
+    req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match check(req.request()).await {
+        Ok(pass) => {
+            req.extensions_mut().insert(Passed(pass));
+            next.call(req).await
+        }
+        Err(problem) => Ok(req.into_response(problem.response())),
+    }
+}
+
+async fn check(req: &HttpRequest) -> Result<GatePass, Problem> {
+    let known = req.extensions().get::<Known>().copied();
+    let known = known.ok_or_else(|| Problem::internal("the gate does not know the caller"))?;
+    let token = wait_token(req.headers()).map_err(GateError::from)?;
+    Ok(state(req)?.use_cases.gate.check(known.user_id(), token).await?)
+}
+
+/// The pass of a request. Only routes behind [`require_pass`] have one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed(pub GatePass);
+
+impl FromRequest for Passed {
+    type Error = Problem;
+    type Future = std::future::Ready<Result<Self, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let passed = req.extensions().get().copied();
+        std::future::ready(passed.ok_or_else(|| Problem::internal("a gated route has no gate")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(values: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(HeaderName::from_static(WAIT_TOKEN), HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn empty_is_missing_and_strange_is_unreadable() {
+        assert_eq!(wait_token(&headers(&[])), Ok(None));
+        assert_eq!(wait_token(&headers(&[b""])), Ok(None));
+        assert_eq!(wait_token(&headers(&[b"  "])), Ok(None));
+        assert_eq!(wait_token(&headers(&[b"abc"])), Ok(Some("abc")));
+        assert_eq!(wait_token(&headers(&["대기".as_bytes()])), Err(Unreadable));
+        assert_eq!(wait_token(&headers(&[b"abc", b"abc"])), Err(Unreadable));
+    }
+}

@@ -1,0 +1,218 @@
+//! JSON in: strict about types, so that what is malformed (400) and what is invalid (422) stay apart.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use frontrow_domain::Timestamp;
+use frontrow_domain::queue::RoomMode;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// Reads a whole JSON text.
+///
+/// # Errors
+/// 400 when it is not one, or not a `T`.
+pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    let text = str::from_utf8(bytes).map_err(|_| Problem::malformed("The body is not UTF-8."))?;
+    serde_json::from_str(text).map_err(|error| Problem::malformed(error.to_string()))
+}
+
+/// A field that may be absent but, if it is there, must be a `T`: `#[serde(default, deserialize_with = "present")]`.
+/// With an `Option` as `T`, null is told from absent.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// A `T` written as a JSON object. Left to itself, serde takes an array for a struct too.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        from.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// A JSON integer of any size. One that does not fit is well-formed, and so for a rule to refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Integer(Option<i64>);
+
+impl Integer {
+    /// The number, or `None` when it is beyond 64 bits.
+    pub(crate) fn get(self) -> Option<i64> {
+        self.0
+    }
+
+    /// The number for a rule with a range; one beyond 64 bits becomes a number that is out of every range too.
+    pub(crate) fn or_out_of_range(self) -> i64 {
+        self.0.unwrap_or(i64::MAX)
+    }
+}
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(from)?.get();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(de::Error::custom("expected an integer"));
+        }
+        Ok(Self(text.parse().ok()))
+    }
+}
+
+/// Reads a UUID in its usual form: 36 characters, with hyphens.
+pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+macro_rules! from_text {
+    ($($(#[$doc:meta])* $name:ident($value:ty), $expected:literal, $parse:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $name(pub $value);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        let parse: fn(&str) -> Option<$value> = $parse;
+                        parse(text).map($name).ok_or_else(|| E::custom(concat!("expected ", $expected)))
+                    }
+                }
+                from.deserialize_str(Text)
+            }
+        }
+    )+};
+}
+
+from_text! {
+    /// A UUID.
+    Id(Uuid), "a UUID", parse_uuid;
+    /// A time.
+    Time(Timestamp), "an RFC 3339 time", |text| Timestamp::parse(text).ok();
+    /// How a room admits.
+    Mode(RoomMode), "one of AUTO, HOLD, OPEN, CLOSED",
+        |text| RoomMode::NAMES.iter().find(|(_, name)| *name == text).map(|(mode, _)| *mode);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Sample {
+        n: Integer,
+        #[serde(default, deserialize_with = "present")]
+        limit: Option<Option<Integer>>,
+        #[serde(default, deserialize_with = "present")]
+        mode: Option<Mode>,
+    }
+
+    fn sample(text: &str) -> Result<Sample, Problem> {
+        read::<Object<Sample>>(text.as_bytes()).map(|object| object.0)
+    }
+
+    #[test]
+    fn integers_of_any_size_are_well_formed() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("-0", Some(0)),
+            ("-7", Some(-7)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-9223372036854775809", None),
+            (&"9".repeat(60_000), None),
+        ] {
+            assert_eq!(sample(&format!("{{\"n\": {text} }}")).unwrap().n.get(), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_an_integer() {
+        for text in
+            ["1.0", "1e3", "1E3", "\"1\"", "null", "true", "[]", "{}", "01", "+1", "-", "1.", "NaN", ""]
+        {
+            assert!(sample(&format!("{{\"n\":{text}}}")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_objects_are_objects() {
+        for text in
+            ["", " ", "[1]", "[1,null,null]", "1", "null", "\"n\"", "{\"n\":1", "{\"n\":1}x", "{\"n\":1,}"]
+        {
+            assert!(sample(text).is_err(), "{text}");
+        }
+        assert!(sample("{\"n\":1,\"n\":2}").is_err(), "a field twice");
+        assert!(sample("{\"n\":1,\"unknown\":[{\"x\":null}]}").is_ok());
+        assert!(read::<Object<Sample>>(b"{\"n\":1,\"unknown\":\"\xff\"}").is_err(), "not UTF-8");
+    }
+
+    #[test]
+    fn nesting_never_overflows_the_stack() {
+        let (open, close) = ("[".repeat(30_000), "]".repeat(30_000));
+        assert!(sample(&format!("{{\"n\":1,\"unknown\":{open}{close}}}")).is_ok());
+        assert!(sample(&format!("{{\"n\":{open}{close}}}")).is_err());
+        assert!(sample(&format!("{{\"n\":1,\"unknown\":{open}")).is_err());
+        assert!(sample(&format!("{open}{close}")).is_err());
+    }
+
+    #[test]
+    fn absent_is_not_null() {
+        assert_eq!(sample("{\"n\":1}").unwrap().limit, None);
+        assert_eq!(sample("{\"n\":1,\"limit\":null}").unwrap().limit, Some(None));
+        assert_eq!(sample("{\"n\":1,\"limit\":5}").unwrap().limit.flatten().unwrap().get(), Some(5));
+        assert_eq!(sample("{\"n\":1}").unwrap().mode, None);
+        assert!(sample("{\"n\":1,\"mode\":null}").is_err());
+    }
+
+    #[test]
+    fn enums_are_their_names() {
+        assert_eq!(sample("{\"n\":1,\"mode\":\"OPEN\"}").unwrap().mode, Some(Mode(RoomMode::Open)));
+        for text in ["\"open\"", "\"SHUT\"", "{\"OPEN\":null}", "1"] {
+            assert!(sample(&format!("{{\"n\":1,\"mode\":{text}}}")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn uuids_have_one_form() {
+        assert!(parse_uuid("01890a5d-ac96-774b-bcce-b302099a8057").is_some());
+        assert!(parse_uuid("01890A5D-AC96-774B-BCCE-B302099A8057").is_some());
+        for bad in [
+            "",
+            "x",
+            "01890a5dac96774bbcceb302099a8057",
+            "{01890a5d-ac96-774b-bcce-b302099a8057}",
+            "01890a5d-ac96-774b-bcce-b302099a805g",
+        ] {
+            assert!(parse_uuid(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Lists in pages: `?limit=` and an opaque `cursor`, which names the last item of the page before.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use frontrow_domain::{ConcertId, ReservationId, RoomId};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::query;
+
+/// The page size unless asked for.
+const DEFAULT_LIMIT: u32 = 20;
+/// The largest page.
+const MAX_LIMIT: u32 = 100;
+
+/// What a list goes on after. Each list has its own tag, so that a cursor of another list is no cursor.
+pub(crate) trait Position: Sized {
+    /// The tag of the list.
+    const TAG: u8;
+
+    /// The position as bytes.
+    fn to_bytes(&self) -> Vec<u8>;
+
+    /// The position in these bytes, if they are one.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+macro_rules! id_positions {
+    ($($id:ident = $tag:literal),+ $(,)?) => {$(
+        impl Position for $id {
+            const TAG: u8 = $tag;
+
+            fn to_bytes(&self) -> Vec<u8> {
+                self.get().into_bytes().to_vec()
+            }
+
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self::new)
+            }
+        }
+    )+};
+}
+
+id_positions! { ConcertId = b'c', ReservationId = b'r', RoomId = b'o' }
+
+/// The number of an account's entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EntryNumber(pub i64);
+
+impl Position for EntryNumber {
+    const TAG: u8 = b'e';
+
+    fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_be_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(i64::from_be_bytes).map(Self)
+    }
+}
+
+/// Writes a position as a cursor.
+fn encode<P: Position>(position: &P) -> String {
+    let mut bytes = vec![P::TAG];
+    bytes.extend(position.to_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode<P: Position>(cursor: &str) -> Option<P> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (tag, position) = bytes.split_first()?;
+    if *tag == P::TAG { P::from_bytes(position) } else { None }
+}
+
+/// The page that was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Page<P> {
+    limit: u32,
+    /// Where the page before ended.
+    pub after: Option<P>,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+impl<P: Position> Page<P> {
+    /// Reads `limit` and `cursor`.
+    ///
+    /// # Errors
+    /// 400 for a limit outside 1..100 or a cursor that this list never gave.
+    pub(crate) fn parse(query_string: &str) -> Result<Self, Problem> {
+        let Params { limit, cursor } = query::parse(query_string)?;
+        let limit = match limit {
+            None => DEFAULT_LIMIT,
+            Some(text) => parse_limit(&text)
+                .ok_or_else(|| Problem::malformed(format!("limit: must be from 1 to {MAX_LIMIT}")))?,
+        };
+        let after = match cursor {
+            None => None,
+            Some(text) => {
+                Some(decode(&text).ok_or_else(|| Problem::malformed("cursor: not one of this list"))?)
+            }
+        };
+        Ok(Self { limit, after })
+    }
+
+    /// How many items to fetch: one more than the page has, to see whether there is a next one.
+    pub(crate) fn fetch(&self) -> u32 {
+        self.limit.saturating_add(1)
+    }
+
+    /// Cuts what was fetched down to the page, and makes the cursor of the next one.
+    pub(crate) fn cut<T>(&self, mut items: Vec<T>, position: impl Fn(&T) -> P) -> (Vec<T>, Option<String>) {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|last| encode(&position(last)));
+        (items, next)
+    }
+}
+
+fn parse_limit(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_round_trip_in_their_own_list_only() {
+        let id = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        let cursor = encode(&ConcertId::new(id));
+        assert_eq!(decode::<ConcertId>(&cursor), Some(ConcertId::new(id)));
+        assert_eq!(decode::<ReservationId>(&cursor), None);
+        assert_eq!(decode::<RoomId>(&cursor), None);
+        assert_eq!(decode::<EntryNumber>(&cursor), None);
+        for number in [i64::MIN, -1, 0, 1, i64::MAX] {
+            assert_eq!(decode(&encode(&EntryNumber(number))), Some(EntryNumber(number)));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_cursor() {
+        let cursor = encode(&EntryNumber(7));
+        let cut = cursor.get(1..).unwrap();
+        for bad in ["", "x", "====", "a b", "가", cut, &format!("{cursor}A"), &format!("{cursor}=")] {
+            assert_eq!(decode::<EntryNumber>(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_from_1_to_100() {
+        let limit = |query: &str| Page::<EntryNumber>::parse(query).map(|page| page.limit).ok();
+        assert_eq!(limit(""), Some(20));
+        assert_eq!(limit("other=1"), Some(20));
+        assert_eq!(limit("limit=1"), Some(1));
+        assert_eq!(limit("limit=100"), Some(100));
+        for bad in ["0", "101", "-1", "", "x", "1.0", "%2B1", "99999999999999999999", "1&limit=2"] {
+            assert_eq!(limit(&format!("limit={bad}")), None, "{bad}");
+        }
+        assert!(Page::<EntryNumber>::parse("cursor=x").is_err());
+        assert!(Page::<EntryNumber>::parse("cursor=").is_err());
+    }
+
+    #[test]
+    fn a_page_says_whether_there_is_more() {
+        let page = Page::<EntryNumber>::parse("limit=2").unwrap();
+        assert_eq!(page.fetch(), 3);
+        let position = |n: &i64| EntryNumber(*n);
+        assert_eq!(page.cut(vec![], position), (vec![], None));
+        assert_eq!(page.cut(vec![9, 8], position), (vec![9, 8], None));
+        assert_eq!(page.cut(vec![9, 8, 7], position), (vec![9, 8], Some(encode(&EntryNumber(8)))));
+    }
+}
