@@ -3,6 +3,9 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
+use diesel::prelude::Connection;
+use diesel::sqlite::SqliteConnection;
 use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
 use frontrow_app::HoldRules;
@@ -56,6 +59,22 @@ impl Database {
         match self {
             Self::Sqlite(folder) => DatabaseUrl::Sqlite(folder.path().join("test.db")),
             Self::Postgres(database) => DatabaseUrl::Postgres(database.url().to_owned()),
+        }
+    }
+
+    /// Runs SQL on the migrated database, beside whoever uses it.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn execute(&self, sql: &str) {
+        match self {
+            Self::Sqlite(folder) => {
+                let path = folder.path().join("test.db").to_str().expect("a plain path").to_owned();
+                let sql = format!("PRAGMA busy_timeout = 5000; {sql}");
+                let run = move || SqliteConnection::establish(&path).expect("a file").batch_execute(&sql);
+                tokio::task::spawn_blocking(run).await.expect("a thread").expect("SQLite takes it");
+            }
+            Self::Postgres(database) => database.execute(sql).await.expect("PostgreSQL takes it"),
         }
     }
 }
