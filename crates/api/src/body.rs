@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, rt};
@@ -120,7 +120,7 @@ impl FromRequest for JsonBody {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let media_type = req.headers().get(CONTENT_TYPE).map(|value| value.as_bytes());
+        let media_type = req.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_json = media_type.is_none_or(is_json);
         std::future::ready(Ok(Self { bytes: raw(req), is_json }))
     }

@@ -8,7 +8,9 @@ use utoipa::openapi::schema::{
     AdditionalProperties, AllOfBuilder, KnownFormat, SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Object, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::openapi::{
+    ContentBuilder, Object, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
+};
 use utoipa::{IntoParams, Modify, OpenApi, PartialSchema, ToSchema};
 
 use crate::problem::{Code, PROBLEM_JSON};
@@ -61,7 +63,7 @@ pub fn openapi_json() -> String {
         health::describe,
     ),
     components(schemas(ProblemDto)),
-    modifiers(&Securities),
+    modifiers(&Securities, &OptionalBody),
     tags(
         (name = "sessions", description = "Who is calling."),
         (name = "queue", description = "The waiting room."),
@@ -89,6 +91,18 @@ impl Modify for Securities {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.add_security_scheme("waitToken", SecurityScheme::ApiKey(ApiKey::Header(wait_token)));
+    }
+}
+
+/// `POST /queue` takes a body or none; said here because an `Option` would be described as JSON null.
+struct OptionalBody;
+
+impl Modify for OptionalBody {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let enter = document.paths.paths.get_mut("/queue").and_then(|path| path.post.as_mut());
+        if let Some(RefOr::T(body)) = enter.and_then(|operation| operation.request_body.as_mut()) {
+            body.required = Some(Required::False);
+        }
     }
 }
 

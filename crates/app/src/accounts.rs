@@ -69,7 +69,9 @@ impl AccountService {
         keyed: Keyed<'_, ChargeReceipt>,
     ) -> Result<Reply, ChargeError> {
         let request = keyed.request.clone();
-        self.idempotency.once(request, self.charge_once(user_id, amount, &keyed)).await
+        let attempt = self.charge_once(user_id, amount, &keyed);
+        let is_failure = |error: &ChargeError| matches!(error, ChargeError::Failure(_));
+        self.idempotency.once(request, attempt, is_failure).await
     }
 
     /// What is in the account of a user; nothing before the first charge.
@@ -140,3 +142,6 @@ pub(crate) fn change(account: Account, version: Option<Version>) -> Change<Accou
         None => Change::Insert(account),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ impl AdminService {
         self.rooms.find(id).await.map_err(Failure::from)?.ok_or(AdminError::RoomNotFound)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,6 @@ fn admit(room: &Room, limit: u32, now: Timestamp) -> Command {
     let active_ttl_seconds = policy.active_ttl_seconds;
     Command::Admit(Admit { room_id, limit, max_active: policy.max_active, active_ttl_seconds, now })
 }
+
+#[cfg(test)]
+mod tests;

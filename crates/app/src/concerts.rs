@@ -88,3 +88,6 @@ impl ConcertService {
         self.concerts.find(id).await.map_err(Failure::from)?.ok_or(ConcertError::ConcertNotFound)
     }
 }
+
+#[cfg(test)]
+mod tests;

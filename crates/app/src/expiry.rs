@@ -35,12 +35,13 @@ impl Expiry {
     /// One pass, repeated until less than a batch remains.
     ///
     /// # Errors
-    /// [`Failure`] of the first batch that could not be written; those before it are.
+    /// [`Failure`] of the first sweep that could not be finished; the batches before are written.
     pub async fn run(&self) -> Result<Expired, Failure> {
         let now = self.clock.now();
-        let holds = self.sweep(Command::ExpireHolds { now, limit: BATCH }).await?;
-        let tokens = self.sweep(Command::ExpireTokens { now, limit: BATCH }).await?;
-        Ok(Expired { tokens, holds })
+        // Neither keeps the other from running.
+        let holds = self.sweep(Command::ExpireHolds { now, limit: BATCH }).await;
+        let tokens = self.sweep(Command::ExpireTokens { now, limit: BATCH }).await;
+        Ok(Expired { holds: holds?, tokens: tokens? })
     }
 
     async fn sweep(&self, command: Command) -> Result<u64, Failure> {
@@ -60,3 +61,6 @@ impl Expiry {
         Ok(expired)
     }
 }
+
+#[cfg(test)]
+mod tests;

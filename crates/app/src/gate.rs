@@ -120,3 +120,6 @@ fn admit(token: Versioned<QueueToken>, now: Timestamp) -> Result<GatePass, GateE
     token.value.require_active(now)?;
     Ok(GatePass { token })
 }
+
+#[cfg(test)]
+mod tests;

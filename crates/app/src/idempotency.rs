@@ -78,10 +78,14 @@ impl Idempotency {
 
     /// The answer of `attempt`, or, when it failed and the key has an answer by now, that one: the twin of this
     /// request was faster, or a commit whose outcome was unknown did take effect.
+    ///
+    /// A refusal counts only once it is known that it is not the twin's doing. A failure says more than the failure to
+    /// look for the twin does.
     pub(crate) async fn once<E: From<ReplayError>>(
         &self,
         request: Option<KeyedRequest>,
         attempt: impl Future<Output = Result<Answer, E>>,
+        is_failure: impl FnOnce(&E) -> bool,
     ) -> Result<Reply, E> {
         let refusal = match attempt.await {
             Ok(answer) => return Ok(Reply { answer, replayed: false }),
@@ -90,8 +94,12 @@ impl Idempotency {
         let Some(request) = request else { return Err(refusal) };
         match self.replay(&request).await {
             Ok(Some(reply)) => Ok(reply),
-            Err(ReplayError::KeyReused(reused)) => Err(ReplayError::KeyReused(reused).into()),
-            Ok(None) | Err(ReplayError::Failure(_)) => Err(refusal),
+            Ok(None) => Err(refusal),
+            Err(ReplayError::Failure(_)) if is_failure(&refusal) => Err(refusal),
+            Err(error) => Err(error.into()),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

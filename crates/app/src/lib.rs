@@ -14,6 +14,8 @@ mod payment;
 mod queue;
 mod reservations;
 mod sessions;
+#[cfg(test)]
+mod testing;
 
 pub use accounts::{AccountService, ChargeError, ChargeReceipt};
 pub use admin::{AdminError, AdminService, NewDate};

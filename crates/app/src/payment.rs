@@ -101,7 +101,9 @@ impl PaymentService {
         keyed: Keyed<'_, PayReceipt>,
     ) -> Result<Reply, PayError> {
         let request = keyed.request.clone();
-        self.idempotency.once(request, self.pay_once(user_id, reservation_id, &keyed)).await
+        let attempt = self.pay_once(user_id, reservation_id, &keyed);
+        let is_failure = |error: &PayError| matches!(error, PayError::Failure(_));
+        self.idempotency.once(request, attempt, is_failure).await
     }
 
     async fn pay_once(
@@ -187,3 +189,6 @@ fn insufficient(error: &AccountError, required: Money) -> PayError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

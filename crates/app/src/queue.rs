@@ -129,10 +129,14 @@ impl QueueService {
         let room_id = self.room_of(concert_id).await?;
         let now = self.clock.now();
         let live = self.tokens.find_live(room_id, user_id).await.map_err(Failure::from)?;
-        match live.filter(|token| token.value.is_live(now)) {
-            Some(token) => self.entered(token.value.id, false, now).await,
-            None => self.join(room_id, user_id, now).await,
+        if let Some(token) = live.filter(|token| token.value.is_live(now)) {
+            let entered = self.entered(token.value.id, false, now).await?;
+            // It may have been paid with or given up between the two reads.
+            if entered.place.status != QueueTokenStatus::Expired {
+                return Ok(entered);
+            }
         }
+        self.join(room_id, user_id, now).await
     }
 
     /// Where the holder of a Wait-Token stands.
@@ -207,3 +211,6 @@ fn leaving(token: Versioned<QueueToken>, now: Timestamp) -> Option<UnitOfWork> {
     let expired = token.try_map(|token| token.expire(now)).ok()?;
     Some(UnitOfWork { queue_tokens: vec![expired], ..UnitOfWork::default() })
 }
+
+#[cfg(test)]
+mod tests;

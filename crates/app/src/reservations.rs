@@ -183,7 +183,11 @@ impl ReservationService {
     ) -> Result<Reply, ReserveError> {
         self.check(request)?;
         let key = keyed.request.clone();
-        self.idempotency.once(key, self.reserve_once(pass, request, &keyed)).await
+        let attempt = self.reserve_once(pass, request, &keyed);
+        let is_failure = |error: &ReserveError| {
+            matches!(error, ReserveError::Failure(_) | ReserveError::Gate(GateError::Failure(_)))
+        };
+        self.idempotency.once(key, attempt, is_failure).await
     }
 
     /// One reservation of a user.
@@ -408,3 +412,6 @@ fn released_from(
     };
     seats.into_iter().map(release).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,6 @@ impl SessionService {
         Ok(Caller { user_id: claims.user_id, role: claims.role })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,7 +160,8 @@ fn migrations_can_be_undone_and_done_again() {
 #[test]
 #[ignore = "run by migrating_at_the_same_time, as a process of its own"]
 fn migrate_as_another_process() {
-    let path = std::env::var(DATABASE_VARIABLE).expect("the database to migrate");
+    let own = Database::new();
+    let path = std::env::var_os(DATABASE_VARIABLE).map_or_else(|| own.path(), PathBuf::from);
     let migrated = Sqlite::migrate(&path).unwrap();
     println!("migrations run: {}", migrated.len());
     Sqlite::open(&path, SqliteOptions::default()).unwrap();

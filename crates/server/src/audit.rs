@@ -14,7 +14,7 @@ pub fn is_clean(findings: &[Finding]) -> bool {
 #[must_use]
 pub fn table(findings: &[Finding]) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(["invariant", "checked", "breaches", ""]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["invariant", "checked", "breaches", ""]);
     for Finding { promise, checked, breaches } in findings {
         table.add_row([
             Cell::new(promise),

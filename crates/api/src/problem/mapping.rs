@@ -85,13 +85,13 @@ impl From<GateError> for Problem {
             GateError::Expired => Code::WaitTokenExpired,
             GateError::Failure(failure) => return failure.into(),
         };
-        said(code, &error).to_queue()
+        said(code, &error).redirected()
     }
 }
 
 impl From<WrongRoom> for Problem {
     fn from(error: WrongRoom) -> Self {
-        said(Code::WaitTokenInvalid, &error).to_queue()
+        said(Code::WaitTokenInvalid, &error).redirected()
     }
 }
 

@@ -195,7 +195,7 @@ impl Problem {
     }
 
     /// What sends somebody to the waiting room.
-    fn to_queue(self) -> Self {
+    fn redirected(self) -> Self {
         self.with_header(header::LOCATION, HeaderValue::from_static("/queue"))
     }
 }

@@ -16,18 +16,17 @@ use crate::{ApiState, access};
 /// The state, as handlers take it.
 type State = Data<ApiState>;
 
-/// Registers every route, and the answer to every other path. Routes that come on top must be registered before.
-pub fn configure(state: Data<ApiState>) -> impl FnOnce(&mut ServiceConfig) {
-    |config| {
-        config.app_data(state);
-        config.configure(sessions::configure);
-        config.configure(queue::configure);
-        config.configure(concerts::configure);
-        config.configure(reservations::configure);
-        config.configure(accounts::configure);
-        config.configure(payment::configure);
-        config.configure(admin::configure);
-        config.configure(health::configure);
-        config.default_service(access::unknown_path());
-    }
+/// Registers every route, and the answer to every other path. The app has a `Data<ApiState>`; routes that come on top
+/// must be registered before.
+pub fn configure(config: &mut ServiceConfig) {
+    config
+        .configure(sessions::configure)
+        .configure(queue::configure)
+        .configure(concerts::configure)
+        .configure(reservations::configure)
+        .configure(accounts::configure)
+        .configure(payment::configure)
+        .configure(admin::configure)
+        .configure(health::configure)
+        .default_service(access::unknown_path());
 }

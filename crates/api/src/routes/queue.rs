@@ -114,7 +114,7 @@ problems! { EnterProblems: BEARER, JSON, &[Code::ConcertNotFound, Code::RoomClos
 /// Enters the waiting room. Whoever has a live place there gets that one again, with the same Wait-Token.
 #[utoipa::path(
     post, path = "/queue", tag = "queue", operation_id = "enterQueue",
-    request_body = Option<EnterBody>,
+    request_body = EnterBody,
     responses(
         (status = 201, description = "A new place, at the tail.", body = QueueDto, headers(
             ("Wait-Token" = String, description = "The queue token."),

@@ -48,18 +48,21 @@ impl Room {
     }
 
     /// The room under a changed policy. A changed interval moves the next tick to the last tick + interval,
-    /// or to `now` when that has passed.
+    /// or to `now` when that has passed. A tick that came due while nobody is admitted by ticks is over with it:
+    /// the new policy does not get it.
     ///
     /// # Errors
     /// [`InvalidPolicy`] names the first field that is out of range.
     pub fn patched(self, patch: &RoomPolicyPatch, now: Timestamp) -> Result<Self, InvalidPolicy> {
         let policy = self.policy.patched(patch)?;
+        let spent = if self.policy.mode == RoomMode::Auto { None } else { self.tick(now) };
+        let room = spent.map_or(self, |(ticked, _)| ticked);
         let next_tick_at = if policy.admit_interval_seconds == self.policy.admit_interval_seconds {
-            self.next_tick_at
+            room.next_tick_at
         } else {
-            self.last_tick_at.plus_seconds(policy.admit_interval_seconds).max(now)
+            room.last_tick_at.plus_seconds(policy.admit_interval_seconds).max(now)
         };
-        Ok(Self { policy, next_tick_at, ..self })
+        Ok(Self { policy, next_tick_at, ..room })
     }
 }
 
@@ -140,6 +143,22 @@ mod tests {
         assert_eq!(overdue.patched(&interval(600), now).unwrap().next_tick_at, at(1_200_000_000));
         let batch = RoomPolicyPatch { admit_batch: Some(5), ..Default::default() };
         assert_eq!(ticked.patched(&batch, now).unwrap().next_tick_at, ticked.next_tick_at);
+    }
+
+    #[test]
+    fn a_tick_missed_on_hold_is_not_banked_for_the_next_mode() {
+        let auto = RoomPolicyPatch { mode: Some(RoomMode::Auto), ..Default::default() };
+        let now = at(600_500_000);
+        for mode in [RoomMode::Hold, RoomMode::Closed, RoomMode::Open] {
+            let resumed = with_mode(mode).patched(&auto, now).unwrap();
+            assert_eq!(resumed.tick(now), None, "{mode:?}");
+            assert_eq!((resumed.last_tick_at, resumed.next_tick_at), (at(600_000_000), at(1_200_000_000)));
+        }
+        let hold = RoomPolicyPatch { mode: Some(RoomMode::Hold), ..Default::default() };
+        assert_eq!(room(600).patched(&hold, now).unwrap().tick(now).map(|(_, batch)| batch), Some(0));
+        let batch = RoomPolicyPatch { admit_batch: Some(5), ..Default::default() };
+        let due = room(600).patched(&batch, now).unwrap().tick(now);
+        assert_eq!(due.map(|(_, batch)| batch), Some(5), "an AUTO room keeps the tick that is due");
     }
 
     #[test]

@@ -81,3 +81,71 @@ impl<J: Send + 'static> Workers<J> {
         failed == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::Connection;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn connections(count: usize) -> Vec<SqliteConnection> {
+        (0..count).map(|_| SqliteConnection::establish(":memory:").unwrap()).collect()
+    }
+
+    /// Each job says that it has begun, then waits until it may end.
+    fn gated(threads: usize, queue_limit: usize) -> (Workers<u32>, Receiver<u32>, Sender<()>) {
+        let (begun, begins) = bounded(100);
+        let (gate, may_end) = bounded::<()>(100);
+        let work = move |_: SqliteConnection, jobs: &Receiver<u32>| {
+            while let Ok(job) = jobs.recv() {
+                begun.send(job).unwrap();
+                may_end.recv().unwrap();
+            }
+        };
+        (Workers::start("test", connections(threads), queue_limit, work).unwrap(), begins, gate)
+    }
+
+    #[test]
+    fn every_thread_takes_a_job_and_a_full_queue_takes_none() {
+        let (workers, begins, gate) = gated(2, 2);
+        for job in 1..=2 {
+            workers.send(job).unwrap();
+            assert_eq!(begins.recv_timeout(LONG), Ok(job), "both are at work");
+        }
+        assert_eq!(
+            (workers.send(3), workers.send(4), workers.send(5)),
+            (Ok(()), Ok(()), Err(QueueError::Full))
+        );
+        assert_eq!(workers.queued(), 2);
+        for _ in 0..4 {
+            gate.send(()).unwrap();
+        }
+        assert!(workers.close(LONG));
+        let rest: std::collections::BTreeSet<u32> = begins.try_iter().collect();
+        assert_eq!(rest, [3, 4].into(), "what was queued is done");
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing_and_waits_no_longer_than_it_may() {
+        let (workers, begins, gate) = gated(1, 1);
+        workers.send(1).unwrap();
+        assert_eq!(begins.recv_timeout(LONG), Ok(1));
+        assert!(!workers.close(Duration::from_millis(20)), "it is still at work");
+        assert_eq!(workers.send(2), Err(QueueError::Closed));
+        gate.send(()).unwrap();
+        assert!(workers.close(LONG));
+    }
+
+    #[test]
+    fn a_thread_that_fails_is_told_of() {
+        let work = |_: SqliteConnection, jobs: &Receiver<u32>| {
+            let job = jobs.recv().unwrap();
+            assert_eq!(job, 1, "a failure on purpose");
+        };
+        let workers = Workers::start("test", connections(1), 1, work).unwrap();
+        workers.send(2).unwrap();
+        assert!(!workers.close(LONG));
+    }
+}

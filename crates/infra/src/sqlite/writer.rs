@@ -141,3 +141,120 @@ fn stopped_before_the_log_was_complete(error: &DieselError) -> bool {
 fn roll_back(connection: &mut SqliteConnection) {
     let _ = connection.batch_execute("ROLLBACK");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use diesel::prelude::{QueryDsl, RunQueryDsl};
+    use frontrow_domain::account::Account;
+    use frontrow_domain::idempotency::{
+        Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest,
+    };
+    use frontrow_domain::{Change, Timestamp, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sql::schema::{accounts, idempotency_records};
+    use crate::sqlite::connection::{connect, migrate};
+
+    fn user(n: u128) -> UserId {
+        UserId::new(Uuid::from_u128(n))
+    }
+
+    fn small(n: u128) -> UnitOfWork {
+        UnitOfWork { accounts: vec![Change::Insert(Account::empty(user(n)))], ..Default::default() }
+    }
+
+    /// Has no place in a database of [`limit`] pages.
+    fn large(n: u128) -> UnitOfWork {
+        let key = IdempotencyKey::new("key").unwrap();
+        let request = KeyedRequest { user_id: user(n), key, fingerprint: Fingerprint([0; 32]) };
+        let answer = Answer { status: 200, content_type: String::new(), body: vec![b'x'; 8 << 20] };
+        let record = IdempotencyRecord::new(request, answer, Timestamp::MIN);
+        UnitOfWork { idempotency: Some(record), ..small(n) }
+    }
+
+    /// A connection to which the disk has room for a MiB.
+    fn limited(path: &Path) -> SqliteConnection {
+        migrate(path).unwrap();
+        let mut connection = connect(path).unwrap();
+        connection.batch_execute("PRAGMA max_page_count = 256").unwrap();
+        connection
+    }
+
+    /// The outcomes of a batch.
+    fn outcomes(connection: &mut SqliteConnection, works: Vec<UnitOfWork>) -> Vec<Outcome> {
+        let (jobs, answers): (Vec<_>, Vec<_>) = works
+            .into_iter()
+            .map(|work| {
+                let (reply, answer) = oneshot::channel();
+                (Job { work, reply }, answer)
+            })
+            .unzip();
+        commit_batch(connection, jobs);
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
+    }
+
+    fn stored(connection: &mut SqliteConnection) -> (i64, i64) {
+        let accounts = accounts::table.count().get_result(connection).unwrap();
+        (accounts, idempotency_records::table.count().get_result(connection).unwrap())
+    }
+
+    #[test]
+    fn a_full_disk_is_unavailable_and_every_answer_is_true() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("full.db");
+        let mut connection = limited(&path);
+        let outcomes = outcomes(&mut connection, vec![small(1), large(2), small(3)]);
+        assert!(matches!(outcomes[1], Err(CommitError::Unavailable(_))), "{outcomes:?}");
+        let written = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let refused = outcomes.iter().filter(|o| matches!(o, Err(CommitError::Unavailable(_)))).count();
+        assert_eq!(written + refused, 3, "{outcomes:?}");
+        assert_eq!(stored(&mut connect(&path).unwrap()), (i64::try_from(written).unwrap(), 0));
+    }
+
+    #[test]
+    fn the_writer_goes_on_after_a_full_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("full.db");
+        let mut connection = limited(&path);
+        assert!(outcomes(&mut connection, vec![large(1)]).remove(0).is_err());
+        assert!(outcomes(&mut connection, vec![small(1)]).remove(0).is_ok());
+        connection.batch_execute("PRAGMA max_page_count = 1000000").unwrap();
+        assert!(outcomes(&mut connection, vec![large(2)]).remove(0).is_ok());
+        assert_eq!(stored(&mut connection), (2, 1));
+    }
+
+    #[test]
+    fn a_transaction_that_is_lost_takes_its_batch_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lost.db");
+        migrate(&path).unwrap();
+        let mut connection = connect(&path).unwrap();
+        // What SQLite does by itself after some errors: the third account ends the transaction.
+        let lose = "CREATE TRIGGER lose AFTER INSERT ON accounts WHEN (SELECT COUNT(*) FROM accounts) = 3 \
+                    BEGIN SELECT RAISE(ROLLBACK, 'lost'); END";
+        connection.batch_execute(lose).unwrap();
+        let outcomes = outcomes(&mut connection, (1..=4).map(small).collect());
+        for outcome in &outcomes {
+            assert!(matches!(outcome, Err(CommitError::Unavailable(_))), "{outcomes:?}");
+        }
+        assert_eq!(stored(&mut connection), (0, 0));
+        connection.batch_execute("DROP TRIGGER lose").unwrap();
+        assert!(super::tests::outcomes(&mut connection, vec![small(1)]).remove(0).is_ok());
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_answered_by_what_it_left() {
+        let failed = |message: &str| {
+            let said = Box::new(message.to_owned());
+            DieselError::DatabaseError(diesel::result::DatabaseErrorKind::Unknown, said)
+        };
+        for (message, nothing_written) in
+            [("database is locked", true), ("database or disk is full", true), ("disk I/O error", false)]
+        {
+            assert_eq!(stopped_before_the_log_was_complete(&failed(message)), nothing_written, "{message}");
+        }
+    }
+}

@@ -2,10 +2,19 @@
 
 use std::sync::Arc;
 
-use frontrow_infra::{Memory, Storage};
+use frontrow_infra::sqlite::SqliteOptions;
+use frontrow_infra::{Memory, Sqlite, Storage};
 
 use crate::fixture::Fixture;
 
 pub(crate) async fn memory() -> Option<Fixture> {
     Some(Fixture::new(Storage::new(Arc::new(Memory::new())), ()))
+}
+
+pub(crate) async fn sqlite() -> Option<Fixture> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("contract.db");
+    Sqlite::migrate(&path).unwrap();
+    let storage = Sqlite::open(&path, SqliteOptions::default()).unwrap();
+    Some(Fixture::new(Storage::new(Arc::new(storage)), directory))
 }

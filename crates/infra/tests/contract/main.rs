@@ -179,3 +179,4 @@ macro_rules! contract {
 }
 
 contract!(memory);
+contract!(sqlite);

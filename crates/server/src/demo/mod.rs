@@ -209,7 +209,7 @@ struct Sales {
 impl Sales {
     fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED).set_header(["available", "reserved", "sold", "amount sold"]);
+        table.load_style(UTF8_FULL_CONDENSED).set_header(["available", "reserved", "sold", "amount sold"]);
         table.add_row([self.available, self.reserved, self.sold, self.amount]);
         table
     }
@@ -217,7 +217,7 @@ impl Sales {
 
 fn crowd_table(tally: &Tally) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(["the crowd", ""]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["the crowd", ""]);
     for (what, count) in [
         ("bought", tally.bought),
         ("found it sold out", tally.sold_out),

@@ -1,0 +1,150 @@
+use std::io::Read;
+
+use frontrow_domain::SeatId;
+use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter, SeatView};
+use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState};
+use frontrow_domain::seat::SeatStatus;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::harness::{
+    BEARER, CONCERT, DATE, OTHER_ROOM, Ports, WAIT_TOKEN, active, ask, concert, date, now, place,
+};
+
+const PASS: [(&str, &str); 2] = [BEARER, WAIT_TOKEN];
+
+fn dates() -> String {
+    format!("/concerts/{CONCERT}/performanceDates")
+}
+
+fn seats() -> String {
+    format!("/concerts/{CONCERT}/performanceDates/{DATE}/seats")
+}
+
+/// Many seats; one of them is sold.
+fn with_seats(count: u32) -> Ports {
+    let mut ports = Ports::with_token(active());
+    ports.concerts.expect_find_date().returning(|_| Ok(Some((date(), concert(DEFAULT_ROOM_ID)))));
+    ports.concert_queries.expect_list_seats().returning(move |_, filter, _| {
+        let all = (1..=count).map(|number| SeatView {
+            id: SeatId::new(Uuid::from_u128(number.into())),
+            place: place(number),
+            status: if number == 1 { SeatStatus::Unavailable } else { SeatStatus::Available },
+        });
+        Ok(all.filter(|s| filter == SeatFilter::All || s.status == SeatStatus::Available).collect())
+    });
+    ports
+}
+
+#[actix_web::test]
+async fn concerts_are_public() {
+    let mut ports = Ports::new();
+    ports.concert_queries.expect_list_concerts().returning(|_, _| Ok(vec![concert(OTHER_ROOM)]));
+    let state = ports.state();
+    let expected = json!({"items": [{
+        "concertId": CONCERT.to_string(), "title": "First Night", "venue": "Hall",
+        "roomId": OTHER_ROOM.to_string(),
+    }]});
+    assert_eq!(ask(&state, "GET", "/concerts", &[], "").await.json(), expected);
+    ask(&state, "GET", "/concerts?limit=0", &[], "").await.assert_problem(400, "MALFORMED_REQUEST");
+}
+
+#[actix_web::test]
+async fn dates_and_seats_lie_behind_the_gate() {
+    let waiting = Ports::with_token(QueueTokenState::Wait).state();
+    // A bad path comes after the gate.
+    for target in [dates(), seats(), "/concerts/x/performanceDates".to_owned()] {
+        ask(&waiting, "GET", &target, &[], "").await.assert_problem(401, "UNAUTHENTICATED");
+        ask(&waiting, "GET", &target, &[BEARER], "").await.assert_problem(301, "WAIT_TOKEN_MISSING");
+        ask(&waiting, "GET", &target, &PASS, "").await.assert_problem(301, "WAIT_TOKEN_NOT_ACTIVE");
+    }
+    let passed = Ports::with_token(active()).state();
+    for target in [
+        "/concerts/x/performanceDates".to_owned(),
+        format!("/concerts/{CONCERT}/performanceDates/x/seats"),
+        format!("{}?status=AVAILABLE", seats()),
+        format!("{}?status=", dates()),
+    ] {
+        ask(&passed, "GET", &target, &PASS, "").await.assert_problem(400, "MALFORMED_REQUEST");
+    }
+    let mut ports = Ports::with_token(active());
+    ports.concerts.expect_find().returning(|_| Ok(Some(concert(OTHER_ROOM))));
+    ports.concerts.expect_find_date().returning(|_| Ok(None));
+    let elsewhere = ports.state();
+    ask(&elsewhere, "GET", &dates(), &PASS, "").await.assert_problem(301, "WAIT_TOKEN_INVALID");
+    ask(&elsewhere, "GET", &seats(), &PASS, "").await.assert_problem(404, "PERFORMANCE_DATE_NOT_FOUND");
+    let mut ports = Ports::with_token(active());
+    ports.concerts.expect_find().returning(|_| Ok(None));
+    let unknown = ports.state();
+    ask(&unknown, "GET", &dates(), &PASS, "").await.assert_problem(404, "CONCERT_NOT_FOUND");
+}
+
+#[actix_web::test]
+async fn dates_are_listed() {
+    let mut ports = Ports::with_token(active());
+    ports.concerts.expect_find().returning(|_| Ok(Some(concert(DEFAULT_ROOM_ID))));
+    ports.concert_queries.expect_list_dates().returning(|_, filter, _| {
+        let on_sale_at = (filter == DateFilter::All).then(now);
+        Ok(vec![DateSummary { id: DATE, starts_at: now(), on_sale_at, total_seats: 2, available_seats: 1 }])
+    });
+    let state = ports.state();
+    let date = json!({
+        "performanceDateId": DATE.to_string(), "startsAt": "2026-11-22T12:00:00Z",
+        "totalSeats": 2, "availableSeats": 1,
+    });
+    let answer = ask(&state, "GET", &dates(), &PASS, "").await;
+    assert_eq!(answer.json(), json!({"concertId": CONCERT.to_string(), "performanceDates": [date]}));
+    let all = ask(&state, "GET", &format!("{}?status=all", dates()), &PASS, "").await.json();
+    assert_eq!(all["performanceDates"][0]["onSaleAt"], "2026-11-22T12:00:00Z");
+}
+
+#[actix_web::test]
+async fn seats_are_listed_by_filter() {
+    let state = with_seats(2).state();
+    let free = ask(&state, "GET", &seats(), &PASS, "").await;
+    let expected = json!({"seats": [{
+        "seatId": Uuid::from_u128(2).to_string(), "section": "A", "row": 1, "number": 2, "grade": "R",
+        "price": 100, "status": "AVAILABLE",
+    }]});
+    assert_eq!(free.json(), expected);
+    assert_eq!(free.header("content-type"), "application/json");
+    assert_eq!(free.header("cache-control"), "private, no-cache");
+    assert_eq!(free.header("vary"), "Accept-Encoding");
+    let all = ask(&state, "GET", &format!("{}?status=all", seats()), &PASS, "").await;
+    assert_eq!(all.json()["seats"].as_array().unwrap().len(), 2);
+    assert_eq!(all.json()["seats"][0]["status"], "UNAVAILABLE");
+    assert_ne!(all.header("etag"), free.header("etag"));
+}
+
+/// Few seats are packed by the worker, many elsewhere: the answer is the same.
+#[actix_web::test]
+async fn seats_have_a_strong_tag_per_encoding() {
+    for count in [50, 1_500] {
+        let state = with_seats(count).state();
+        let plain = ask(&state, "GET", &seats(), &PASS, "").await;
+        let [bearer, pass] = PASS;
+        let accept = ("Accept-Encoding", "br, gzip");
+        let packed = ask(&state, "GET", &seats(), &[bearer, pass, accept], "").await;
+        assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), ("", "gzip"));
+        assert_eq!(packed.header("vary"), "Accept-Encoding");
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, plain.body);
+        let (tag, packed_tag) = (plain.header("etag"), packed.header("etag"));
+        assert!(tag.starts_with('"') && tag != packed_tag, "{tag} {packed_tag}");
+
+        for named in [tag.to_owned(), format!("W/{tag}"), format!("\"x\", {tag}"), "*".to_owned()] {
+            let headers = [bearer, pass, ("If-None-Match", named.as_str())];
+            let known = ask(&state, "GET", &seats(), &headers, "").await;
+            assert_eq!((known.status, known.header("etag"), known.body.len()), (304, tag, 0), "{named}");
+            assert_eq!(known.header("cache-control"), "private, no-cache");
+            assert_eq!(known.header("vary"), "Accept-Encoding");
+        }
+        for other in [packed_tag, "\"x\""] {
+            let headers = [bearer, pass, ("If-None-Match", other)];
+            assert_eq!(ask(&state, "GET", &seats(), &headers, "").await.status, 200, "{other}");
+        }
+        let both = [bearer, pass, accept, ("If-None-Match", packed_tag)];
+        assert_eq!(ask(&state, "GET", &seats(), &both, "").await.status, 304);
+    }
+}

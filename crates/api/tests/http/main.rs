@@ -1,0 +1,18 @@
+//! The routes over mocked ports: which answer a request gets, and which of several faults is named first.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests: a panic is how they fail"
+)]
+
+mod accounts;
+mod admin;
+mod concerts;
+mod description;
+mod harness;
+mod problems;
+mod queue;
+mod reservations;
+mod wire;

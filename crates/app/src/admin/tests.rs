@@ -1,0 +1,330 @@
+use std::sync::Arc;
+
+use frontrow_domain::concert::{Concert, PerformanceDate, SeatPlan, Section};
+use frontrow_domain::ports::{AdminQueries, MockAdminQueries, RoomOverview, Sales, StorageError};
+use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomMode, RoomPolicy, RoomPolicyPatch};
+use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
+use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Guard};
+use frontrow_domain::{Change, ConcertId, PerformanceDateId, RoomId, SeatId, UnitOfWork};
+
+use crate::testing::{
+    CONCERT, DATE, Load, OTHER_CONCERT, OTHER_DATE, OTHER_ROOM, ROOM, World, at, given, label, money, now,
+    refusal, room, stored, version, world,
+};
+use crate::{AdminService, Admission, MAX_ATTEMPTS, NewDate};
+
+fn service_with(world: &World, queries: MockAdminQueries) -> AdminService {
+    let queries: Arc<dyn AdminQueries> = Arc::new(queries);
+    let admission = Admission { rooms: world.rooms(), committer: world.committer(), clock: world.clock() };
+    AdminService {
+        admission,
+        rooms: world.rooms(),
+        concerts: world.concerts(),
+        queries,
+        clock: world.clock(),
+        ids: world.ids(),
+    }
+}
+
+fn service(world: &World) -> AdminService {
+    service_with(world, MockAdminQueries::new())
+}
+
+fn overview() -> RoomOverview {
+    RoomOverview { room: room(RoomPolicy::default(), at(900)), waiting: 8, active: 9 }
+}
+
+/// A service that shows [`overview`] of [`ROOM`], as of now.
+fn showing(world: &World) -> AdminService {
+    let mut queries = MockAdminQueries::new();
+    queries.expect_find_room().returning(|id, at| Ok(((id, at) == (ROOM, now())).then(overview)));
+    service_with(world, queries)
+}
+
+fn mode(mode: RoomMode) -> RoomPolicyPatch {
+    RoomPolicyPatch { mode: Some(mode), ..RoomPolicyPatch::default() }
+}
+
+fn interval(seconds: i64) -> RoomPolicyPatch {
+    RoomPolicyPatch { admit_interval_seconds: Some(seconds), ..RoomPolicyPatch::default() }
+}
+
+fn changed_to(changed: Room) -> UnitOfWork {
+    UnitOfWork { rooms: vec![Change::Update(stored(changed, 3))], ..UnitOfWork::default() }
+}
+
+/// Admits to [`ROOM`] as long as it is of this version.
+fn admitting(room_version: i64, limit: u32) -> UnitOfWork {
+    let guard = Guard { aggregate: AggregateRef::Room(ROOM), version: version(room_version) };
+    let admit = Admit { room_id: ROOM, limit, max_active: None, active_ttl_seconds: 600, now: now() };
+    UnitOfWork { guards: vec![guard], command: Some(Command::Admit(admit)), ..UnitOfWork::default() }
+}
+
+#[tokio::test]
+async fn a_concert_uses_the_global_room_unless_it_gets_its_own() {
+    let world = self::world();
+    world.will_commit();
+    let made = service(&world).create_concert(label("Title"), label("Hall"), None).await.unwrap();
+    let concert = Concert {
+        id: ConcertId::new(given(1)),
+        title: label("Title"),
+        venue: label("Hall"),
+        room_id: DEFAULT_ROOM_ID,
+    };
+    assert_eq!(made, concert);
+    assert_eq!(world.work(), UnitOfWork { concerts: vec![concert.clone()], ..UnitOfWork::default() });
+
+    let world = self::world();
+    world.will_commit();
+    let patch = interval(60);
+    let made = service(&world).create_concert(label("Title"), label("Hall"), Some(&patch)).await.unwrap();
+    let policy = RoomPolicy { admit_interval_seconds: 60, ..RoomPolicy::default() };
+    let room = Room { next_tick_at: at(1_060), ..Room::new(RoomId::new(given(1)), policy, now()) };
+    let concert = Concert { id: ConcertId::new(given(2)), room_id: room.id, ..concert };
+    assert_eq!(made, concert);
+    let work =
+        UnitOfWork { rooms: vec![Change::Insert(room)], concerts: vec![concert], ..UnitOfWork::default() };
+    assert_eq!(world.work(), work, "with its room in the same unit of work");
+}
+
+#[tokio::test]
+async fn a_concert_with_an_impossible_room_is_not_made() {
+    let world = world();
+    let made = service(&world).create_concert(label("Title"), label("Hall"), Some(&interval(0))).await;
+    assert!(refusal(made).starts_with("InvalidPolicy(InvalidPolicy { field: \"admitIntervalSeconds\""));
+    world.assert_untouched();
+}
+
+fn new_date() -> NewDate {
+    let section = |name, rows, seats_per_row| Section {
+        section: label(name),
+        grade: label("VIP"),
+        price: money(70),
+        rows,
+        seats_per_row,
+    };
+    NewDate {
+        concert_id: CONCERT,
+        starts_at: at(5_000),
+        on_sale_at: Some(at(2_000)),
+        seats: SeatPlan::new(vec![section("A", 1, 2), section("B", 1, 1)]).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_date_is_made_with_all_its_seats() {
+    let world = world();
+    world.will_commit();
+    let made = service(&world).create_date(new_date()).await.unwrap();
+    let id = PerformanceDateId::new(given(1));
+    assert_eq!(made, (id, 3));
+    let seat = |n, section, number| {
+        let place =
+            SeatPlace { section: label(section), row: 1, number, grade: label("VIP"), price: money(70) };
+        let id_of_seat = SeatId::new(given(n));
+        Change::Insert(Seat { id: id_of_seat, performance_date_id: id, place, state: SeatState::Available })
+    };
+    let date = PerformanceDate { id, concert_id: CONCERT, starts_at: at(5_000), on_sale_at: Some(at(2_000)) };
+    let work = UnitOfWork {
+        performance_dates: vec![date],
+        seats: vec![seat(2, "A", 1), seat(3, "A", 2), seat(4, "B", 1)],
+        ..UnitOfWork::default()
+    };
+    assert_eq!(world.work(), work);
+}
+
+#[tokio::test]
+async fn impossible_dates_are_not_made() {
+    let world = world();
+    let unknown = NewDate { concert_id: OTHER_CONCERT, ..new_date() };
+    assert_eq!(refusal(service(&world).create_date(unknown).await), "ConcertNotFound");
+    let never = NewDate { concert_id: OTHER_CONCERT, on_sale_at: Some(at(5_000)), ..new_date() };
+    let refused = refusal(service(&world).create_date(never).await);
+    assert_eq!(refused, "NeverOnSale(NeverOnSale)", "422 comes before 404");
+    world.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_changed_policy_is_stored_over_the_version_that_was_read() {
+    let world = world();
+    world.will_commit();
+    let shown = showing(&world).change_room(ROOM, &interval(300)).await.unwrap();
+    assert_eq!(shown, overview());
+    let policy = RoomPolicy { admit_interval_seconds: 300, ..RoomPolicy::default() };
+    let changed = Room { policy, next_tick_at: at(1_200), ..room(policy, at(900)) };
+    assert_eq!(world.work(), changed_to(changed));
+}
+
+#[tokio::test]
+async fn a_shorter_interval_whose_tick_has_passed_admits_at_once() {
+    let world = world();
+    world.will_commit();
+    world.will_come_to(CommandOutcome::Admitted(10));
+    showing(&world).change_room(ROOM, &interval(50)).await.unwrap();
+    let policy = RoomPolicy { admit_interval_seconds: 50, ..RoomPolicy::default() };
+    let changed = Room { next_tick_at: now(), ..room(policy, at(900)) };
+    let ticked = Room { last_tick_at: now(), next_tick_at: at(1_050), ..changed };
+    let claim = UnitOfWork {
+        rooms: vec![Change::Update(stored(ticked, 4))],
+        command: admitting(4, 10).command,
+        ..UnitOfWork::default()
+    };
+    assert_eq!(world.works(), [changed_to(changed), claim]);
+}
+
+#[tokio::test]
+async fn a_room_that_resumes_waits_for_its_next_tick() {
+    let world = world();
+    let held = RoomPolicy { mode: RoomMode::Hold, ..RoomPolicy::default() };
+    world.facts().put_room(stored(room(held, at(300)), 3));
+    world.will_commit();
+    showing(&world).change_room(ROOM, &mode(RoomMode::Auto)).await.unwrap();
+    let resumed =
+        Room { last_tick_at: at(900), next_tick_at: at(1_500), ..room(RoomPolicy::default(), at(300)) };
+    assert_eq!(world.work(), changed_to(resumed), "the tick at 900 went by on HOLD");
+}
+
+#[tokio::test]
+async fn opening_a_room_admits_its_waiters() {
+    let world = world();
+    world.will_commit();
+    world.will_come_to(CommandOutcome::Admitted(2));
+    showing(&world).change_room(ROOM, &mode(RoomMode::Open)).await.unwrap();
+    let policy = RoomPolicy { mode: RoomMode::Open, ..RoomPolicy::default() };
+    let changed = changed_to(room(policy, at(900)));
+    assert_eq!(world.works(), [changed, admitting(4, 1_000)], "guarded by the new version");
+}
+
+#[tokio::test]
+async fn a_change_stands_even_if_nobody_could_be_admitted_then() {
+    let world = world();
+    world.will_commit();
+    world.will_fail(CommitError::Unavailable("down".into()));
+    let shown = showing(&world).change_room(ROOM, &mode(RoomMode::Open)).await.unwrap();
+    assert_eq!(shown, overview());
+}
+
+#[tokio::test]
+async fn a_change_that_meets_another_is_made_over_that() {
+    let world = world();
+    world.will_conflict(AggregateRef::Room(ROOM), |facts| {
+        let policy = RoomPolicy { admit_batch: 99, ..RoomPolicy::default() };
+        facts.put_room(stored(room(policy, at(900)), 4));
+    });
+    world.will_commit();
+    showing(&world).change_room(ROOM, &mode(RoomMode::Hold)).await.unwrap();
+    let policy = RoomPolicy { admit_batch: 99, mode: RoomMode::Hold, ..RoomPolicy::default() };
+    let both = Change::Update(stored(room(policy, at(900)), 4));
+    assert_eq!(world.works().pop().unwrap().rooms, [both], "both changes count");
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_made() {
+    let world = self::world();
+    assert_eq!(refusal(service(&world).change_room(OTHER_ROOM, &interval(1)).await), "RoomNotFound");
+    let refused = refusal(service(&world).change_room(ROOM, &interval(0)).await);
+    assert!(refused.starts_with("InvalidPolicy"), "{refused}");
+    world.assert_untouched();
+
+    for _ in 0..MAX_ATTEMPTS {
+        world.will_conflict(AggregateRef::Room(ROOM), |_| {});
+    }
+    assert_eq!(refusal(service(&world).change_room(ROOM, &interval(1)).await), "Conflict");
+
+    let world = self::world();
+    world.will_fail(CommitError::OutcomeUnknown("lost".into()));
+    let refused = refusal(service(&world).change_room(ROOM, &interval(1)).await);
+    assert_eq!(refused, "Failure(OutcomeUnknown(\"lost\"))");
+}
+
+#[tokio::test]
+async fn operators_admit_in_any_mode() {
+    for (mode, _) in RoomMode::NAMES {
+        let world = world();
+        let policy = RoomPolicy { mode, ..RoomPolicy::default() };
+        world.facts().put_room(stored(room(policy, at(900)), 3));
+        world.will_come_to(CommandOutcome::Admitted(4));
+        assert_eq!(service(&world).admit(ROOM, 5).await.unwrap(), 4);
+        assert_eq!(world.work(), admitting(3, 5), "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn admitting_goes_by_the_policy_as_it_is_now() {
+    let world = self::world();
+    world.will_conflict(AggregateRef::Room(ROOM), |facts| {
+        facts.put_room(stored(room(RoomPolicy::default(), at(900)), 4));
+    });
+    world.will_come_to(CommandOutcome::Admitted(5));
+    assert_eq!(service(&world).admit(ROOM, 5).await.unwrap(), 5);
+    assert_eq!(world.works(), [admitting(3, 5), admitting(4, 5)]);
+
+    let world = self::world();
+    for _ in 0..MAX_ATTEMPTS {
+        world.will_conflict(AggregateRef::Room(ROOM), |_| {});
+    }
+    assert_eq!(refusal(service(&world).admit(ROOM, 5).await), "Conflict");
+    assert_eq!(world.works().len(), usize::try_from(MAX_ATTEMPTS).unwrap());
+
+    let world = self::world();
+    assert_eq!(refusal(service(&world).admit(OTHER_ROOM, 5).await), "RoomNotFound");
+    world.assert_untouched();
+}
+
+#[tokio::test]
+async fn rooms_and_sales_are_shown_as_of_now() {
+    let sales = Sales { available: 1, reserved: 2, unavailable: 3, amount_sold: money(300) };
+    let mut queries = MockAdminQueries::new();
+    queries
+        .expect_list_rooms()
+        .withf(|after, limit, at| (*after, *limit, *at) == (Some(OTHER_ROOM), 5, now()))
+        .returning(|_, _, _| Ok(vec![overview()]));
+    queries.expect_sales().returning(move |id, at| Ok(((id, at) == (DATE, now())).then_some(sales)));
+    queries.expect_ping().times(1).returning(|| Ok(()));
+    queries.expect_ping().returning(|| Err(StorageError::Unavailable("down".into())));
+    let service = service_with(&world(), queries);
+    assert_eq!(service.list_rooms(Some(OTHER_ROOM), 5).await.unwrap(), [overview()]);
+    assert_eq!(service.sales(DATE).await.unwrap(), sales);
+    assert_eq!(refusal(service.sales(OTHER_DATE).await), "PerformanceDateNotFound");
+    assert!(service.ping().await.is_ok());
+    assert_eq!(refusal(service.ping().await), "Unavailable(\"down\")");
+}
+
+fn wanted_policy() -> RoomPolicy {
+    RoomPolicy { admit_batch: 77, ..RoomPolicy::default() }
+}
+
+fn global(policy: RoomPolicy) -> Room {
+    Room::new(DEFAULT_ROOM_ID, policy, now())
+}
+
+#[tokio::test]
+async fn the_global_room_is_made_once_and_keeps_its_policy() {
+    let world = self::world();
+    world.will_commit();
+    assert_eq!(service(&world).ensure_global_room(wanted_policy()).await.unwrap(), wanted_policy());
+    let made = Change::Insert(global(wanted_policy()));
+    assert_eq!(world.work(), UnitOfWork { rooms: vec![made], ..UnitOfWork::default() });
+
+    let world = self::world();
+    world.facts().put_room(stored(global(RoomPolicy::default()), 5));
+    let kept = service(&world).ensure_global_room(wanted_policy()).await.unwrap();
+    assert_eq!(kept, RoomPolicy::default());
+    world.assert_untouched();
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_agree_on_one_global_room() {
+    let world = self::world();
+    world.will_conflict(AggregateRef::Room(DEFAULT_ROOM_ID), |facts| {
+        facts.put_room(stored(global(RoomPolicy::default()), 1));
+    });
+    let agreed = service(&world).ensure_global_room(wanted_policy()).await.unwrap();
+    assert_eq!(agreed, RoomPolicy::default());
+
+    let world = self::world();
+    world.facts().down = Some(Load::Room);
+    let refused = refusal(service(&world).ensure_global_room(wanted_policy()).await);
+    assert_eq!(refused, "Unavailable(\"down\")");
+    world.assert_untouched();
+}

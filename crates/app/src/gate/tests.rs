@@ -1,0 +1,89 @@
+use frontrow_domain::ports::WaitClaims;
+use frontrow_domain::queue::{QueueToken, QueueTokenState};
+
+use crate::testing::{
+    Load, OTHER_ROOM, ROOM, STRANGER, TOKEN, USER, WAITING, World, active_until, over, refusal, stored,
+    token, wait_token, world,
+};
+use crate::{GateError, WrongRoom};
+
+/// A world in which the token is stored like this.
+fn world_with(state: QueueTokenState) -> World {
+    let world = world();
+    world.facts().put_token(stored(token(state), 5));
+    world
+}
+
+#[tokio::test]
+async fn an_active_token_opens_the_gate_of_its_room() {
+    let world = world_with(active_until(1_001));
+    let pass = world.gate().check(USER, Some(&wait_token(&token(WAITING)))).await.unwrap();
+    assert_eq!(pass.user_id(), USER);
+    assert_eq!(pass.token(), stored(token(active_until(1_001)), 5), "with the version that was judged");
+    assert_eq!(pass.require_room(ROOM), Ok(()));
+    assert_eq!(pass.require_room(OTHER_ROOM), Err(WrongRoom));
+    assert_eq!(world.take_loads(), [Load::Token]);
+}
+
+#[tokio::test]
+async fn any_other_state_keeps_it_shut() {
+    for (state, expected) in [
+        (WAITING, "NotActive"),
+        (active_until(1_000), "Expired"),
+        (active_until(999), "Expired"),
+        (over(), "Expired"),
+    ] {
+        let world = world_with(state);
+        let checked = world.gate().check(USER, Some(&wait_token(&token(state)))).await;
+        assert_eq!(refusal(checked), expected, "{state:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_token_of_the_caller_is_refused_unread() {
+    let world = world();
+    let own = wait_token(&token(WAITING));
+    for (caller, text, expected) in [
+        (USER, None, "Missing"),
+        (USER, Some("forged"), "Invalid"),
+        (STRANGER, Some(own.as_str()), "Invalid"),
+    ] {
+        assert_eq!(refusal(world.gate().check(caller, text).await), expected, "{text:?}");
+    }
+    assert_eq!(world.take_loads(), []);
+}
+
+#[tokio::test]
+async fn a_signed_token_that_is_not_stored_as_the_callers_is_refused() {
+    let world = world();
+    world.facts().tokens.clear();
+    let text = wait_token(&token(WAITING));
+    assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Invalid", "unknown");
+
+    let strangers = QueueToken { user_id: STRANGER, ..token(active_until(1_100)) };
+    world.facts().tokens.insert(TOKEN, stored(strangers, 1));
+    world.facts().signed = vec![WaitClaims::from(&token(WAITING))];
+    assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Invalid", "stored as another's");
+}
+
+#[tokio::test]
+async fn storage_that_is_away_is_not_the_tokens_fault() {
+    let world = world();
+    world.facts().down = Some(Load::Token);
+    let checked = world.gate().check(USER, Some(&wait_token(&token(WAITING)))).await;
+    assert!(matches!(checked, Err(GateError::Failure(crate::Failure::Unavailable(_)))), "{checked:?}");
+}
+
+#[tokio::test]
+async fn a_pass_is_renewed_by_the_state_as_it_is_now() {
+    let world = world();
+    let pass = world.pass().await;
+    world.facts().put_token(stored(token(active_until(1_050)), 9));
+    let renewed = world.gate().renew(&pass).await.unwrap();
+    assert_eq!(renewed.token(), stored(token(active_until(1_050)), 9));
+
+    world.facts().put_token(stored(token(over()), 10));
+    assert_eq!(refusal(world.gate().renew(&pass).await), "Expired");
+    world.facts().tokens.clear();
+    assert_eq!(refusal(world.gate().renew(&pass).await), "Invalid");
+}

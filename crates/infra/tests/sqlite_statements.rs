@@ -1,0 +1,307 @@
+//! What the SQLite adapter sends to the database: how many statements, each prepared once, and none that reads a table
+//! from end to end. diesel reports every statement of this process, so the tests take turns.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "contract/fixture.rs"]
+#[allow(dead_code, reason = "the contract needs more of it")]
+mod fixture;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use diesel::connection::{Instrumentation, InstrumentationEvent};
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use frontrow_domain::ports::{DateFilter, SeatFilter};
+use frontrow_domain::queue::{RoomMode, RoomPolicy};
+use frontrow_domain::reservation::Reservation;
+use frontrow_domain::unit_of_work::{Command, Join};
+use frontrow_domain::{QueueTokenId, UnitOfWork, UserId, Versioned};
+use frontrow_infra::sqlite::SqliteOptions;
+use frontrow_infra::{Sqlite, Storage};
+use tempfile::TempDir;
+use tokio::sync::MutexGuard;
+
+use crate::fixture::{Fixture, HOLD, Sale, admit_up_to, at, commanded, key};
+
+/// What diesel reported, in order.
+static REPORTED: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+#[derive(Debug, Clone)]
+enum Report {
+    /// A statement was run.
+    Run(String),
+    /// A statement was prepared and kept.
+    Kept(String),
+}
+
+struct Reporter;
+
+impl Instrumentation for Reporter {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        let report = match event {
+            InstrumentationEvent::StartQuery { query, .. } => {
+                let text = query.to_string();
+                Report::Run(text.split(" -- binds").next().unwrap().to_owned())
+            }
+            InstrumentationEvent::CacheQuery { sql, .. } => Report::Kept(sql.to_owned()),
+            _ => return,
+        };
+        REPORTED.lock().unwrap().push(report);
+    }
+}
+
+struct Observed {
+    fixture: Fixture,
+    path: PathBuf,
+    _directory: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Observed {
+    async fn new() -> Self {
+        let turn = TURN.lock().await;
+        diesel::connection::set_default_instrumentation(|| Some(Box::new(Reporter))).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db");
+        Sqlite::migrate(&path).unwrap();
+        // One reader: what it prepared it has.
+        let options = SqliteOptions { read_connections: 1, ..Default::default() };
+        let storage = Storage::new(Arc::new(Sqlite::open(&path, options).unwrap()));
+        Self { fixture: Fixture::new(storage, ()), path, _directory: directory, _turn: turn }
+    }
+
+    /// The statements that a unit of work took, without its savepoint.
+    async fn cost(&self, work: UnitOfWork) -> usize {
+        REPORTED.lock().unwrap().clear();
+        self.fixture.write(work).await;
+        let run = statements();
+        let (first, last) = (&run[..2], &run[run.len() - 2..]);
+        assert_eq!(first, ["BEGIN IMMEDIATE", "SAVEPOINT unit"]);
+        assert_eq!(last, ["RELEASE unit", "COMMIT"]);
+        run.len() - 4
+    }
+}
+
+fn statements() -> Vec<String> {
+    let reported = REPORTED.lock().unwrap();
+    let run = reported.iter().filter_map(|report| match report {
+        Report::Run(text) => Some(text.clone()),
+        Report::Kept(_) => None,
+    });
+    run.collect()
+}
+
+/// The same work under an idempotency key.
+fn keyed(fixture: &Fixture, user: UserId, work: UnitOfWork) -> UnitOfWork {
+    UnitOfWork { idempotency: Some(fixture.record(user, at(0))), ..work }
+}
+
+async fn hold_work(fixture: &Fixture, sale: &Sale, seats: usize) -> UnitOfWork {
+    let token = fixture.admitted(sale.room.id, at(0)).await;
+    let user = token.value.user_id;
+    let seats = fixture.seats(&sale.seat_ids()[..seats]).await;
+    keyed(fixture, user, fixture.hold_work(token, seats, at(0)).1)
+}
+
+async fn pay_work(fixture: &Fixture, held: &Versioned<Reservation>) -> UnitOfWork {
+    let user = held.value.user_id;
+    fixture.charge(user, 1_000_000, at(0)).await;
+    keyed(fixture, user, fixture.pay_work(held.value.id, at(0)).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_cost_what_the_documentation_says() {
+    let observed = Observed::new().await;
+    let fixture = &observed.fixture;
+
+    let user = fixture.id(UserId::new);
+    let charge = fixture.charge_work(user, None, 100, at(0));
+    assert_eq!(observed.cost(keyed(fixture, user, charge)).await, 3, "charge");
+
+    for seats in 1..=4 {
+        let sale = fixture.sale(4).await;
+        let work = hold_work(fixture, &sale, seats).await;
+        let reservation = work.reservations[0].value().id;
+        assert_eq!(observed.cost(work).await, 4 + 2 * seats, "reserve {seats}");
+        let held = fixture.reservation(reservation).await;
+        let work = pay_work(fixture, &held).await;
+        assert!(!work.queue_tokens.is_empty(), "the payer's token is live");
+        let key_is_taken = UnitOfWork { idempotency: None, ..work };
+        assert_eq!(observed.cost(key_is_taken).await, 7 + 2 * seats, "pay {seats}, without a key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_cost_the_same_for_many() {
+    let observed = Observed::new().await;
+    let fixture = &observed.fixture;
+    let room = fixture.default_room().await.id;
+    let nobody = commanded(admit_up_to(10, None, room, at(0)));
+    assert_eq!(observed.cost(nobody).await, 1, "admit nobody");
+    assert_eq!(observed.cost(fixture.join_work(room, fixture.id(UserId::new), at(0))).await, 4, "join");
+    fixture.crowd(room, 20, at(0)).await;
+    assert_eq!(observed.cost(commanded(admit_up_to(10, None, room, at(0)))).await, 3, "admit");
+    assert_eq!(
+        observed.cost(commanded(admit_up_to(10, Some(15), room, at(0)))).await,
+        4,
+        "admit under a cap"
+    );
+
+    let sale = fixture.sale(4).await;
+    for seat in sale.seat_ids() {
+        fixture.hold(&sale, &[seat], at(0)).await;
+    }
+    let lapsed = at(100_000);
+    let expire_holds = commanded(Command::ExpireHolds { now: lapsed, limit: 100 });
+    assert_eq!(observed.cost(expire_holds).await, 3, "expire holds");
+    let expire_tokens = commanded(Command::ExpireTokens { now: lapsed, limit: 100 });
+    assert_eq!(observed.cost(expire_tokens).await, 1, "expire tokens");
+
+    let capped = RoomPolicy { mode: RoomMode::Open, max_active: Some(1), ..RoomPolicy::default() };
+    let capped = fixture.new_room(capped).await.id;
+    let user = fixture.id(UserId::new);
+    assert_eq!(
+        observed.cost(fixture.join_work(capped, user, at(0))).await,
+        5,
+        "join an OPEN room with a cap"
+    );
+    let again = Join { token_id: fixture.id(QueueTokenId::new), room_id: capped, user_id: user, now: lapsed };
+    assert_eq!(observed.cost(commanded(Command::Join(again))).await, 7, "and again with a lapsed token");
+}
+
+/// Calls every port, so that every statement is run.
+async fn call_everything(fixture: &Fixture) {
+    let storage = &fixture.storage;
+    let sale = fixture.sale(4).await;
+    let work = hold_work(fixture, &sale, 2).await;
+    let (reservation, user) = {
+        let reservation = work.reservations[0].value();
+        (reservation.id, reservation.user_id)
+    };
+    fixture.write(work).await;
+    let lapsing = fixture.hold(&sale, &sale.seat_ids()[2..3], at(0)).await;
+    fixture.pay(reservation, at(0)).await;
+    let waiting = fixture.join(sale.room.id, user, at(0)).await;
+    fixture.order(admit_up_to(1, Some(9), sale.room.id, at(0))).await;
+    fixture.order(Command::ExpireTokens { now: at(HOLD), limit: 9 }).await;
+    fixture.order(Command::ExpireHolds { now: at(HOLD), limit: 9 }).await;
+    fixture.set_policy(sale.room.id, RoomPolicy { mode: RoomMode::Open, ..sale.room.policy }).await;
+
+    let (concert, date, now) = (sale.concert.id, sale.date.id, at(0));
+    storage.queue_tokens.find_live(sale.room.id, user).await.unwrap().unwrap();
+    storage.queue_queries.standing(waiting.id).await.unwrap().unwrap();
+    storage.rooms.due(now, 10).await.unwrap();
+    storage.concerts.find(concert).await.unwrap().unwrap();
+    storage.concerts.find_date(date).await.unwrap().unwrap();
+    storage.reservations.count_live_seats(user, date, now).await.unwrap();
+    storage.idempotency_records.find(user, &key()).await.unwrap().unwrap();
+    for after in [None, Some(concert)] {
+        storage.concert_queries.list_concerts(after, 10).await.unwrap();
+    }
+    for filter in [DateFilter::All, DateFilter::Reservable] {
+        storage.concert_queries.list_dates(concert, filter, now).await.unwrap();
+    }
+    for filter in [SeatFilter::All, SeatFilter::Available] {
+        storage.concert_queries.list_seats(date, filter, now).await.unwrap();
+    }
+    storage.reservation_queries.find_own(user, reservation, now).await.unwrap().unwrap();
+    for before in [None, Some(lapsing.value.id)] {
+        storage.reservation_queries.list_own(user, before, 10, now).await.unwrap();
+    }
+    for before in [None, Some(9)] {
+        storage.account_queries.list_entries(user, before, 10).await.unwrap();
+    }
+    for after in [None, Some(sale.room.id)] {
+        storage.admin_queries.list_rooms(after, 10, now).await.unwrap();
+    }
+    fixture.in_room(sale.room.id, now).await;
+    storage.admin_queries.sales(date, now).await.unwrap().unwrap();
+    storage.admin_queries.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_are_prepared_once() {
+    let observed = Observed::new().await;
+    call_everything(&observed.fixture).await;
+    let kept: BTreeSet<String> = REPORTED
+        .lock()
+        .unwrap()
+        .drain(..)
+        .filter_map(|report| match report {
+            Report::Kept(text) => Some(text),
+            Report::Run(_) => None,
+        })
+        .collect();
+    call_everything(&observed.fixture).await;
+    let not_kept: BTreeSet<String> = statements().into_iter().filter(|text| !kept.contains(text)).collect();
+    // Many rows in one statement are another statement for every number of rows. BEGIN and COMMIT are diesel's.
+    let expected =
+        |text: &String| text.starts_with("INSERT INTO `seats`") || text == "BEGIN" || text == "COMMIT";
+    assert!(not_kept.iter().all(expected), "{not_kept:#?}");
+}
+
+/// The tables that grow with sales. Rooms and concerts are few, and are read in pages by key or by tick.
+const GROWING: [&str; 10] = [
+    "accounts",
+    "entries",
+    "idempotency_records",
+    "payments",
+    "performance_dates",
+    "queue_tokens",
+    "reservation_seats",
+    "reservations",
+    "seats",
+    "tickets",
+];
+
+#[derive(Debug, QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// The steps of a statement that read a growing table from end to end.
+fn scans(connection: &mut SqliteConnection, text: &str) -> Vec<String> {
+    let plan = diesel::sql_query(format!("EXPLAIN QUERY PLAN {text}"));
+    let steps: Vec<Step> = plan.load(connection).unwrap();
+    let is_scan = |detail: &str| match detail.strip_prefix("SCAN ") {
+        Some(scanned) => GROWING.iter().any(|table| scanned.split(' ').next() == Some(table)),
+        None => false,
+    };
+    steps.into_iter().map(|step| step.detail).filter(|detail| is_scan(detail)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_reads_a_table_from_end_to_end() {
+    let observed = Observed::new().await;
+    REPORTED.lock().unwrap().clear();
+    call_everything(&observed.fixture).await;
+    let statements: BTreeSet<String> = statements().into_iter().collect();
+    let mut connection = SqliteConnection::establish(observed.path.to_str().unwrap()).unwrap();
+
+    assert_eq!(
+        scans(&mut connection, "SELECT * FROM seats WHERE grade = 'R'").len(),
+        1,
+        "what a scan looks like"
+    );
+    let planned =
+        |text: &&String| ["SELECT", "UPDATE", "INSERT", "WITH"].iter().any(|verb| text.starts_with(verb));
+    let planned: Vec<_> = statements.iter().filter(planned).collect();
+    assert!(planned.len() > 45, "{} statements", planned.len());
+    for text in planned {
+        // An insert of many rows has a step for rows that already refer to them, which is skipped when no key dangles.
+        if !text.starts_with("INSERT INTO `seats`") {
+            assert_eq!(scans(&mut connection, text), Vec::<String>::new(), "{text}");
+        }
+    }
+}
