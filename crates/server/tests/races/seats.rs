@@ -174,10 +174,11 @@ pub(crate) async fn cancelling_at_once_gives_the_seat_back_once(arena: &Arena) {
     let (first, others) = buyers.split_first().unwrap();
     for (round, seat) in (1..).zip(&seats) {
         let held = arena.hold_each(std::slice::from_ref(first), &sale, &[*seat]).await[0];
-        let grabbing = others.iter().map(|buyer| async {
+        let sale = &sale;
+        let grabbing = others.iter().map(|buyer| async move {
             // The seat is free as soon as one cancel is through; whoever is refused asks again for a while.
             for _ in 0..20 {
-                let answer = Answer::of(arena.reserve(buyer, &sale, &[*seat])).await;
+                let answer = Answer::of(arena.reserve(buyer, sale, &[*seat])).await;
                 match answer.kind().as_str() {
                     "201" => return Some((buyer, id(&answer.json(), "reservationId"))),
                     "409 SEAT_NOT_AVAILABLE" => {}
@@ -193,13 +194,13 @@ pub(crate) async fn cancelling_at_once_gives_the_seat_back_once(arena: &Arena) {
         let mut holders: Vec<_> = grabbed.into_iter().flatten().collect();
         if holders.is_empty() {
             // All had given up before the first cancel was through.
-            let again = ask_for_one(arena, &sale, others, *seat).await;
+            let again = ask_for_one(arena, sale, others, *seat).await;
             let winner = again.iter().position(|answer| answer.status == 201).unwrap();
             holders.push((&others[winner], id(&again[winner].json(), "reservationId")));
         }
         assert_eq!(holders.len(), 1, "the seat has one holder");
         assert_eq!(arena.status(holders[0].0, holders[0].1).await, "RESERVED");
-        assert_eq!(arena.sales(&sale).await, [4 - round, round, 0, 0]);
+        assert_eq!(arena.sales(sale).await, [4 - round, round, 0, 0]);
     }
     let limit = sent(first.own(arena.node().get("/reservations")), 200).await;
     assert_eq!(limit["items"].as_array().unwrap().len(), 4, "each was cancelled: {}", json!(limit));
