@@ -121,7 +121,7 @@ CREATE TABLE entries (
     balance_after BIGINT NOT NULL CHECK (balance_after >= 0),
     entered_at TIMESTAMPTZ NOT NULL,
     reservation_id UUID REFERENCES reservations (reservation_id),
-    CONSTRAINT entries_kind_check CHECK ((kind = 'PAYMENT') = (reservation_id IS NOT NULL))
+    CONSTRAINT entries_reservation_check CHECK ((kind = 'PAYMENT') = (reservation_id IS NOT NULL))
 );
 CREATE UNIQUE INDEX entries_number ON entries (user_id, number);
 

@@ -121,7 +121,7 @@ CREATE TABLE entries (
     balance_after INTEGER NOT NULL CHECK (balance_after >= 0),
     entered_at INTEGER NOT NULL,
     reservation_id BLOB REFERENCES reservations (reservation_id) CHECK (length(reservation_id) = 16),
-    CONSTRAINT entries_kind_check CHECK ((kind = 'PAYMENT') = (reservation_id IS NOT NULL))
+    CONSTRAINT entries_reservation_check CHECK ((kind = 'PAYMENT') = (reservation_id IS NOT NULL))
 ) STRICT;
 CREATE UNIQUE INDEX entries_number ON entries (user_id, number);
 

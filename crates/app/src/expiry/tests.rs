@@ -44,15 +44,17 @@ async fn a_backlog_of_holds_leaves_room_for_the_tokens() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fails_ends_the_pass() {
+async fn a_batch_that_fails_ends_its_sweep_but_not_the_other() {
     let world = self::world();
     world.will_come_to(CommandOutcome::HoldsExpired(BATCH));
     world.will_fail(CommitError::Unavailable("down".into()));
+    world.will_come_to(CommandOutcome::TokensExpired(3));
     assert_eq!(refusal(expiry(&world).run().await), "Unavailable(\"down\")");
-    assert_eq!(world.works().len(), 2);
+    assert_eq!(world.works(), [holds(), holds(), tokens()]);
 
     let world = self::world();
     world.will_commit();
+    world.will_come_to(CommandOutcome::TokensExpired(0));
     let refused = refusal(expiry(&world).run().await);
     assert!(refused.starts_with("Internal"), "no outcome is a bug: {refused}");
 }

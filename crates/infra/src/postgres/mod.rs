@@ -28,13 +28,13 @@
 //! when it comes to step 4. The database would find the circle, and the unit would be tried again.
 //!
 //! ## Statements
-//! Each is one round trip, and all but BEGIN and COMMIT are prepared ([`cached::Cached`]).
+//! All but BEGIN and COMMIT are prepared once a connection ([`cached::Cached`]). A test counts them.
 //!
-//! | unit | statements besides BEGIN and COMMIT |
+//! | unit | round trips besides BEGIN and COMMIT |
 //! |---|---|
 //! | join | lock; room with line, and live token (pipelined); insert token with line: 3. Already there: 2, no COMMIT |
 //! | charge | idempotency key; lock; account; entry: 4 |
-//! | reserve | key; lock; token; reservation; seats; seats of the reservation: 6, and 2 over a lapsed hold |
+//! | reserve | key; lock; token; reservation; seats; seats of the reservation: 6, and 1 over a lapsed hold |
 //! | pay | key; lock; token; account; reservation; seats; entry; payment; tickets: 9, and 1 for the line of a waiting token |
 //! | poll (`standing`) | 1, without a transaction |
 //!
@@ -58,6 +58,8 @@ mod migrate;
 mod queries;
 mod repositories;
 mod target;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod transaction;
 

@@ -10,7 +10,7 @@ use super::connection::Connection;
 
 /// Ends a transaction durably. A COMMIT may wait for a synchronous replica for as long as it takes: cancelled by the
 /// statement timeout, it would be acknowledged with a mere warning.
-const COMMIT: &str = "SET LOCAL statement_timeout = 0; COMMIT";
+pub(super) const COMMIT: &str = "SET LOCAL statement_timeout = 0; COMMIT";
 
 /// An open transaction. Its connection returns to the pool once the server has said that the transaction is over,
 /// and by no other way: dropped before that, the connection is closed, and the server rolls back.

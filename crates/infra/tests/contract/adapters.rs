@@ -1,9 +1,11 @@
 //! How each adapter is opened: on empty storage of its own, so that tests can run side by side.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use frontrow_infra::postgres::{Postgres, PostgresOptions, migrate};
 use frontrow_infra::sqlite::SqliteOptions;
 use frontrow_infra::{Memory, Sqlite, Storage};
+use frontrow_testkit::postgres::{Template, database};
 
 use crate::fixture::Fixture;
 
@@ -17,4 +19,14 @@ pub(crate) async fn sqlite() -> Option<Fixture> {
     Sqlite::migrate(&path).unwrap();
     let storage = Sqlite::open(&path, SqliteOptions::default()).unwrap();
     Some(Fixture::new(Storage::new(Arc::new(storage)), directory))
+}
+
+/// A migrated database, copied for each test.
+static MIGRATED: LazyLock<Template> =
+    LazyLock::new(|| Template::new("contract", |url| async move { Ok(migrate(&url).await?) }));
+
+pub(crate) async fn postgres() -> Option<Fixture> {
+    let database = database(&MIGRATED).await?;
+    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    Some(Fixture::new(Storage::new(Arc::new(postgres)), database))
 }

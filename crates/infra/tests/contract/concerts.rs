@@ -219,6 +219,18 @@ pub(crate) async fn seats_are_loaded_by_id(fixture: &Fixture) {
     assert_eq!(find(&scrambled).await, [sale.seats[0].clone(), sale.seats[3].clone()]);
 }
 
+/// More seats than a statement of either database has parameters.
+pub(crate) async fn a_stadium_is_written_and_read_at_once(fixture: &Fixture) {
+    const SEATS: u32 = 70_000;
+    let sale = fixture.sale(SEATS).await;
+    let loaded = fixture.seats(&sale.seat_ids()).await;
+    assert!(loaded.into_iter().map(|seat| seat.value).eq(sale.seats.iter().cloned()));
+    let listed = list(fixture, sale.date.id, SeatFilter::Available, at(0)).await;
+    assert!(listed.iter().map(|seat| seat.id).eq(sale.seat_ids()));
+    let counted = dates(fixture, sale.concert.id, DateFilter::Reservable, at(0)).await;
+    assert_eq!((counted[0].total_seats, counted[0].available_seats), (SEATS.into(), SEATS.into()));
+}
+
 pub(crate) async fn seats_are_listed_by_place(fixture: &Fixture) {
     let sale = fixture.sale(1).await;
     let date = fixture.new_date(sale.concert.id, at(START)).await;

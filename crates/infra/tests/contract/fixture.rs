@@ -203,7 +203,7 @@ impl Fixture {
         self.token(token.id).await
     }
 
-    /// A new user leaves the line, or the gate.
+    /// A place is given up.
     pub(crate) async fn leave(&self, id: QueueTokenId, now: Timestamp) {
         let token = self.token(id).await.try_map(|token| token.expire(now)).unwrap();
         self.write(UnitOfWork { queue_tokens: vec![token], ..Default::default() }).await;
@@ -442,6 +442,7 @@ pub(crate) async fn all_pages<T, C>(
     let mut all: Vec<T> = Vec::new();
     let mut last_was_full = true;
     loop {
+        assert!(all.len() < 1_000, "the pages have no end");
         let items = page(all.last().map(&cursor)).await;
         assert!(items.len() <= limit, "{} on a page of {limit}", items.len());
         if items.is_empty() {

@@ -1,9 +1,9 @@
 //! Holds: expired by command, or taken over.
 
 use frontrow_domain::reservation::{Reservation, ReservationStatus};
-use frontrow_domain::seat::SeatState;
+use frontrow_domain::seat::{Seat, SeatState};
 use frontrow_domain::unit_of_work::{Command, CommandOutcome};
-use frontrow_domain::{Change, Timestamp, UnitOfWork, Versioned};
+use frontrow_domain::{Change, ReservationId, Timestamp, UnitOfWork, Versioned};
 
 use crate::fixture::{Fixture, HOLD, Sale, at, both, just_before};
 use crate::snapshot::Snapshot;
@@ -15,7 +15,7 @@ async fn expire(fixture: &Fixture, limit: u32, now: Timestamp) -> u32 {
     }
 }
 
-/// The reservation as it was, one version later and EXPIRED, with its seats free.
+/// The reservation as it was, one version later and EXPIRED.
 async fn assert_expired(fixture: &Fixture, held: &Versioned<Reservation>) {
     let status = ReservationStatus::Expired;
     let expected = Versioned::new(Reservation { status, ..held.value.clone() }, held.version.next());
@@ -104,17 +104,14 @@ pub(crate) async fn take_over(
     sale: &Sale,
     old: &Versioned<Reservation>,
     now: Timestamp,
-) -> (frontrow_domain::ReservationId, UnitOfWork) {
+) -> (ReservationId, UnitOfWork) {
     let old_seats = old.value.seat_ids();
     let (last, others) = old_seats.split_last().unwrap();
     let after_last = sale.seat_ids()[old_seats.len()];
     let token = fixture.admitted(sale.room.id, now).await;
     let (id, hold) = fixture.hold_work(token, fixture.seats(&[*last, after_last]).await, now);
     let end = fixture.end_work(old.value.id, now).await;
-    let freed = |change: &Change<_>| {
-        let seat: &frontrow_domain::seat::Seat = change.value();
-        others.contains(&seat.id)
-    };
+    let freed = |change: &Change<Seat>| others.contains(&change.value().id);
     let seats = end.seats.into_iter().filter(freed).collect();
     (id, both(hold, UnitOfWork { reservations: end.reservations, seats, ..Default::default() }))
 }

@@ -2,9 +2,10 @@
 
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
 use frontrow_domain::unit_of_work::CommitError;
-use frontrow_domain::{Timestamp, UnitOfWork, UserId};
+use frontrow_domain::{RoomId, Timestamp, UnitOfWork, UserId};
 
 use crate::fixture::{Fixture, at, both, just_before, key};
+use crate::order::homeless_concert;
 
 async fn find(fixture: &Fixture, user: UserId, key: &IdempotencyKey) -> Option<IdempotencyRecord> {
     fixture.storage.idempotency_records.find(user, key).await.unwrap()
@@ -81,4 +82,16 @@ pub(crate) async fn an_expired_record_is_replaced(fixture: &Fixture) {
     assert_eq!(find(fixture, user, &key()).await, Some(second.clone()));
     let refused = fixture.commit(recorded(&second)).await.unwrap_err();
     assert!(matches!(refused, CommitError::DuplicateIdempotencyKey), "it counts: {refused:?}");
+}
+
+pub(crate) async fn an_expired_record_stays_when_its_heir_fails(fixture: &Fixture) {
+    let (user, room) = (fixture.id(UserId::new), fixture.id(RoomId::new));
+    let first = fixture.record(user, at(0));
+    fixture.write(recorded(&first)).await;
+    let heir = recorded(&fixture.record(user, first.expires_at));
+    for fault in [fixture.join_work(room, user, at(0)), homeless_concert(fixture)] {
+        fixture.commit(both(heir.clone(), fault)).await.unwrap_err();
+        assert_eq!(find(fixture, user, &key()).await, Some(first.clone()));
+    }
+    fixture.write(heir).await;
 }

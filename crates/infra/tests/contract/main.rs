@@ -85,6 +85,7 @@ macro_rules! contract {
                     dates_count_lapsed_holds_as_free,
                     every_field_of_a_seat_comes_back,
                     seats_are_loaded_by_id,
+                    a_stadium_is_written_and_read_at_once,
                     seats_are_listed_by_place,
                     seats_are_shown_as_they_are_now,
                     sales_are_counted_as_they_are_now,
@@ -114,7 +115,8 @@ macro_rules! contract {
                     every_byte_of_an_answer_comes_back,
                     keys_of_different_users_never_meet,
                     a_used_key_is_refused_until_it_expires,
-                    an_expired_record_is_replaced;
+                    an_expired_record_is_replaced,
+                    an_expired_record_stays_when_its_heir_fails;
                 versions:
                     an_inserted_aggregate_has_the_first_version,
                     every_update_is_one_more_version,
@@ -172,7 +174,9 @@ macro_rules! contract {
                     payment_or_cancellation,
                     one_payment_of_many,
                     taking_over_or_expiry,
-                    one_use_of_a_key_wins;
+                    one_use_of_a_key_wins,
+                    one_seat_in_a_place_wins,
+                    nobody_sees_half_a_payment;
             }
         }
     };
@@ -180,3 +184,4 @@ macro_rules! contract {
 
 contract!(memory);
 contract!(sqlite);
+contract!(postgres);

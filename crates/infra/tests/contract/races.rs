@@ -400,18 +400,71 @@ pub(crate) async fn taking_over_or_expiry(fixture: &Fixture) {
 }
 
 pub(crate) async fn one_use_of_a_key_wins(fixture: &Fixture) {
-    // Units that have nothing but their key in common.
     let (user, room) = (fixture.id(UserId::new), fixture.default_room().await.id);
+    let first = fixture.record(user, at(0));
+    for (winners, record) in [(1, first.clone()), (2, fixture.record(user, first.expires_at))] {
+        // Units that have nothing but their key in common; the second time it replaces an expired one.
+        let mut works = Vec::new();
+        for payer in people(fixture, 16) {
+            let charge = fixture.charge_work(payer, None, 5, at(0));
+            let mut work = both(fixture.join_work(room, payer, at(0)), charge);
+            work.idempotency = Some(record.clone());
+            works.push(work);
+        }
+        let answers = fixture.race(works).await;
+        let duplicate = |answer: &&Answer| matches!(answer, Err(CommitError::DuplicateIdempotencyKey));
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+        assert_eq!(answers.iter().filter(duplicate).count(), 15);
+        assert_eq!(fixture.in_room(room, at(0)).await, (winners, 0));
+    }
+}
+
+pub(crate) async fn one_seat_in_a_place_wins(fixture: &Fixture) {
+    let sale = fixture.sale(1).await;
+    let users = people(fixture, 16);
     let mut works = Vec::new();
-    for payer in people(fixture, 16) {
-        let mut work =
-            both(fixture.join_work(room, payer, at(0)), fixture.charge_work(payer, None, 5, at(0)));
-        work.idempotency = Some(fixture.record(user, at(0)));
-        works.push(work);
+    for user in &users {
+        let mut seat = sale.seats[0].clone();
+        seat.id = fixture.id(SeatId::new);
+        seat.place.number = 2;
+        let seats = vec![Change::Insert(seat)];
+        let charge = fixture.charge_work(*user, None, 5, at(0));
+        works.push(both(charge, UnitOfWork { seats, ..Default::default() }));
     }
     let answers = fixture.race(works).await;
-    let duplicate = |answer: &&Answer| matches!(answer, Err(CommitError::DuplicateIdempotencyKey));
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert_eq!(answers.iter().filter(duplicate).count(), 15);
-    assert_eq!(fixture.in_room(room, at(0)).await, (1, 0));
+    for (user, answer) in users.iter().zip(&answers) {
+        assert!(matches!(answer, Ok(_) | Err(CommitError::Backstop { .. })), "{answer:?}");
+        let account = fixture.storage.accounts.find(*user).await.unwrap();
+        assert_eq!(account.is_some(), answer.is_ok(), "what came with a refused seat is undone");
+    }
+    let sales = fixture.storage.admin_queries.sales(sale.date.id, at(0)).await.unwrap().unwrap();
+    assert_eq!(sales.available, 2);
+}
+
+/// Seats are sold in pairs, while others read: one read is of one moment.
+pub(crate) async fn nobody_sees_half_a_payment(fixture: &Fixture) {
+    let sale = fixture.sale(32).await;
+    let mut works = Vec::new();
+    for pair in sale.seat_ids().chunks(2) {
+        let held = fixture.hold(&sale, pair, at(0)).await.value;
+        fixture.charge(held.user_id, 1_000_000, at(0)).await;
+        works.push(fixture.pay_work(held.id, at(1)).await);
+    }
+    let payments = async { fixture.race(works).await.iter().filter(|answer| answer.is_ok()).count() };
+    let reads = async {
+        loop {
+            let sales = fixture.storage.admin_queries.sales(sale.date.id, at(1)).await.unwrap().unwrap();
+            assert_eq!(sales.unavailable % 2, 0, "{sales:?}");
+            assert_eq!((sales.available, sales.reserved + sales.unavailable), (0, 32));
+            if sales.unavailable == 32 {
+                return sales.amount_sold;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let all_sold = futures_util::future::join(payments, reads);
+    let (paid, amount_sold) =
+        tokio::time::timeout(std::time::Duration::from_secs(60), all_sold).await.unwrap();
+    assert_eq!((paid, amount_sold), (16, money(100 * 32 * 33 / 2)));
 }

@@ -1,5 +1,6 @@
 //! Rooms: stored, listed, due, counted.
 
+use frontrow_domain::ports::RoomOverview;
 use frontrow_domain::queue::{Room, RoomMode, RoomPolicy};
 use frontrow_domain::{Change, RoomId, Timestamp, UnitOfWork, Version, Versioned};
 use uuid::Uuid;
@@ -80,7 +81,7 @@ pub(crate) async fn rooms_are_listed_by_id_in_pages(fixture: &Fixture) {
     for limit in [1, 2, 5, 100] {
         let listed = all_pages(
             usize::try_from(limit).unwrap(),
-            |overview: &frontrow_domain::ports::RoomOverview| overview.room.id,
+            |overview: &RoomOverview| overview.room.id,
             async |after| fixture.storage.admin_queries.list_rooms(after, limit, at(0)).await.unwrap(),
         );
         let listed: Vec<_> = listed.await.iter().map(|overview| overview.room.id).collect();

@@ -2,7 +2,7 @@
 
 use frontrow_domain::account::Account;
 use frontrow_domain::queue::{QueueToken, Room};
-use frontrow_domain::reservation::Reservation;
+use frontrow_domain::reservation::{Reservation, ReservationStatus};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Committed, Guard};
 use frontrow_domain::{
@@ -77,7 +77,7 @@ impl Aggregate {
             Self::Account(account) => account.user_id = fixture.id(UserId::new),
             Self::Reservation(reservation) => {
                 reservation.id = fixture.id(ReservationId::new);
-                reservation.status = frontrow_domain::reservation::ReservationStatus::Cancelled;
+                reservation.status = ReservationStatus::Cancelled;
             }
             Self::Seat(seat) => {
                 seat.id = fixture.id(SeatId::new);

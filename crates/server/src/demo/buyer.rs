@@ -14,8 +14,9 @@ use tokio::time::sleep;
 use crate::demo::Sale;
 use crate::demo::http::{Answer, Call, Http};
 
-/// How long a buyer waits before it looks again at seats that are all held.
-const LOOK_AGAIN: Duration = Duration::from_millis(400);
+/// How long a buyer waits before it looks again at seats that are all held; each time twice as long, up to a bound.
+const SOONEST_LOOK: Duration = Duration::from_millis(250);
+const RAREST_LOOK: Duration = Duration::from_secs(2);
 /// The most seats a buyer wants.
 const MAX_SEATS: usize = 4;
 /// The most times a buyer chooses anew before it gives up: a bound, far above what happens.
@@ -97,7 +98,8 @@ impl Buyer {
     async fn visit(&mut self) -> Result<End> {
         self.join().await?;
         self.wait().await?;
-        let mut first = true;
+        self.look_at_dates().await?;
+        let (mut first, mut pause) = (true, SOONEST_LOOK);
         for _ in 0..MAX_CHOICES {
             let Some(seats) = self.choose().await? else {
                 let answer = self.http.send(self.own(Call::delete("/queue"))).await?;
@@ -105,7 +107,8 @@ impl Buyer {
                 return Ok(End::SoldOut);
             };
             if seats.is_empty() {
-                sleep(LOOK_AGAIN).await;
+                sleep(pause).await;
+                pause = (pause * 2).min(RAREST_LOOK);
                 continue;
             }
             let Some(held) = self.hold(&seats).await? else { continue };
@@ -153,19 +156,31 @@ impl Buyer {
     /// Some free seats; none when all are held at the moment; `None` once all are sold.
     async fn choose(&self) -> Result<Option<Vec<Value>>> {
         let Sale { concert_id, date_id } = self.sale;
-        let path = format!("/concerts/{concert_id}/performanceDates/{date_id}/seats?status=all");
-        let answer = self.http.send(self.own(Call::get(&path))).await?;
-        expect(&answer, 200)?;
-        let seats = answer.body.get("seats").and_then(Value::as_array).context("no seats in the answer")?;
-        let of_status =
-            |status| move |seat: &&Value| seat.get("status").and_then(Value::as_str) == Some(status);
-        if seats.iter().all(|seat| of_status("UNAVAILABLE")(&seat)) {
-            return Ok(None);
+        let seats = format!("/concerts/{concert_id}/performanceDates/{date_id}/seats");
+        let free = self.list(&seats, "seats").await?;
+        if free.is_empty() {
+            let all = self.list(&format!("{seats}?status=all"), "seats").await?;
+            let is_sold = |seat: &Value| seat.get("status").and_then(Value::as_str) == Some("UNAVAILABLE");
+            return Ok(if all.iter().all(is_sold) { None } else { Some(Vec::new()) });
         }
-        let free: Vec<&Value> = seats.iter().filter(of_status("AVAILABLE")).collect();
         let wanted = rng().random_range(1..=MAX_SEATS);
         let chosen = free.sample(&mut rng(), wanted);
         Ok(Some(chosen.filter_map(|seat| seat.get("seatId")).cloned().collect()))
+    }
+
+    /// The dates on which there is a seat left.
+    async fn look_at_dates(&self) -> Result<()> {
+        let path = format!("/concerts/{}/performanceDates", self.sale.concert_id);
+        self.list(&path, "performanceDates").await.map(|_| ())
+    }
+
+    async fn list(&self, path: &str, field: &str) -> Result<Vec<Value>> {
+        let mut answer = self.http.send(self.own(Call::get(path))).await?;
+        expect(&answer, 200)?;
+        match answer.body.get_mut(field).map(Value::take) {
+            Some(Value::Array(items)) => Ok(items),
+            _ => bail!("{path} answered without {field}"),
+        }
     }
 
     /// Holds seats; `None` when somebody was faster.

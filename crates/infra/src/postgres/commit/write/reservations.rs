@@ -38,9 +38,7 @@ pub(super) async fn write(
 ) -> Result<(), Failure> {
     let (inserts, updates) = split(changes, ReservationRow::new, Changed::new);
     insert(connection, &inserts).await?;
-    update(connection, &updates).await?;
-    let ended: Vec<DbId> = updates.iter().filter(|row| !row.owns_seats).map(|row| row.id).collect();
-    give_seats_back(connection, ended).await
+    update(connection, &updates).await
 }
 
 const INSERT: &str = "\
@@ -69,9 +67,14 @@ async fn insert(connection: &mut AsyncPgConnection, rows: &[ReservationRow]) -> 
     require_all(|id| AggregateRef::Reservation(ReservationId::new(id)), ids, written)
 }
 
+/// Whether its seats are its own goes by the status, and is written only where it turns.
 const UPDATE: &str = "\
-    UPDATE reservations SET status = new.status, version = new.version \
-    FROM unnest($1, $2, $3) AS new (id, status, version) \
+    WITH new AS MATERIALIZED ( \
+        SELECT * FROM unnest($1, $2, $3, $4) AS new (id, status, version, live)), \
+    turned AS ( \
+        UPDATE reservation_seats SET live = new.live FROM new \
+        WHERE reservation_seats.reservation_id = new.id AND reservation_seats.live <> new.live) \
+    UPDATE reservations SET status = new.status, version = new.version FROM new \
     WHERE reservations.reservation_id = new.id AND reservations.version = new.version - 1 \
     RETURNING reservations.reservation_id AS id";
 
@@ -83,18 +86,10 @@ async fn update(connection: &mut AsyncPgConnection, rows: &[Changed]) -> Result<
     let query = sql_query(UPDATE)
         .bind::<Array<Id>, _>(&ids)
         .bind::<Array<Text>, _>(column(rows, |row| row.state.status.as_str()))
-        .bind::<Array<BigInt>, _>(column(rows, |row| row.state.version));
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.state.version))
+        .bind::<Array<Bool>, _>(column(rows, |row| row.owns_seats));
     let written: Vec<Written> = Cached(query).load(connection).await?;
     require_all(|id| AggregateRef::Reservation(ReservationId::new(id)), ids, written)
-}
-
-async fn give_seats_back(connection: &mut AsyncPgConnection, ended: Vec<DbId>) -> Result<(), Failure> {
-    if ended.is_empty() {
-        return Ok(());
-    }
-    let query = sql_query("UPDATE reservation_seats SET live = FALSE WHERE reservation_id = ANY($1)");
-    Cached(query.bind::<Array<Id>, _>(ended)).execute(connection).await?;
-    Ok(())
 }
 
 const INSERT_SEATS: &str = "\

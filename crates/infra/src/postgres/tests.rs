@@ -1,0 +1,285 @@
+//! The statements of each use case: how many round trips, and all of them prepared once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use diesel::QueryableByName;
+use diesel::connection::InstrumentationEvent;
+use diesel::sql_types::{BigInt, Text};
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use frontrow_domain::account::{Account, Payment, Ticket};
+use frontrow_domain::concert::{Concert, PerformanceDate};
+use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
+use frontrow_domain::ports::{Accounts, Committer, QueueQueries, QueueTokens, Reservations, Seats};
+use frontrow_domain::queue::{Room, RoomPolicy};
+use frontrow_domain::reservation::{HoldTerms, Reservation, ReservedSeat};
+use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
+use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, Join};
+use frontrow_domain::{
+    Change, ConcertId, EntryId, Label, Money, PaymentId, PerformanceDateId, QueueTokenId, ReservationId,
+    RoomId, SeatId, TicketId, Timestamp, UnitOfWork, UserId, Versioned,
+};
+use frontrow_testkit::postgres::{Template, database};
+use uuid::Uuid;
+
+use super::{Postgres, PostgresOptions, migrate};
+
+const ROUNDS: u128 = 8;
+
+/// An adapter with one connection, and the texts that went over it.
+struct Watched {
+    postgres: Postgres,
+    texts: Arc<Mutex<Vec<String>>>,
+    last_id: u128,
+}
+
+#[derive(QueryableByName)]
+struct Prepared {
+    #[diesel(sql_type = Text)]
+    statement: String,
+    #[diesel(sql_type = BigInt)]
+    runs: i64,
+}
+
+impl Watched {
+    async fn new(url: &str) -> Self {
+        let options = PostgresOptions { pool_size: 1, ..Default::default() };
+        let postgres = Postgres::connect(url, options).await.unwrap();
+        let texts = Arc::new(Mutex::new(Vec::new()));
+        let mut connection = postgres.connection().await.unwrap();
+        let seen = texts.clone();
+        connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { query, .. } = event {
+                let text = query.to_string();
+                let sql = text.split(" -- binds").next().unwrap_or_default().to_owned();
+                // The pool's own question to a connection that has been idle.
+                if sql != "SELECT 1" {
+                    seen.lock().unwrap().push(sql);
+                }
+            }
+        });
+        drop(connection);
+        Self { postgres, texts, last_id: 0 }
+    }
+
+    fn id<T>(&mut self, kind: fn(Uuid) -> T) -> T {
+        self.last_id += 1;
+        kind(Uuid::from_u128(self.last_id))
+    }
+
+    /// The texts since the last call, without those that open and end transactions; and these.
+    fn taken(&self) -> (Vec<String>, Vec<String>) {
+        let texts = std::mem::take(&mut *self.texts.lock().unwrap());
+        texts
+            .into_iter()
+            .partition(|text| !["BEGIN", "ROLLBACK", super::transaction::COMMIT].contains(&text.as_str()))
+    }
+
+    async fn commit(&self, work: UnitOfWork) -> Option<CommandOutcome> {
+        self.postgres.commit(work).await.unwrap().outcome
+    }
+
+    /// How often each text that is prepared on the connection has been run.
+    async fn prepared(&self) -> HashMap<String, i64> {
+        let mut connection = self.postgres.connection().await.unwrap();
+        let query = "SELECT statement, generic_plans + custom_plans AS runs FROM pg_prepared_statements";
+        let rows: Vec<Prepared> = diesel::sql_query(query).load(&mut connection).await.unwrap();
+        let texts = rows.len();
+        let runs: HashMap<_, _> = rows.into_iter().map(|row| (row.statement, row.runs)).collect();
+        assert_eq!(runs.len(), texts, "a text is prepared twice");
+        runs
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-11-22T20:00:00Z").unwrap()
+}
+
+fn money(units: i64) -> Money {
+    Money::new(units).unwrap()
+}
+
+/// What there is to sell.
+struct Sale {
+    room_id: RoomId,
+    date_id: PerformanceDateId,
+}
+
+async fn sale(watched: &mut Watched) -> Sale {
+    let label = |text| Label::new(text).unwrap();
+    let room = Room::new(watched.id(RoomId::new), RoomPolicy::default(), now());
+    let (title, venue) = (label("A concert"), label("A hall"));
+    let concert = Concert { id: watched.id(ConcertId::new), title, venue, room_id: room.id };
+    let starts_at = now().plus_seconds(9_999);
+    let date = PerformanceDate::new(watched.id(PerformanceDateId::new), concert.id, starts_at, None).unwrap();
+    let sale = Sale { room_id: room.id, date_id: date.id };
+    let rooms = vec![Change::Insert(room)];
+    let (concerts, performance_dates) = (vec![concert], vec![date]);
+    watched.commit(UnitOfWork { rooms, concerts, performance_dates, ..Default::default() }).await;
+    sale
+}
+
+async fn new_seats(watched: &mut Watched, sale: &Sale, row: u32) -> Vec<SeatId> {
+    let ids: Vec<SeatId> = (0..2).map(|_| watched.id(SeatId::new)).collect();
+    let seat = |(number, id): (u32, &SeatId)| Seat {
+        id: *id,
+        performance_date_id: sale.date_id,
+        place: SeatPlace {
+            section: Label::new("A").unwrap(),
+            row,
+            number,
+            grade: Label::new("R").unwrap(),
+            price: money(50),
+        },
+        state: SeatState::Available,
+    };
+    let seats = (1..).zip(&ids).map(seat).map(Change::Insert).collect();
+    watched.commit(UnitOfWork { seats, ..Default::default() }).await;
+    ids
+}
+
+fn record(user_id: UserId, key: &str) -> Option<IdempotencyRecord> {
+    let key = IdempotencyKey::new(key).unwrap();
+    let request = KeyedRequest { user_id, key, fingerprint: Fingerprint([1; 32]) };
+    let answer = Answer { status: 200, content_type: "application/json".into(), body: b"{}".to_vec() };
+    Some(IdempotencyRecord::new(request, answer, now()))
+}
+
+async fn join(watched: &mut Watched, sale: &Sale, user_id: UserId) -> QueueTokenId {
+    let token_id = watched.id(QueueTokenId::new);
+    let join = Join { token_id, room_id: sale.room_id, user_id, now: now() };
+    let work = UnitOfWork { command: Some(Command::Join(join)), ..Default::default() };
+    match watched.commit(work).await {
+        Some(CommandOutcome::Joined(token) | CommandOutcome::AlreadyJoined(token)) => token.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn admit(watched: &Watched, sale: &Sale) {
+    let admit = Admit {
+        room_id: sale.room_id,
+        limit: 10,
+        max_active: Some(100),
+        active_ttl_seconds: 600,
+        now: now(),
+    };
+    watched.commit(UnitOfWork { command: Some(Command::Admit(admit)), ..Default::default() }).await;
+}
+
+async fn charge(watched: &mut Watched, user_id: UserId) {
+    let loaded = Accounts::find(&watched.postgres, user_id).await.unwrap();
+    watched.taken();
+    let account = loaded.map_or_else(|| Account::empty(user_id), |loaded| loaded.value);
+    let (account, entry) = account.charge(watched.id(EntryId::new), money(100), now()).unwrap();
+    let change = loaded
+        .map_or(Change::Insert(account), |loaded| Change::Update(Versioned::new(account, loaded.version)));
+    let (accounts, entries) = (vec![change], vec![entry]);
+    let idempotency = record(user_id, &format!("charge {}", watched.last_id));
+    watched.commit(UnitOfWork { idempotency, accounts, entries, ..Default::default() }).await;
+}
+
+async fn reserve(watched: &mut Watched, token: QueueTokenId, seat_ids: &[SeatId]) -> ReservationId {
+    let token = QueueTokens::find(&watched.postgres, token).await.unwrap().unwrap();
+    let seats = watched.postgres.find_many(seat_ids.to_vec()).await.unwrap();
+    watched.taken();
+    let id = watched.id(ReservationId::new);
+    let hold_expires_at = now().plus_seconds(300);
+    let terms = HoldTerms {
+        user_id: token.value.user_id,
+        performance_date_id: seats[0].value.performance_date_id,
+        room_id: token.value.room_id,
+        token_id: token.value.id,
+        reserved_at: now(),
+        hold_expires_at,
+    };
+    let reserved =
+        |seat: &Versioned<Seat>| ReservedSeat { seat_id: seat.value.id, price: seat.value.place.price };
+    let reservation = Reservation::hold(id, terms, seats.iter().map(reserved).collect()).unwrap();
+    let hold = |seat: Versioned<Seat>| seat.try_map(|seat| seat.hold(id, hold_expires_at, now())).unwrap();
+    let work = UnitOfWork {
+        idempotency: record(token.value.user_id, "reserve"),
+        queue_tokens: vec![token],
+        reservations: vec![Change::Insert(reservation)],
+        seats: seats.into_iter().map(hold).map(Change::Update).collect(),
+        ..Default::default()
+    };
+    watched.commit(work).await;
+    id
+}
+
+async fn pay(watched: &mut Watched, token: QueueTokenId, id: ReservationId) {
+    let token = QueueTokens::find(&watched.postgres, token).await.unwrap().unwrap();
+    let reservation = Reservations::find(&watched.postgres, id).await.unwrap().unwrap();
+    let (user_id, amount) = (reservation.value.user_id, reservation.value.total_amount);
+    let account = Accounts::find(&watched.postgres, user_id).await.unwrap().unwrap();
+    let seats = watched.postgres.find_many(reservation.value.seat_ids()).await.unwrap();
+    watched.taken();
+    let entry_id = watched.id(EntryId::new);
+    let (debited, entry) = account.value.pay(entry_id, amount, id, now()).unwrap();
+    let tickets =
+        seats.iter().map(|seat| Ticket { id: watched.id(TicketId::new), seat_id: seat.value.id }).collect();
+    let payment = Payment {
+        id: watched.id(PaymentId::new),
+        reservation_id: id,
+        user_id,
+        entry_id,
+        amount,
+        paid_at: now(),
+        tickets,
+    };
+    let sell = |seat: Versioned<Seat>| seat.try_map(|seat| seat.sell(id)).unwrap();
+    let work = UnitOfWork {
+        idempotency: record(user_id, "pay"),
+        queue_tokens: vec![token.try_map(|token| token.expire(now())).unwrap()],
+        accounts: vec![Change::Update(Versioned::new(debited, account.version))],
+        entries: vec![entry],
+        reservations: vec![Change::Update(reservation.try_map(|r| r.pay(now())).unwrap())],
+        seats: seats.into_iter().map(sell).map(Change::Update).collect(),
+        payments: vec![payment],
+        ..Default::default()
+    };
+    watched.commit(work).await;
+}
+
+/// The module doc says how many statements a use case takes. Every one is found prepared after its first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_are_as_few_as_written_and_prepared_once() {
+    let template = Template::new("statements", |url| async move { Ok(migrate(&url).await?) });
+    let Some(database) = database(&template).await else { return };
+    let mut watched = Watched::new(database.url()).await;
+    let sale = sale(&mut watched).await;
+    let mut used = Vec::new();
+    for round in 1..=ROUNDS {
+        let user_id = watched.id(UserId::new);
+        charge(&mut watched, user_id).await;
+        watched.taken();
+        let seats = new_seats(&mut watched, &sale, u32::try_from(round).unwrap()).await;
+        let mut step = |name: &str, watched: &Watched, statements: usize, ends: &str| {
+            let (texts, transaction) = watched.taken();
+            assert_eq!(texts.len(), statements, "{name}: {texts:#?}");
+            assert_eq!(transaction.last().map_or("", String::as_str), ends, "{name}");
+            used.extend(texts);
+        };
+        let commit = super::transaction::COMMIT;
+        step("new seats", &watched, 2, commit);
+        let token = join(&mut watched, &sale, user_id).await;
+        step("join", &watched, 4, commit);
+        join(&mut watched, &sale, user_id).await;
+        step("join again", &watched, 3, "ROLLBACK");
+        watched.postgres.standing(token).await.unwrap().unwrap();
+        step("standing", &watched, 1, "");
+        admit(&watched, &sale).await;
+        step("admit", &watched, 2, commit);
+        charge(&mut watched, user_id).await;
+        step("charge", &watched, 4, commit);
+        let reservation = reserve(&mut watched, token, &seats).await;
+        step("reserve", &watched, 6, commit);
+        pay(&mut watched, token, reservation).await;
+        step("pay", &watched, 9, commit);
+    }
+    let prepared = watched.prepared().await;
+    for text in used {
+        let runs = prepared.get(&text).copied().unwrap_or(0);
+        assert!(runs >= i64::try_from(ROUNDS).unwrap(), "ran {runs} times as prepared: {text}");
+    }
+}

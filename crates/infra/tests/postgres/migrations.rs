@@ -1,0 +1,87 @@
+//! Migrations: up, down and up again, and by several nodes at once.
+
+use std::path::Path;
+
+use frontrow_infra::postgres::migrate;
+use frontrow_testkit::postgres::{TestDatabase, database};
+
+use crate::EMPTY;
+
+/// All there is in the schema, one line each, in a fixed order.
+async fn schema(database: &TestDatabase) -> Vec<String> {
+    let sql = "\
+        SELECT 'column ' || table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' \
+            || coalesce(column_default, '-') || ' ' || coalesce(collation_name, '-') \
+        FROM information_schema.columns WHERE table_schema = 'public' \
+        UNION ALL SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'public' \
+        UNION ALL SELECT 'constraint ' || conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) \
+            FROM pg_constraint WHERE connamespace = 'public'::regnamespace \
+        UNION ALL SELECT 'relation ' || relname || ' ' || relkind::TEXT FROM pg_class \
+            WHERE relnamespace = 'public'::regnamespace \
+        UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace \
+        ORDER BY 1";
+    let rows = database.connect().await.unwrap().query(sql, &[]).await.unwrap();
+    rows.into_iter().map(|row| row.get(0)).collect()
+}
+
+/// Runs every `down.sql`, the newest first, and forgets that the migrations ran.
+async fn revert(database: &TestDatabase) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/postgres");
+    let mut migrations: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    migrations.sort();
+    for migration in migrations.iter().rev() {
+        let down = std::fs::read_to_string(migration.join("down.sql")).unwrap();
+        database.execute(&down).await.unwrap();
+    }
+    database.execute("DELETE FROM __diesel_schema_migrations").await.unwrap();
+}
+
+#[tokio::test]
+async fn up_down_and_up_again() {
+    let Some(database) = database(&EMPTY).await else { return };
+    migrate(database.url()).await.unwrap();
+    let once = schema(&database).await;
+    assert!(once.iter().any(|line| line.starts_with("constraint seats ")), "{once:?}");
+
+    revert(&database).await;
+    let left = schema(&database).await;
+    let ours = left.iter().filter(|line| !line.contains("__diesel_schema_migrations"));
+    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&String>::new());
+
+    migrate(database.url()).await.unwrap();
+    assert_eq!(schema(&database).await, once);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_start_together_migrate_once() {
+    let Some(database) = database(&EMPTY).await else { return };
+    let nodes: Vec<_> = (0..4)
+        .map(|_| {
+            let url = database.url().to_owned();
+            tokio::spawn(async move { migrate(&url).await })
+        })
+        .collect();
+    for node in nodes {
+        node.await.unwrap().unwrap();
+    }
+    let applied = "SELECT count(*) FROM __diesel_schema_migrations";
+    let embedded = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/postgres"));
+    let embedded = i64::try_from(embedded.unwrap().count()).unwrap();
+    assert_eq!(database.query_i64(applied).await.unwrap(), embedded);
+}
+
+/// The role of a database may have a statement timeout of its own.
+#[tokio::test]
+async fn no_timeout_ends_a_migration() {
+    let Some(database) = database(&EMPTY).await else { return };
+    // Every CREATE TABLE sleeps for longer than the timeouts allow.
+    let slow = format!(
+        "CREATE FUNCTION dawdle() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); END $$; \
+         CREATE EVENT TRIGGER dawdle ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION dawdle(); \
+         ALTER DATABASE {} SET statement_timeout = 20",
+        database.name()
+    );
+    database.execute(&slow).await.unwrap();
+    migrate(database.url()).await.unwrap();
+}

@@ -1,0 +1,110 @@
+//! The database goes away, and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use frontrow_domain::UserId;
+use frontrow_domain::ports::{AdminQueries, StorageError};
+use frontrow_domain::unit_of_work::CommitError;
+use frontrow_infra::Storage;
+use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_testkit::postgres::Cluster;
+
+use crate::fixture::{Fixture, at};
+use crate::{MIGRATED, Opened};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_dies_and_returns() {
+    let Some(cluster) = Cluster::start_private().await else { return };
+    let database = cluster.database(&MIGRATED).await;
+    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let fixture = Arc::new(Fixture::new(Storage::new(Arc::new(postgres.clone())), ()));
+    let room = fixture.default_room().await;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (fixture, stop) = (fixture.clone(), stop.clone());
+            tokio::spawn(async move {
+                let (mut joined, mut unknown, mut refused) = (0, 0, 0);
+                while !stop.load(Ordering::SeqCst) {
+                    let work = fixture.join_work(room.id, fixture.id(UserId::new), at(1));
+                    match fixture.commit(work).await {
+                        Ok(_) => joined += 1,
+                        Err(CommitError::OutcomeUnknown(_)) => unknown += 1,
+                        Err(CommitError::Unavailable(_)) => {
+                            refused += 1;
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+                (joined, unknown, refused)
+            })
+        })
+        .collect();
+
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cluster.stop_immediate().await;
+    let down = postgres.ping().await;
+    assert!(matches!(down, Err(StorageError::Unavailable(_))), "{down:?}");
+    cluster.start().await;
+    let patience = Instant::now() + Duration::from_secs(20);
+    while postgres.ping().await.is_err() {
+        assert!(Instant::now() < patience, "the adapter does not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.store(true, Ordering::SeqCst);
+
+    let (mut joined, mut unknown, mut refused) = (0, 0, 0);
+    for writer in writers {
+        let (j, u, r) = writer.await.unwrap();
+        (joined, unknown, refused) = (joined + j, unknown + u, refused + r);
+    }
+    assert!(joined > 0 && refused > 0, "{joined} joined, {unknown} unknown, {refused} refused");
+    // What was acknowledged is there, what was refused is not, and only the unknown may be either.
+    let waiting = fixture.in_room(room.id, at(1)).await.0;
+    assert!((joined..=joined + unknown).contains(&waiting), "{joined} + {unknown} of {waiting}");
+}
+
+/// An administrator ends every session while they are idle: the next call does not even notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_sessions_are_replaced() {
+    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let fixture = opened.fixture();
+    let room = fixture.default_room().await;
+    for _ in 0..3 {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name = 'frontrow'";
+        assert!(opened.database.query_i64(end).await.unwrap() > 0);
+        fixture.join(room.id, fixture.id(UserId::new), at(1)).await;
+    }
+    assert_eq!(fixture.in_room(room.id, at(1)).await.0, 3);
+}
+
+/// The server ends a session in the middle of a unit of work: it is refused, and nothing of it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ended_before_commit_is_unavailable() {
+    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let fixture = Arc::new(opened.fixture());
+    let room = fixture.default_room().await;
+    let blocker = opened.database.connect().await.unwrap();
+    blocker.batch_execute("BEGIN; SELECT FROM lines FOR UPDATE").await.unwrap();
+    let work = fixture.join_work(room.id, fixture.id(UserId::new), at(1));
+    let stuck = tokio::spawn({
+        let fixture = fixture.clone();
+        async move { fixture.commit(work).await }
+    });
+    while opened.sessions("wait_event_type = 'Lock'").await == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(opened.database.query_i64(end).await.unwrap(), 1);
+    let refused = stuck.await.unwrap();
+    assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(fixture.in_room(room.id, at(1)).await.0, 0);
+}
