@@ -28,10 +28,8 @@ use uuid::Uuid;
 pub(crate) enum Ground {
     /// One node on a SQLite file.
     Sqlite,
-    /// One node on PostgreSQL.
-    Postgres,
     /// Two nodes on one PostgreSQL, which take requests in turns.
-    TwoNodes,
+    Postgres,
 }
 
 /// A database and the nodes in front of it.
@@ -54,7 +52,7 @@ impl Arena {
     pub(crate) async fn open_after(ground: Ground, hold_seconds: u32, sql: &str) -> Option<Self> {
         let database = match ground {
             Ground::Sqlite => Database::sqlite(),
-            Ground::Postgres | Ground::TwoNodes => Database::postgres().await?,
+            Ground::Postgres => Database::postgres().await?,
         };
         prepare(&database.url(), RoomPolicy::default()).await.unwrap();
         database.execute(sql).await;
@@ -64,7 +62,7 @@ impl Arena {
     }
 
     async fn start_nodes(&mut self) {
-        let nodes = if self.ground == Ground::TwoNodes { 2 } else { 1 };
+        let nodes = if self.ground == Ground::Postgres { 2 } else { 1 };
         for _ in 0..nodes {
             let mut settings = settings(&self.database);
             settings.hold_rules = HoldRules { hold_seconds: self.hold_seconds, max_seats_per_user: 4 };
@@ -82,7 +80,7 @@ impl Arena {
     pub(crate) fn literal(&self, moment: Timestamp) -> String {
         match self.ground {
             Ground::Sqlite => moment.unix_micros().to_string(),
-            Ground::Postgres | Ground::TwoNodes => format!("'{moment}'"),
+            Ground::Postgres => format!("'{moment}'"),
         }
     }
 
@@ -90,7 +88,7 @@ impl Arena {
     pub(crate) fn key(&self, id: Uuid) -> String {
         match self.ground {
             Ground::Sqlite => format!("x'{}'", id.simple()),
-            Ground::Postgres | Ground::TwoNodes => format!("'{id}'"),
+            Ground::Postgres => format!("'{id}'"),
         }
     }
 
@@ -360,7 +358,7 @@ impl Hammer {
                 while !stop.load(Ordering::Relaxed) {
                     blow(storage.clone(), clock.clone()).await;
                     // The writers of two SQLite connections take turns by polling: leave the nodes theirs.
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             })
         };

@@ -14,9 +14,10 @@ use crate::arena::{Answer, Arena, counts, race, strangers, tally};
 
 /// Sends all at once; the nth client hangs up after n² microseconds times 15, unless it has its answer by then.
 async fn hanging_up(requests: Vec<RequestBuilder>) -> Vec<Option<Answer>> {
-    let sending = requests.into_iter().zip(0_u64..).map(|(request, n)| {
-        tokio::spawn(timeout(Duration::from_micros(15 * n * n), Answer::of(request)))
-    });
+    let sending = requests
+        .into_iter()
+        .zip(0_u64..)
+        .map(|(request, n)| tokio::spawn(timeout(Duration::from_micros(15 * n * n), Answer::of(request))));
     join_all(sending).await.into_iter().map(|sent| sent.unwrap().ok()).collect()
 }
 
@@ -135,7 +136,8 @@ pub(crate) async fn a_stopped_server_keeps_what_it_acknowledged(arena: &mut Aren
     for ((buyer, held), paid) in buyers.iter().zip(&held).zip(paid) {
         assert_paid(arena, buyer, held, paid.unwrap()).await;
     }
-    let pay_all = buyers.iter().zip(&held).flat_map(|(buyer, held)| held.iter().map(move |held| (buyer, *held)));
+    let pay_all =
+        buyers.iter().zip(&held).flat_map(|(buyer, held)| held.iter().map(move |held| (buyer, *held)));
     let again = race(pay_all.map(|(buyer, held)| arena.pay(buyer, held)).collect()).await;
     let still_open = tally(&again).get("200").copied().unwrap_or(0);
     assert_eq!(tally(&again), counts([("200", still_open), ("409 ALREADY_PAID", 96 - still_open)]));

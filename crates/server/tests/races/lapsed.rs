@@ -44,7 +44,10 @@ pub(crate) async fn a_lapsing_token_is_no_hindrance_to_a_payment(arena: &Arena) 
     let held = arena.hold_each(&buyers, &sale, &seats).await;
     let deadline = in_millis(300);
     let at = arena.literal(deadline);
-    arena.database.execute(&format!("UPDATE queue_tokens SET expires_at = {at} WHERE status = 'ACTIVE'")).await;
+    arena
+        .database
+        .execute(&format!("UPDATE queue_tokens SET expires_at = {at} WHERE status = 'ACTIVE'"))
+        .await;
     let hammer = Hammer::start(arena, 4, sweep).await;
     until(deadline).await;
     let answers = race(buyers.iter().zip(&held).map(|(buyer, held)| arena.pay(buyer, *held)).collect()).await;

@@ -10,11 +10,10 @@ use frontrow_infra::Storage;
 use frontrow_infra::identity::SystemClock;
 use frontrow_testkit::app::{Buyer, id};
 use futures_util::future::join_all;
+use reqwest::RequestBuilder;
+use uuid::Uuid;
 
 use crate::arena::{Answer, Arena, Hammer};
-
-/// The first to pay are so early.
-const EARLIEST: Duration = Duration::from_millis(400);
 
 /// Expires what has lapsed, as every node's scheduler does.
 pub(crate) async fn sweep(storage: Storage, clock: Arc<dyn Clock>) {
@@ -23,21 +22,29 @@ pub(crate) async fn sweep(storage: Storage, clock: Arc<dyn Clock>) {
 
 /// A hold, and what came of paying it.
 struct Try {
-    reservation: uuid::Uuid,
+    reservation: Uuid,
     deadline: Timestamp,
     paid: Answer,
 }
 
-/// A few pay well before the deadline, most around it, while four sweepers besides the nodes' look for lapsed holds.
+/// A few pay at once, most around the deadline, while four sweepers besides the nodes' look for lapsed holds.
 pub(crate) async fn paying_around_the_deadline(arena: &Arena) {
-    let (sale, seats) = arena.sale(48).await;
-    let buyers = arena.crowd(&sale, 48).await;
+    let (sale, seats) = arena.sale(40).await;
+    let buyers = arena.crowd(&sale, 40).await;
     arena.fund(&buyers, 100).await;
     let hammer = Hammer::start(arena, 4, sweep).await;
     let tries = buyers.iter().zip(&seats).zip(0_u64..).map(|((buyer, seat), n)| {
-        // After the earliest moment: 0 to 50 ms for the first few, 350 to 468 ms for the others.
-        let after = Duration::from_millis(if n < 8 { 7 * n } else { 350 + 3 * (n - 8) });
-        try_to_pay(arena, buyer, arena.reserve(buyer, &sale, &[*seat]), after)
+        let reserving = arena.reserve(buyer, &sale, &[*seat]);
+        // A hold every 20 ms. One in five is paid at once, the others from 60 ms before the deadline to 18 ms after it.
+        let (start, offset) = (Duration::from_millis(20 * n), Duration::from_millis(2 * n));
+        let pause = move |deadline: Timestamp| {
+            let almost = SystemClock::uncorrected().plus(Duration::from_millis(60));
+            if n % 5 == 0 { Duration::ZERO } else { deadline.plus(offset).since(almost) }
+        };
+        async move {
+            tokio::time::sleep(start).await;
+            try_to_pay(arena, buyer, reserving, pause).await
+        }
     });
     let tries = join_all(tries).await;
     hammer.stop().await;
@@ -45,22 +52,22 @@ pub(crate) async fn paying_around_the_deadline(arena: &Arena) {
     for (buyer, tried) in buyers.iter().zip(tries) {
         sold += i64::from(assert_settled(arena, buyer, &tried).await);
     }
-    assert!((1..48).contains(&sold), "some were in time and some were not: {sold}");
-    assert_eq!(arena.sales(&sale).await, [48 - sold, 0, sold, 100 * sold]);
+    assert!((1..40).contains(&sold), "some were in time and some were not: {sold}");
+    assert_eq!(arena.sales(&sale).await, [40 - sold, 0, sold, 100 * sold]);
 }
 
 async fn try_to_pay(
     arena: &Arena,
     buyer: &Buyer,
-    reserving: reqwest::RequestBuilder,
-    after: Duration,
+    reserving: RequestBuilder,
+    pause: impl Fn(Timestamp) -> Duration,
 ) -> Try {
     let held = Answer::of(reserving).await;
     assert_eq!(held.status, 201, "{held:?}");
     let held = held.json();
     let deadline = Timestamp::parse(held["holdExpiresAt"].as_str().unwrap()).unwrap();
     let reservation = id(&held, "reservationId");
-    tokio::time::sleep(deadline.plus(after).since(SystemClock::uncorrected().plus(EARLIEST))).await;
+    tokio::time::sleep(pause(deadline)).await;
     Try { reservation, deadline, paid: Answer::of(arena.pay(buyer, reservation)).await }
 }
 

@@ -142,7 +142,11 @@ pub(crate) async fn a_hold_of_the_room_counts_on_every_node(arena: &Arena) {
     patch_room(first, &sale, &json!({"mode": "HOLD"})).await;
     let held_at = active_in(arena, last, &sale).await;
     tokio::time::sleep(Duration::from_millis(2_300)).await;
-    assert_eq!(active_in(arena, last, &sale).await, held_at, "two ticks have passed, and nobody was admitted");
+    assert_eq!(
+        active_in(arena, last, &sale).await,
+        held_at,
+        "two ticks have passed, and nobody was admitted"
+    );
     patch_room(last, &sale, &json!({"mode": "AUTO"})).await;
     wait_for_more_than(held_at, arena, first, &sale).await;
     patch_room(first, &sale, &json!({"mode": "CLOSED"})).await;
@@ -193,9 +197,10 @@ pub(crate) async fn paying_while_leaving_and_entering_again(arena: &Arena) {
     let buyers = arena.crowd(&sale, 24).await;
     arena.fund(&buyers, 100).await;
     let held = arena.hold_each(&buyers, &sale, &seats).await;
-    let trios = buyers.iter().zip(&held).flat_map(|(buyer, held)| {
-        [arena.pay(buyer, *held), arena.leave(buyer), arena.enter(buyer, &sale)]
-    });
+    let trios = buyers
+        .iter()
+        .zip(&held)
+        .flat_map(|(buyer, held)| [arena.pay(buyer, *held), arena.leave(buyer), arena.enter(buyer, &sale)]);
     let answers = race(trios.collect()).await;
     for trio in answers.chunks(3) {
         assert_eq!((trio[0].kind().as_str(), trio[1].kind().as_str()), ("200", "204"));

@@ -1,5 +1,5 @@
-//! Real races over HTTP: many clients at once against the very server that ships, on SQLite, on PostgreSQL, and on two
-//! nodes that share one PostgreSQL.
+//! Real races over HTTP: many clients at once against the very server that ships, on SQLite, and on two nodes that share
+//! one PostgreSQL and take the requests in turns.
 //!
 //! Every race counts who won, because one in which everybody is refused proves nothing, and every race ends with an
 //! audit of the database. `controls` runs some of the same races with a protection switched off, where they must fail.
@@ -80,4 +80,3 @@ macro_rules! on {
 
 on!(sqlite, Sqlite);
 on!(postgres, Postgres);
-on!(two_nodes, TwoNodes);
