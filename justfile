@@ -28,4 +28,4 @@ ci:
 
 # Write the OpenAPI document
 openapi:
-    cargo run -q -- openapi > docs/openapi.json
+    cargo run -q -- openapi > target/openapi.json && mv target/openapi.json docs/openapi.json

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         }
         Err(error) => return unusable(first_line(&error.to_string())),
     };
-    start_log(cli.options.log_format);
+    start_log(cli.options.log_format, cli.command.as_ref());
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
     match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
         Ok(code) => code,

@@ -1,11 +1,11 @@
 //! The very server that ships, on a database of the test's own, and a client for it.
 
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::prelude::Connection;
-use diesel::sqlite::SqliteConnection;
+use diesel::{Connection, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
 use frontrow_app::HoldRules;
@@ -62,21 +62,27 @@ impl Database {
         }
     }
 
-    /// Runs SQL on the migrated database, beside whoever uses it.
+    /// Changes it behind the server's back.
     ///
     /// # Panics
-    /// When the database refuses.
+    /// When it refuses the statements.
     pub async fn execute(&self, sql: &str) {
         match self {
-            Self::Sqlite(folder) => {
-                let path = folder.path().join("test.db").to_str().expect("a plain path").to_owned();
-                let sql = format!("PRAGMA busy_timeout = 5000; {sql}");
-                let run = move || SqliteConnection::establish(&path).expect("a file").batch_execute(&sql);
-                tokio::task::spawn_blocking(run).await.expect("a thread").expect("SQLite takes it");
-            }
-            Self::Postgres(database) => database.execute(sql).await.expect("PostgreSQL takes it"),
+            Self::Sqlite(folder) => execute_sqlite(&folder.path().join("test.db"), sql),
+            Self::Postgres(database) => database.execute(sql).await.expect("PostgreSQL takes the statements"),
         }
     }
+}
+
+/// Runs statements on a SQLite file, which may be in use.
+///
+/// # Panics
+/// When it cannot be opened or refuses them.
+pub fn execute_sqlite(path: &Path, sql: &str) {
+    let path = path.to_str().expect("a path in UTF-8");
+    let mut connection = SqliteConnection::establish(path).expect("the file opens");
+    let sql = format!("PRAGMA busy_timeout = 5000; {sql}");
+    connection.batch_execute(&sql).expect("SQLite takes the statements");
 }
 
 /// A node that serves, and how to talk to it.

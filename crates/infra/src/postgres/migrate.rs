@@ -62,11 +62,11 @@ pub(super) async fn first_missing(connection: &mut AsyncPgConnection) -> Result<
     } else {
         Vec::new()
     };
-    let mut ours: Vec<Box<dyn Migration<Pg>>> = MIGRATIONS.migrations()?;
-    ours.sort_by_key(|migration| migration.name().version().as_owned());
-    let is_missing = |migration: &&Box<dyn Migration<Pg>>| {
-        let version = migration.name().version().to_string();
+    let ours: Vec<Box<dyn Migration<Pg>>> = MIGRATIONS.migrations()?;
+    let ours = ours.iter().map(Migration::name);
+    let missing = ours.filter(|name| {
+        let version = name.version().to_string();
         !applied.iter().any(|row| row.version == version)
-    };
-    Ok(ours.iter().find(is_missing).map(|migration| migration.name().to_string()))
+    });
+    Ok(missing.map(ToString::to_string).min())
 }

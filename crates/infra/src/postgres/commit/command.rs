@@ -145,6 +145,9 @@ async fn count_active(
     Ok(u64::try_from(counted.rows).unwrap_or(0))
 }
 
+// In these statements the rows found are handed on as an array: of how many rows a LIMIT leaves, the planner of a
+// prepared statement thinks a tenth of the table, and would read all of it for a join.
+
 /// Takes the head of the line, by ticket, and locks it by id, which is the order of everybody else. Nobody can leave
 /// or join meanwhile: the line is locked. The count of ACTIVE tokens runs only where there is a limit ($3).
 const ADMIT: &str = "\
@@ -157,7 +160,7 @@ const ADMIT: &str = "\
         ORDER BY token_id FOR NO KEY UPDATE), \
     admitted AS ( \
         UPDATE queue_tokens SET status = 'ACTIVE', activated_at = $4, expires_at = $5, version = version + 1 \
-        FROM locked WHERE queue_tokens.token_id = locked.token_id AND status = 'WAIT' RETURNING 1), \
+        WHERE token_id = ANY (ARRAY(SELECT token_id FROM locked)) AND status = 'WAIT' RETURNING 1), \
     line AS ( \
         UPDATE lines SET waiting = waiting - (SELECT count(*) FROM admitted) \
         WHERE room_id = $1 AND EXISTS (SELECT FROM admitted)) \
@@ -181,7 +184,7 @@ const EXPIRE_TOKENS: &str = "\
         ORDER BY expires_at, token_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
     expired AS ( \
         UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 \
-        FROM lapsed WHERE queue_tokens.token_id = lapsed.token_id RETURNING 1) \
+        WHERE token_id = ANY (ARRAY(SELECT token_id FROM lapsed)) RETURNING 1) \
     SELECT count(*) AS rows FROM expired";
 
 /// The reservations are locked before anything of theirs is looked at: whoever pays, cancels or takes over such a hold
@@ -191,19 +194,18 @@ const EXPIRE_HOLDS: &str = "\
         SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= $1 \
         ORDER BY hold_expires_at, reservation_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
     held AS MATERIALIZED ( \
-        SELECT seats.seat_id FROM lapsed \
-        JOIN reservation_seats ON reservation_seats.reservation_id = lapsed.reservation_id \
-        JOIN seats ON seats.seat_id = reservation_seats.seat_id AND seats.reservation_id = lapsed.reservation_id \
-        ORDER BY seats.seat_id FOR NO KEY UPDATE OF seats), \
+        SELECT seat_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
+        WHERE reservation_seats.reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) \
+        ORDER BY seat_id FOR NO KEY UPDATE OF seats), \
     freed AS ( \
         UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
-        FROM held WHERE seats.seat_id = held.seat_id AND status = 'RESERVED'), \
+        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held)) AND status = 'RESERVED'), \
     given_back AS ( \
         UPDATE reservation_seats SET live = FALSE \
-        FROM lapsed WHERE reservation_seats.reservation_id = lapsed.reservation_id), \
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed))), \
     expired AS ( \
         UPDATE reservations SET status = 'EXPIRED', version = version + 1 \
-        FROM lapsed WHERE reservations.reservation_id = lapsed.reservation_id RETURNING 1) \
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) RETURNING 1) \
     SELECT count(*) AS rows FROM expired";
 
 /// Runs one of the two sweeps, oldest first.

@@ -1,0 +1,117 @@
+//! Runs the binary: to its end, or as a server until it is told to stop.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The longest a command may take.
+const IN_TIME: Duration = Duration::from_secs(180);
+
+/// What a command has said.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+fn command(folder: &Path, args: &str, env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frontrow"));
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("FRONTROW_") || name == "RUST_BACKTRACE")
+    {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).args(args.split_whitespace()).envs(env.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command to its end, in a folder, with arguments separated by blanks.
+pub(crate) fn run(folder: &Path, args: &str, env: &[(&str, &str)]) -> Output {
+    let mut child = Killed(command(folder, args, env).spawn().expect("the binary starts"));
+    let (stdout, stderr) = (read(child.0.stdout.take().unwrap()), read(child.0.stderr.take().unwrap()));
+    let code = child.wait(args);
+    Output { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn read(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        from.read_to_string(&mut text).expect("it speaks UTF-8");
+        text
+    })
+}
+
+/// A process that does not outlive its test.
+struct Killed(Child);
+
+impl Killed {
+    fn wait(&mut self, what: &str) -> Option<i32> {
+        let deadline = Instant::now() + IN_TIME;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "`frontrow {what}` does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server that runs, on a port of its own choice.
+pub(crate) struct Serving {
+    /// `host:port`.
+    pub(crate) address: String,
+    child: Killed,
+    lines: Receiver<String>,
+    log: String,
+}
+
+impl Serving {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(folder: &Path, args: &str, env: &[(&str, &str)]) -> Self {
+        let mut child = Killed(command(folder, &format!("{args} --bind 127.0.0.1:0"), env).spawn().unwrap());
+        let stderr = BufReader::new(child.0.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines() {
+                let _ = sender.send(line.expect("it speaks UTF-8"));
+            }
+        });
+        let mut log = String::new();
+        let address = loop {
+            let line = lines.recv_timeout(IN_TIME).unwrap_or_else(|_| panic!("it does not listen: {log}"));
+            log.push_str(&line);
+            log.push('\n');
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                break address.trim_end_matches(|c: char| !c.is_ascii_digit()).to_owned();
+            }
+        };
+        let address =
+            address.split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next().unwrap().to_owned();
+        Self { address, child, lines, log }
+    }
+
+    /// Tells it to stop, as an operator does, and gives its exit code and log.
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
+        let told = Command::new("kill").args(["-TERM", &self.child.0.id().to_string()]).status();
+        assert!(told.expect("kill").success());
+        let code = self.child.wait("serve");
+        for line in self.lines.iter() {
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+        (code, std::mem::take(&mut self.log))
+    }
+}

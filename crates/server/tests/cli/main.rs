@@ -1,0 +1,517 @@
+//! The command line: the binary itself, its exit codes, what it prints, and how it starts and stops.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod binary;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use binary::{Output, Serving, run};
+use frontrow::cli::DatabaseUrl;
+use frontrow_testkit::app::{Database, TestApp, execute_sqlite, sent, settings};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tempfile::{TempDir, tempdir};
+
+const SECRET: &str = "a secret for the command line that nobody may see";
+
+/// Checks that a command was refused: exit code 2, one line on standard error, nothing on standard output.
+#[track_caller]
+fn refused(output: &Output) -> &str {
+    assert_eq!(output.code, Some(2), "{output:?}");
+    assert_eq!(output.stdout, "", "{output:?}");
+    let lines: Vec<&str> = output.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "one clear line: {output:?}");
+    assert!(lines[0].len() > 10, "{output:?}");
+    lines[0]
+}
+
+/// The URL of a database as the command line takes it.
+fn url(database: &Database) -> String {
+    match database.url() {
+        DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        DatabaseUrl::Postgres(url) => url,
+    }
+}
+
+async fn get(address: &str, path: &str, bearer: &str) -> (u16, Value) {
+    let request = Client::builder().no_proxy().build().unwrap().get(format!("http://{address}{path}"));
+    let response = request.bearer_auth(bearer).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+#[test]
+fn wrong_options_are_refused_in_a_line() {
+    let folder = tempdir().unwrap();
+    for args in [
+        "--nonsense",
+        "nonsense",
+        "serve --nonsense",
+        "serve nonsense",
+        "--database-url mysql://h/db",
+        "--database-url frontrow.db",
+        "--database-url sqlite:",
+        "--log-format xml",
+        "--hold-seconds 0",
+        "--hold-seconds soon",
+        "--max-seats-per-user 0",
+        "--admit-batch ten",
+        "--admit-batch 0",
+        "--admit-batch -1",
+        "--admit-interval-seconds 0",
+        "--active-ttl-seconds 0",
+        "--bind nowhere",
+        "--bind 127.0.0.1:99999",
+        "--secret short",
+        "--identity-public-key missing.pem",
+        "--database-url sqlite:missing/folder/a.db",
+        "token --role king",
+        "token --role admin --user me",
+        "demo --exit --buyers 0",
+        "audit --exit",
+        "audit --database-url sqlite:missing.db",
+    ] {
+        let output = run(folder.path(), args, &[]);
+        let line = refused(&output);
+        assert!(!line.contains("panicked"), "{args}: {line}");
+    }
+    let output = run(folder.path(), "serve", &[("FRONTROW_ADMIT_BATCH", "ten")]);
+    refused(&output);
+}
+
+#[test]
+fn a_public_key_must_be_one() {
+    let folder = tempdir().unwrap();
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/src/identity/test_keys");
+    for (file, name) in [("ed25519_private.pem", "private"), ("ec_public.pem", "another kind")] {
+        std::fs::copy(keys.join(file), folder.path().join("key.pem")).unwrap();
+        let output = run(folder.path(), "serve --bind 127.0.0.1:0 --identity-public-key key.pem", &[]);
+        assert!(!refused(&output).contains("BEGIN"), "{name}");
+    }
+    std::fs::copy(keys.join("ed25519_public.pem"), folder.path().join("key.pem")).unwrap();
+    let serving = Serving::start(folder.path(), "serve --identity-public-key key.pem", &[]);
+    assert_eq!(serving.stop().0, Some(0));
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let folder = tempdir().unwrap();
+    let output = run(folder.path(), "--help", &[("FRONTROW_SECRET", SECRET)]);
+    assert_eq!(output.code, Some(0));
+    for word in ["serve", "demo", "migrate", "audit", "token", "openapi", "--database-url", "FRONTROW_SECRET"]
+    {
+        assert!(output.stdout.contains(word), "{word} is not in {}", output.stdout);
+    }
+    assert!(!output.stdout.contains(SECRET));
+    assert_eq!(run(folder.path(), "--version", &[]).code, Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_bad_secret_is_refused_and_not_shown() {
+    let folder = tempdir().unwrap();
+    let short = "hunter2-is-too-short-for-a-key";
+    let postgres = "postgres://me:pass-of-the-url@127.0.0.1:1/db";
+    for args in ["serve", "token --role admin", "demo --exit --bind 127.0.0.1:0"] {
+        let output = run(folder.path(), args, &[("FRONTROW_SECRET", short)]);
+        assert!(!refused(&output).contains(short));
+        let output = run(folder.path(), &format!("{args} --secret {short}"), &[]);
+        assert!(!refused(&output).contains(short));
+    }
+    for args in ["serve", "token --role admin"] {
+        let output = run(folder.path(), args, &[("FRONTROW_DATABASE_URL", postgres)]);
+        let line = refused(&output);
+        assert!(line.to_lowercase().contains("secret") && !line.contains("pass-of-the-url"), "{line}");
+    }
+}
+
+#[test]
+fn an_unreachable_database_is_named_without_its_password() {
+    let folder = tempdir().unwrap();
+    let url = "postgres://me:pass-of-the-url@127.0.0.1:1/db";
+    for command in ["serve", "serve --no-migrate", "migrate", "audit"] {
+        let args = format!("{command} --database-url {url} --secret {}", SECRET.replace(' ', "-"));
+        let line = run(folder.path(), &args, &[]);
+        assert!(!refused(&line).contains("pass-of-the-url"), "{line:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_not_shown() {
+    let Some(database) = Database::postgres().await else { return };
+    let url = url(&database);
+    let (head, tail) = (url.split_once('@').unwrap().0, url.split_once('@').unwrap().1);
+    let (user, password) = head.rsplit_once(':').unwrap();
+    for password in ["a-wrong-password", password] {
+        let wrong = format!("{user}:{password}@{tail}_which_is_not_there");
+        let args = format!("serve --database-url {wrong} --secret {}", SECRET.replace(' ', "-"));
+        let folder = tempdir().unwrap();
+        let output = run(folder.path(), &args, &[]);
+        assert!(!refused(&output).contains(password), "{output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_configuration_it_serves_a_file_with_a_secret_of_its_own() {
+    let folder = tempdir().unwrap();
+    let serving = Serving::start(folder.path(), "", &[]);
+    assert!(folder.path().join("frontrow.db").exists());
+    let secret = folder.path().join("frontrow.db.secret");
+    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = std::fs::read_to_string(secret).unwrap();
+    assert!(secret.trim().len() >= 32);
+
+    let token = run(folder.path(), "token --role admin", &[]);
+    assert_eq!((token.code, token.stdout.lines().count()), (Some(0), 1), "{token:?}");
+    let (status, rooms) = get(&serving.address, "/admin/rooms", token.stdout.trim()).await;
+    assert_eq!((status, &rooms["items"][0]["admitBatch"]), (200, &json!(10)));
+    let user = "9f1c24a6-6c4a-4d5e-8f21-3b0f2c6f7a11";
+    let token = run(folder.path(), &format!("token --role user --user {user}"), &[]).stdout;
+    assert_eq!(get(&serving.address, "/admin/rooms", token.trim()).await.0, 403);
+    let account = get(&serving.address, &format!("/accounts/{user}"), token.trim()).await;
+    assert_eq!(account, (200, json!({"userId": user, "balance": 0})));
+
+    // A second one on this file is refused; commands may run beside it.
+    let second = run(folder.path(), "serve --bind 127.0.0.1:0", &[]);
+    assert!(refused(&second).contains("frontrow.db"));
+    let taken =
+        run(folder.path(), &format!("--database-url sqlite:other.db --bind {}", serving.address), &[]);
+    refused(&taken);
+    for command in ["audit", "migrate"] {
+        assert_eq!(run(folder.path(), command, &[]).code, Some(0), "{command}");
+    }
+    let (code, log) = serving.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains(secret.trim()));
+    // The next start takes the same secret: tokens stay good.
+    let serving = Serving::start(folder.path(), "", &[]);
+    assert_eq!(get(&serving.address, &format!("/accounts/{user}"), token.trim()).await.0, 200);
+    assert_eq!(serving.stop().0, Some(0));
+}
+
+#[test]
+fn migrate_may_be_repeated_and_be_left_to_somebody_else() {
+    let folder = tempdir().unwrap();
+    refused(&run(folder.path(), "serve --no-migrate --bind 127.0.0.1:0", &[]));
+    for _ in 0..2 {
+        let output = run(folder.path(), "migrate", &[]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
+    let serving = Serving::start(folder.path(), "serve --no-migrate", &[]);
+    assert_eq!(serving.stop().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_may_be_repeated_on_postgresql() {
+    let Some(database) = Database::postgres().await else { return };
+    let folder = tempdir().unwrap();
+    database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public").await;
+    let env = [("FRONTROW_DATABASE_URL", url(&database)), ("FRONTROW_SECRET", SECRET.to_owned())];
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    refused(&run(folder.path(), "serve --no-migrate --bind 127.0.0.1:0", &env));
+    for _ in 0..2 {
+        let output = run(folder.path(), "migrate", &env);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
+    assert_eq!(run(folder.path(), "audit", &env).code, Some(0));
+    // Any number of nodes may serve one PostgreSQL.
+    let nodes =
+        [Serving::start(folder.path(), "serve --no-migrate", &env), Serving::start(folder.path(), "", &env)];
+    for node in nodes {
+        assert_eq!(node.stop().0, Some(0));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is kept in files");
+}
+
+#[test]
+fn openapi_prints_the_document() {
+    let folder = tempdir().unwrap();
+    let output = run(folder.path(), "openapi", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+    let document: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    assert!(document["paths"]["/queue"]["post"].is_object());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no database was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_options_change_nothing_and_warn_once() {
+    let folder = tempdir().unwrap();
+    let warnings = |log: &str| log.lines().filter(|line| line.contains("WARN")).count();
+    let policy = async |serving: &Serving| {
+        let token = run(folder.path(), "token --role admin", &[]).stdout;
+        let (_, rooms) = get(&serving.address, "/admin/rooms", token.trim()).await;
+        let room = &rooms["items"][0];
+        ["admitBatch", "admitIntervalSeconds", "activeTtlSeconds"].map(|field| room[field].as_i64().unwrap())
+    };
+    let first = "--admit-batch 3 --admit-interval-seconds 70 --active-ttl-seconds 80";
+    for (options, warned) in [
+        (first, 0),
+        (first, 0),
+        ("--admit-batch 4 --admit-interval-seconds 71 --active-ttl-seconds 81", 1),
+        ("--admit-batch 3 --admit-interval-seconds 70 --active-ttl-seconds 81", 1),
+    ] {
+        let serving = Serving::start(folder.path(), options, &[]);
+        assert_eq!(policy(&serving).await, [3, 70, 80]);
+        let (code, log) = serving.stop();
+        assert_eq!((code, warnings(&log)), (Some(0), warned), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_no_token_and_no_secret() {
+    let folder = tempdir().unwrap();
+    let env = [("FRONTROW_SECRET", SECRET), ("FRONTROW_LOG", "debug")];
+    for format in ["text", "json"] {
+        let serving = Serving::start(folder.path(), &format!("--log-format {format}"), &env);
+        let base = format!("http://{}", serving.address);
+        let client = Client::builder().no_proxy().build().unwrap();
+        let session: Value = sent(client.post(format!("{base}/sessions")), 201).await;
+        let bearer = session["accessToken"].as_str().unwrap().to_owned();
+        let entered = client.post(format!("{base}/queue")).bearer_auth(&bearer).send().await.unwrap();
+        let wait_token = entered.headers()["Wait-Token"].to_str().unwrap().to_owned();
+        let bad = "eyJhbGciOiJub25lIn0.not-a-good-token.x";
+        for (bearer, wait_token) in
+            [(bearer.as_str(), wait_token.as_str()), (&bearer, bad), (bad, &wait_token)]
+        {
+            let request =
+                client.get(format!("{base}/queue")).bearer_auth(bearer).header("Wait-Token", wait_token);
+            request.header("Idempotency-Key", "key").send().await.unwrap();
+        }
+        let (code, log) = serving.stop();
+        assert_eq!(code, Some(0));
+        assert!(log.contains("listening on"), "{log}");
+        for hidden in [SECRET, &bearer, &wait_token, bad] {
+            assert!(!log.contains(hidden), "{log}");
+        }
+        for line in log.lines().filter(|_| format == "json") {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert!(line.is_object());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_finishes_what_runs() {
+    let folder = tempdir().unwrap();
+    let database = Some(Database::Sqlite(folder));
+    for database in [database, Database::postgres().await].into_iter().flatten() {
+        stops_in_order(&database).await;
+    }
+}
+
+async fn stops_in_order(database: &Database) {
+    let folder = tempdir().unwrap();
+    let url = url(database);
+    let env = [("FRONTROW_DATABASE_URL", url.as_str()), ("FRONTROW_SECRET", SECRET)];
+    let serving = Serving::start(folder.path(), "serve", &env);
+    let client = Client::builder().no_proxy().build().unwrap();
+    let (sure, unsure) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let session: Value = sent(client.post(format!("http://{}/sessions", serving.address)), 201).await;
+    let (user, bearer) = (session["userId"].as_str().unwrap(), session["accessToken"].as_str().unwrap());
+    let charge = format!("http://{}/accounts/{user}/charge", serving.address);
+    let crowd: Vec<_> = (0..4)
+        .map(|_| {
+            let request = client.post(&charge).bearer_auth(bearer).json(&json!({"amount": 10}));
+            let (sure, unsure) = (sure.clone(), unsure.clone());
+            tokio::spawn(async move {
+                loop {
+                    match request.try_clone().unwrap().send().await {
+                        Ok(answer) if answer.status() == 200 => sure.fetch_add(1, Ordering::SeqCst),
+                        Ok(answer) if answer.status() == 409 => 0,
+                        Ok(answer) => panic!("it answered {}", answer.status()),
+                        Err(_) => {
+                            unsure.fetch_add(1, Ordering::SeqCst);
+                            return;
+                        }
+                    };
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (code, log) = tokio::task::spawn_blocking(move || serving.stop()).await.unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    for one in crowd {
+        one.await.unwrap();
+    }
+    let (sure, unsure) = (sure.load(Ordering::SeqCst), unsure.load(Ordering::SeqCst));
+    assert!(sure > 0, "nothing was charged at all");
+    let serving = Serving::start(folder.path(), "serve", &env);
+    let (_, account) = get(&serving.address, &format!("/accounts/{user}"), bearer).await;
+    let charged = account["balance"].as_i64().unwrap() / 10;
+    assert!((sure..=sure + unsure).contains(&charged), "{charged} were charged, {sure} were told so");
+    assert_eq!(serving.stop().0, Some(0));
+}
+
+/// Somebody has paid, somebody holds, somebody gave a hold back, some wait, somebody is let in.
+async fn a_busy_sale(database: &Database) {
+    let app = TestApp::start(settings(database)).await;
+    let sale = app.sale(json!({}), 1, 6).await;
+    let (paid, holding, gone) = (app.active(&sale).await, app.active(&sale).await, app.active(&sale).await);
+    let seats = app.seats(&paid, &sale).await;
+    app.charge(&paid, 500).await;
+    app.charge(&paid, 500).await;
+    let reservation_id = app.hold(&paid, &sale, &seats[..2]).await;
+    sent(app.pay(&paid, reservation_id), 200).await;
+    app.hold(&holding, &sale, &seats[2..4]).await;
+    let cancelled = app.hold(&gone, &sale, &seats[4..]).await;
+    sent(gone.own(app.delete(&format!("/reservations/{cancelled}"))), 204).await;
+    for _ in 0..3 {
+        app.waiting(&sale).await;
+    }
+    app.stop().await;
+}
+
+/// The lines of an audit's report that tell of a breach.
+fn broken(output: &Output) -> Vec<&str> {
+    output.stdout.lines().filter(|line| line.contains("BROKEN")).collect()
+}
+
+/// Each breach: which promise it breaks, and how it is made.
+const BREACHES: [(&str, &str); 17] = [
+    (
+        "at most one live reservation a seat",
+        "DROP INDEX reservation_seats_one_live;
+         INSERT INTO reservation_seats (reservation_id, seat_id, price, live)
+         SELECT (SELECT reservation_id FROM reservations WHERE status = 'RESERVED'), seat_id, price, 1
+         FROM reservation_seats WHERE reservation_id = (SELECT reservation_id FROM reservations WHERE status = 'DONE')",
+    ),
+    (
+        "a seat's status agrees with its reservation",
+        "UPDATE seats SET status = 'UNAVAILABLE', hold_expires_at = NULL WHERE status = 'RESERVED'",
+    ),
+    (
+        "a seat's status agrees with its reservation",
+        "UPDATE seats SET status = 'RESERVED', hold_expires_at = 1 WHERE status = 'UNAVAILABLE'",
+    ),
+    (
+        "a live reservation owns each of its seats",
+        "UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL WHERE status = 'UNAVAILABLE'",
+    ),
+    (
+        "a live reservation owns each of its seats",
+        "UPDATE reservations SET status = 'EXPIRED' WHERE status = 'RESERVED'",
+    ),
+    ("a balance is the sum of its entries", "UPDATE accounts SET balance = balance + 1"),
+    ("a balance is the sum of its entries", "DELETE FROM entries WHERE kind = 'CHARGE' AND number = 1"),
+    ("entries are numbered without a gap", "UPDATE entries SET balance_after = balance_after + 1 WHERE number = 1"),
+    ("a payment equals its reservation's total and its entry", "UPDATE payments SET amount = amount + 1"),
+    (
+        "a payment equals its reservation's total and its entry",
+        "UPDATE entries SET amount = amount + 1 WHERE kind = 'PAYMENT'",
+    ),
+    (
+        "a reservation's total is the sum of its seats",
+        "UPDATE reservations SET total_amount = total_amount + 1 WHERE status = 'RESERVED'",
+    ),
+    ("a payment entry has its payment", "DELETE FROM tickets; DELETE FROM payments"),
+    (
+        "a paid reservation has one payment, with a ticket for each seat",
+        "DELETE FROM tickets WHERE ticket_id = (SELECT max(ticket_id) FROM tickets)",
+    ),
+    (
+        "a paid reservation's queue token is EXPIRED",
+        "UPDATE queue_tokens SET status = 'ACTIVE', activated_at = 1, expires_at = 2
+         WHERE token_id = (SELECT token_id FROM reservations WHERE status = 'DONE')",
+    ),
+    (
+        "at most one live queue token a room and user",
+        "DROP INDEX queue_tokens_one_live;
+         UPDATE queue_tokens SET user_id = (SELECT user_id FROM queue_tokens WHERE status = 'WAIT' LIMIT 1)
+         WHERE status = 'WAIT'",
+    ),
+    (
+        "nobody waits behind somebody who came later and was admitted",
+        "UPDATE queue_tokens SET status = 'ACTIVE', activated_at = 1, expires_at = 2
+         WHERE ticket = (SELECT max(ticket) FROM queue_tokens)",
+    ),
+    ("a room counts its waiters right", "UPDATE lines SET waiting = waiting + 1"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_finds_every_breach() {
+    let folder: TempDir = tempdir().unwrap();
+    let database = Database::Sqlite(folder);
+    a_busy_sale(&database).await;
+    let DatabaseUrl::Sqlite(original) = database.url() else { panic!("it is a file") };
+    let folder = tempdir().unwrap();
+    let audit = || run(folder.path(), "audit --database-url sqlite:copy.db", &[]);
+    let copy = folder.path().join("copy.db");
+    let fresh = || {
+        let _ = std::fs::remove_file(&copy);
+        execute_sqlite(&original, &format!("VACUUM INTO '{}'", copy.display()));
+    };
+    fresh();
+    let clean = audit();
+    assert_eq!(clean.code, Some(0), "{}", clean.stdout);
+    assert_eq!(broken(&clean), Vec::<&str>::new());
+    for (promise, how) in BREACHES {
+        let line = clean.stdout.lines().find(|line| line.contains(promise));
+        assert!(line.is_some_and(|line| line.contains("ok")), "no line for {promise} in {}", clean.stdout);
+        fresh();
+        execute_sqlite(
+            &copy,
+            &format!("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {how}"),
+        );
+        let output = audit();
+        assert_eq!(output.code, Some(1), "{how}\n{}", output.stdout);
+        assert!(broken(&output).iter().any(|line| line.contains(promise)), "{how}\n{}", output.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_finds_a_breach_on_postgresql() {
+    let Some(database) = Database::postgres().await else { return };
+    a_busy_sale(&database).await;
+    let folder = tempdir().unwrap();
+    let url = url(&database);
+    let audit = || run(folder.path(), "audit", &[("FRONTROW_DATABASE_URL", url.as_str())]);
+    let clean = audit();
+    assert_eq!((clean.code, broken(&clean).len()), (Some(0), 0), "{clean:?}");
+    database.execute("UPDATE accounts SET balance = balance + 1").await;
+    let output = audit();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let lines = broken(&output);
+    assert!(lines.len() == 1 && lines[0].contains("a balance is the sum of its entries"), "{lines:?}");
+}
+
+/// Checks a demo's report: everything sold, a clean audit.
+#[track_caller]
+fn sold_out(output: &Output) {
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains("20 of 20 seats sold"), "{}", output.stdout);
+    assert!(output.stdout.contains("at most one live reservation a seat"), "{}", output.stdout);
+    assert_eq!(broken(output), Vec::<&str>::new(), "{}", output.stdout);
+}
+
+const DEMO: &str = "demo --exit --buyers 60 --seats 20 --bind 127.0.0.1:0";
+
+#[test]
+fn the_demo_sells_out_on_a_file_it_throws_away() {
+    let folder = tempdir().unwrap();
+    sold_out(&run(folder.path(), DEMO, &[]));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_sells_out_on_postgresql() {
+    let Some(database) = Database::postgres().await else { return };
+    let folder = tempdir().unwrap();
+    let url = url(&database);
+    let env = [("FRONTROW_DATABASE_URL", url.as_str()), ("FRONTROW_SECRET", SECRET)];
+    sold_out(&run(folder.path(), DEMO, &env));
+    // What was sold stays where it was sold.
+    assert_eq!(run(folder.path(), "audit", &env).code, Some(0));
+}
