@@ -109,9 +109,10 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
     Ok(AccessKey::own(&secret).issue(&claims)?)
 }
 
-fn start_log(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+/// The log goes to standard error. `FRONTROW_LOG` filters it; the demo's has warnings only, beside its progress bar.
+fn start_log(format: LogFormat, command: Option<&Command>) {
+    let usual = if matches!(command, Some(Command::Demo(_))) { "warn" } else { "info,actix_server=warn" };
+    let filter = EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),
