@@ -28,7 +28,7 @@
 //! when it comes to step 4. The database would find the circle, and the unit would be tried again.
 //!
 //! ## Statements
-//! All but BEGIN and COMMIT are prepared once a connection ([`cached::Cached`]). A test counts them.
+//! All but BEGIN and COMMIT are prepared once a connection (`Cached`). A test counts them.
 //!
 //! | unit | round trips besides BEGIN and COMMIT |
 //! |---|---|
@@ -41,7 +41,7 @@
 //! Every other read is one statement without a transaction too, and gives its connection back at once.
 //!
 //! ## Failures
-//! - Tried again, up to [`commit::MAX_ATTEMPTS`] times in all: a deadlock, a serialization failure, a BEGIN that met a
+//! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, a BEGIN that met a
 //!   dead connection, a lapsed token that changed under a Join.
 //! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, lock and statement
 //!   timeouts, attempts used up. Nothing was written.
