@@ -1,5 +1,10 @@
 //! The direction of dependencies, read from cargo's own graph (docs/ARCHITECTURE.md).
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where something is missing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails where something is missing"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -137,25 +137,21 @@ impl TestApp {
     }
 
     /// A request to build further and send.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
     /// A GET.
-    #[must_use]
     pub fn get(&self, path: &str) -> RequestBuilder {
         self.request(Method::GET, path)
     }
 
     /// A POST with a JSON body.
-    #[must_use]
     pub fn post(&self, path: &str, body: &Value) -> RequestBuilder {
         self.request(Method::POST, path).json(body)
     }
 
     /// A DELETE.
-    #[must_use]
     pub fn delete(&self, path: &str) -> RequestBuilder {
         self.request(Method::DELETE, path)
     }
@@ -245,7 +241,6 @@ impl TestApp {
     }
 
     /// The request of a hold.
-    #[must_use]
     pub fn reserve(&self, buyer: &Buyer, sale: &Sale, seat_ids: &[Uuid]) -> RequestBuilder {
         let body = json!({"performanceDateId": sale.date_id, "seatIds": seat_ids});
         buyer.own(self.post("/reservations", &body))
@@ -260,7 +255,6 @@ impl TestApp {
     }
 
     /// The request of a payment.
-    #[must_use]
     pub fn pay(&self, buyer: &Buyer, reservation_id: Uuid) -> RequestBuilder {
         buyer.own(self.post("/pay", &json!({"userId": buyer.user_id, "reservationId": reservation_id})))
     }
@@ -298,7 +292,6 @@ pub struct Buyer {
 
 impl Buyer {
     /// Adds the buyer's tokens to a request.
-    #[must_use]
     pub fn own(&self, request: RequestBuilder) -> RequestBuilder {
         let request = request.bearer_auth(&self.access_token);
         match &self.wait_token {

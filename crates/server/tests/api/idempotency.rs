@@ -93,6 +93,23 @@ pub(crate) async fn a_key_belongs_to_one_request(app: &TestApp) {
     assert_eq!(sales(app, sale.date_id).await, [2, 0, 0, 0]);
 }
 
+pub(crate) async fn a_key_belongs_to_one_path(app: &TestApp) {
+    let sale = app.sale(json!({}), 1, 1).await;
+    let buyer = app.active(&sale).await;
+    let seats = app.seats(&buyer, &sale).await;
+    let held = app.hold(&buyer, &sale, &seats).await;
+    app.charge(&buyer, 1_000).await;
+    // One body that each of the three calls understands.
+    let body = json!({"amount": 5, "userId": buyer.user_id, "reservationId": held,
+        "performanceDateId": sale.date_id, "seatIds": seats});
+    let charge = format!("/accounts/{}/charge", buyer.user_id);
+    asked(keyed(buyer.own(app.post(&charge, &body)), "mine"), 200).await;
+    for path in ["/pay", "/reservations"] {
+        refused(keyed(buyer.own(app.post(path, &body)), "mine"), 422, "IDEMPOTENCY_KEY_REUSED").await;
+    }
+    assert_eq!(balance(app, &buyer).await, 1_005);
+}
+
 pub(crate) async fn a_key_belongs_to_one_user(app: &TestApp) {
     let (first, second) = (app.guest().await, app.guest().await);
     for (buyer, amount) in [(&first, 5), (&second, 6)] {

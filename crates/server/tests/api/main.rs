@@ -104,6 +104,7 @@ macro_rules! contract {
                         a_charge_is_replayed,
                         a_hold_and_its_payment_are_replayed,
                         a_key_belongs_to_one_request,
+                        a_key_belongs_to_one_path,
                         a_key_belongs_to_one_user,
                         a_refusal_leaves_the_key_free,
                         a_key_is_printable_and_short,

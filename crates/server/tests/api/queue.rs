@@ -115,8 +115,8 @@ pub(crate) async fn the_wait_is_estimated_by_the_formula(app: &TestApp) {
         let before = now();
         let answer = asked(enter(app, &buyer, &sale), 201).await;
         let after = now();
-        let seconds = |from| micros(from, next_tick).max(0) as u64;
-        let (most, least) = (seconds(before).div_ceil(1_000_000), seconds(after).div_ceil(1_000_000));
+        let seconds = |from| u64::try_from(next_tick.since(from).as_micros().div_ceil(1_000_000)).unwrap();
+        let (most, least) = (seconds(before), seconds(after));
         let later = u64::try_from((position - 1) / 2 * 100).unwrap();
         let estimate = answer.json()["estimatedWaitSeconds"].as_u64().unwrap();
         // The node's clock may be a hair off this one's.

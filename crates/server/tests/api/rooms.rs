@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    NOBODY, admin, admin_post, ask, asked, becomes, enter, eventually, is_about, micros, now, pages,
+    NOBODY, admin, admin_post, ask, asked, becomes, enter, eventually, is_about, micros, now, pages, past,
     patch_room, place, place_status, refused, room, time,
 };
 
@@ -229,7 +229,7 @@ pub(crate) async fn a_changed_interval_moves_the_next_tick(app: &TestApp) {
     assert_eq!(next().await, created_plus_600, "the same interval moves nothing");
     // A tick that would be past already is due now.
     let waiter = app.waiting(&sale).await;
-    crate::support::past(created_plus_600.plus(std::time::Duration::ZERO).min(now().plus_seconds(2))).await;
+    past(now().plus_seconds(2)).await;
     sent(patch_room(app, sale.room_id, &json!({"admitIntervalSeconds": 1})), 200).await;
     becomes("the waiter is admitted", "ACTIVE".to_owned(), async || place_status(app, &waiter).await).await;
 }
