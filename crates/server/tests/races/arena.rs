@@ -295,11 +295,19 @@ impl Answer {
 
 /// Sends all at the same moment, each from a task of its own. The answers are in the order of the requests.
 pub(crate) async fn race(requests: Vec<RequestBuilder>) -> Vec<Answer> {
+    race_from(requests.into_iter().map(|request| (Duration::ZERO, request)).collect()).await
+}
+
+/// As [`race`], each so long after the common start.
+pub(crate) async fn race_from(requests: Vec<(Duration, RequestBuilder)>) -> Vec<Answer> {
     let start = Arc::new(Barrier::new(requests.len().max(1)));
-    let racers = requests.into_iter().map(|request| {
+    let racers = requests.into_iter().map(|(handicap, request)| {
         let start = start.clone();
         tokio::spawn(async move {
             start.wait().await;
+            if !handicap.is_zero() {
+                tokio::time::sleep(handicap).await;
+            }
             Answer::of(request).await
         })
     });

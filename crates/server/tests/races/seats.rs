@@ -1,13 +1,14 @@
 //! Races for seats.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use frontrow_testkit::app::{Buyer, Sale, id, sent};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::arena::{Answer, Arena, count, counts, race, tally};
+use crate::arena::{Answer, Arena, count, counts, race, race_from, tally};
 
 /// Everyone asks for the same seat at once.
 pub(crate) async fn ask_for_one(arena: &Arena, sale: &Sale, buyers: &[Buyer], seat: Uuid) -> Vec<Answer> {
@@ -136,35 +137,70 @@ pub(crate) async fn one_key_makes_one_reservation(arena: &Arena) {
     assert_eq!(arena.sales(&sale).await, [0, 8, 0, 0]);
 }
 
-/// Whoever commits first wins, and the other is told so.
+/// Whoever commits first wins, and the other is told so. Rounds of four; after one that went one way, the losing side
+/// gets a longer head start in the next, so that the race is close in the end, and both sides win some.
 pub(crate) async fn pay_or_cancel(arena: &Arena) {
-    let (sale, seats) = arena.sale(32).await;
-    let buyers = arena.crowd(&sale, 32).await;
+    const ROUNDS: usize = 10;
+    let (sale, seats) = arena.sale(40).await;
+    let buyers = arena.crowd(&sale, 4 * ROUNDS).await;
     arena.fund(&buyers, 100).await;
-    let held = arena.hold_each(&buyers, &sale, &seats).await;
-    let mut duels = Vec::new();
-    for (n, (buyer, held)) in buyers.iter().zip(&held).enumerate() {
-        let mut duel = [arena.pay(buyer, *held), arena.cancel(buyer, *held)];
-        if n % 2 == 1 {
-            duel.reverse();
+    let (mut sold, mut lead) = (0, Lead::default());
+    for (buyers, seats) in buyers.chunks(4).zip(seats.chunks(4)) {
+        let held = arena.hold_each(buyers, &sale, seats).await;
+        let duels = buyers.iter().zip(&held).flat_map(|(buyer, held)| {
+            [(lead.of_cancel(), arena.pay(buyer, *held)), (lead.of_pay(), arena.cancel(buyer, *held))]
+        });
+        let answers = race_from(duels.collect()).await;
+        let mut paid = 0;
+        for ((buyer, held), duel) in buyers.iter().zip(&held).zip(answers.chunks(2)) {
+            paid += i64::from(assert_one_won(arena, buyer, *held, duel).await);
         }
-        duels.extend(duel);
+        lead.after(paid);
+        sold += paid;
     }
-    let answers = race(duels).await;
-    let mut sold = 0;
-    for (n, (buyer, held)) in buyers.iter().zip(&held).enumerate() {
-        let (pay, cancel) = if n % 2 == 1 { (2 * n + 1, 2 * n) } else { (2 * n, 2 * n + 1) };
-        let outcome = (answers[pay].kind(), answers[cancel].kind());
-        let (status, balance) = match (outcome.0.as_str(), outcome.1.as_str()) {
-            ("200", "409 ALREADY_PAID") => ("DONE", 0),
-            ("409 RESERVATION_CANCELLED", "204") => ("CANCELLED", 100),
-            _ => panic!("{outcome:?}"),
+    assert!((1..40).contains(&sold), "both win sometimes: {sold} of 40");
+    assert_eq!(arena.sales(&sale).await, [40 - sold, 0, sold, 100 * sold]);
+}
+
+/// How much earlier than the cancel a payment starts, in milliseconds; later when negative.
+#[derive(Default)]
+struct Lead {
+    millis: i64,
+    step: i64,
+}
+
+impl Lead {
+    fn of_pay(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.millis).unwrap_or(0))
+    }
+
+    fn of_cancel(&self) -> Duration {
+        Duration::from_millis(u64::try_from(-self.millis).unwrap_or(0))
+    }
+
+    /// Learns from a round in which so many of four were paid. A step in the same direction as the last is twice as long.
+    fn after(&mut self, paid: i64) {
+        let direction = match paid {
+            0 => 1,
+            4 => -1,
+            _ => return,
         };
-        sold += i64::from(status == "DONE");
-        assert_eq!(arena.status(buyer, *held).await, status);
-        assert_eq!(arena.balance(buyer).await, balance);
+        self.step = if self.step * direction > 0 { 2 * self.step } else { 2 * direction };
+        self.millis += self.step;
     }
-    assert_eq!(arena.sales(&sale).await, [32 - sold, 0, sold, 100 * sold]);
+}
+
+/// Checks the answers to a payment and a cancel, and what is stored. Says whether the payment won.
+async fn assert_one_won(arena: &Arena, buyer: &Buyer, held: Uuid, duel: &[Answer]) -> bool {
+    let outcome = (duel[0].kind(), duel[1].kind());
+    let (status, balance) = match (outcome.0.as_str(), outcome.1.as_str()) {
+        ("200", "409 ALREADY_PAID") => ("DONE", 0),
+        ("409 RESERVATION_CANCELLED", "204") => ("CANCELLED", 100),
+        _ => panic!("{outcome:?}"),
+    };
+    assert_eq!(arena.status(buyer, held).await, status);
+    assert_eq!(arena.balance(buyer).await, balance);
+    status == "DONE"
 }
 
 /// Eight cancel the same hold while eight others wait for the seat: a late cancel must not take it from its next holder.
