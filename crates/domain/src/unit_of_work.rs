@@ -10,7 +10,7 @@ use crate::{Change, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, User
 
 /// Everything one use case writes.
 ///
-/// Versions are checked on every update and guard. Only what a decision needs is in here: the adapter adds no
+/// Names each aggregate at most once, and none that its command works on. Versions are checked on every update and guard. Only what a decision needs is in here: the adapter adds no
 /// rule of its own, except those of a [`Command`], which it takes from the domain under the room's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitOfWork {
@@ -38,6 +38,32 @@ pub struct UnitOfWork {
     pub concerts: Vec<Concert>,
     /// New performance dates.
     pub performance_dates: Vec<PerformanceDate>,
+}
+
+impl UnitOfWork {
+    /// The version that each aggregate must have for the unit to be written, in the order in which conflicts are
+    /// reported: by kind, then by key. `None` for one that must be absent.
+    #[must_use]
+    pub fn expected_versions(&self) -> Vec<(AggregateRef, Option<Version>)> {
+        const fn loaded<T>(change: &Change<T>) -> Option<Version> {
+            match change {
+                Change::Insert(_) => None,
+                Change::Update(loaded) => Some(loaded.version),
+            }
+        }
+        let guards = self.guards.iter().map(|guard| (guard.aggregate, Some(guard.version)));
+        let rooms = self.rooms.iter().map(|room| (AggregateRef::Room(room.value().id), loaded(room)));
+        let tokens =
+            self.queue_tokens.iter().map(|t| (AggregateRef::QueueToken(t.value.id), Some(t.version)));
+        let accounts = self.accounts.iter().map(|a| (AggregateRef::Account(a.value().user_id), loaded(a)));
+        let reservations =
+            self.reservations.iter().map(|r| (AggregateRef::Reservation(r.value().id), loaded(r)));
+        let seats = self.seats.iter().map(|seat| (AggregateRef::Seat(seat.value().id), loaded(seat)));
+        let mut expected: Vec<_> =
+            guards.chain(rooms).chain(tokens).chain(accounts).chain(reservations).chain(seats).collect();
+        expected.sort_by_key(|(aggregate, _)| *aggregate);
+        expected
+    }
 }
 
 /// Names one versioned aggregate.

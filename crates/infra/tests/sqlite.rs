@@ -157,8 +157,8 @@ fn migrations_can_be_undone_and_done_again() {
     assert_eq!(Sqlite::migrate(database.path()).unwrap(), Vec::<String>::new(), "nothing is left to do");
 }
 
+/// Also run by `migrating_at_the_same_time`, as processes of their own on one database.
 #[test]
-#[ignore = "run by migrating_at_the_same_time, as a process of its own"]
 fn migrate_as_another_process() {
     let own = Database::new();
     let path = std::env::var_os(DATABASE_VARIABLE).map_or_else(|| own.path(), PathBuf::from);
@@ -173,7 +173,7 @@ fn migrating_at_the_same_time() {
     let processes: Vec<_> = (0..6)
         .map(|_| {
             Process::new(std::env::current_exe().unwrap())
-                .args(["--ignored", "--exact", "--nocapture", "migrate_as_another_process"])
+                .args(["--exact", "--nocapture", "migrate_as_another_process"])
                 .env(DATABASE_VARIABLE, database.path())
                 .stdout(std::process::Stdio::piped())
                 .stderr(std::process::Stdio::piped())

@@ -43,12 +43,9 @@ impl State {
     }
 
     fn require_versions(&self, work: &UnitOfWork) -> Result<(), CommitError> {
-        let mut expected = expected_versions(work);
-        expected.sort_by_key(|(aggregate, _)| *aggregate);
-        match expected.into_iter().find(|(aggregate, version)| self.version_of(*aggregate) != *version) {
-            Some((aggregate, _)) => Err(CommitError::Conflict(aggregate)),
-            None => Ok(()),
-        }
+        let expected = work.expected_versions();
+        let lost = expected.into_iter().find(|(aggregate, version)| self.version_of(*aggregate) != *version);
+        lost.map_or(Ok(()), |(aggregate, _)| Err(CommitError::Conflict(aggregate)))
     }
 
     fn version_of(&self, aggregate: AggregateRef) -> Option<Version> {
@@ -75,26 +72,6 @@ impl State {
         add(&mut self.payments, work.payments, |payment| payment.id, "payments_pkey")?;
         add(&mut self.concerts, work.concerts, |concert| concert.id, "concerts_pkey")?;
         add(&mut self.performance_dates, work.performance_dates, |date| date.id, "performance_dates_pkey")
-    }
-}
-
-/// The version that each aggregate must have now; `None` for one that must be absent.
-fn expected_versions(work: &UnitOfWork) -> Vec<(AggregateRef, Option<Version>)> {
-    let mut expected: Vec<_> =
-        work.guards.iter().map(|guard| (guard.aggregate, Some(guard.version))).collect();
-    expected.extend(work.rooms.iter().map(|c| (AggregateRef::Room(c.value().id), loaded(c))));
-    expected
-        .extend(work.queue_tokens.iter().map(|t| (AggregateRef::QueueToken(t.value.id), Some(t.version))));
-    expected.extend(work.accounts.iter().map(|c| (AggregateRef::Account(c.value().user_id), loaded(c))));
-    expected.extend(work.reservations.iter().map(|c| (AggregateRef::Reservation(c.value().id), loaded(c))));
-    expected.extend(work.seats.iter().map(|c| (AggregateRef::Seat(c.value().id), loaded(c))));
-    expected
-}
-
-const fn loaded<T>(change: &Change<T>) -> Option<Version> {
-    match change {
-        Change::Insert(_) => None,
-        Change::Update(loaded) => Some(loaded.version),
     }
 }
 

@@ -67,33 +67,12 @@ pub(super) fn first_reason(
     if matches!(found, CommitError::DuplicateIdempotencyKey) {
         return Ok(found);
     }
-    for (aggregate, expected) in expected_versions(work) {
+    for (aggregate, expected) in work.expected_versions() {
         if version_of(connection, aggregate)? != expected {
             return Ok(CommitError::Conflict(aggregate));
         }
     }
     Ok(found)
-}
-
-/// The version that each aggregate must have, in the order in which conflicts are reported; `None` for one that must be
-/// absent.
-fn expected_versions(work: &UnitOfWork) -> Vec<(AggregateRef, Option<Version>)> {
-    const fn loaded<T>(change: &Change<T>) -> Option<Version> {
-        match change {
-            Change::Insert(_) => None,
-            Change::Update(loaded) => Some(loaded.version),
-        }
-    }
-    let guards = work.guards.iter().map(|guard| (guard.aggregate, Some(guard.version)));
-    let rooms = work.rooms.iter().map(|room| (AggregateRef::Room(room.value().id), loaded(room)));
-    let tokens = work.queue_tokens.iter().map(|t| (AggregateRef::QueueToken(t.value.id), Some(t.version)));
-    let accounts = work.accounts.iter().map(|a| (AggregateRef::Account(a.value().user_id), loaded(a)));
-    let reservations = work.reservations.iter().map(|r| (AggregateRef::Reservation(r.value().id), loaded(r)));
-    let seats = work.seats.iter().map(|seat| (AggregateRef::Seat(seat.value().id), loaded(seat)));
-    let mut expected: Vec<_> =
-        guards.chain(rooms).chain(tokens).chain(accounts).chain(reservations).chain(seats).collect();
-    expected.sort_by_key(|(aggregate, _)| *aggregate);
-    expected
 }
 
 fn version_of(connection: &mut SqliteConnection, aggregate: AggregateRef) -> QueryResult<Option<Version>> {

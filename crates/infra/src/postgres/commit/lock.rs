@@ -9,7 +9,6 @@ use frontrow_domain::queue::{QueueToken, QueueTokenState};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, UnitOfWork};
 use frontrow_domain::{QueueTokenId, ReservationId, RoomId, SeatId, UserId, Version};
 
-use super::check::expected_versions;
 use crate::postgres::cached::Cached;
 use crate::sql::types::{DbId, Id};
 
@@ -119,7 +118,7 @@ struct Keys {
 impl Keys {
     fn of(work: &UnitOfWork) -> Self {
         let mut keys = Self { lines: moved_lines(work), ..Self::default() };
-        for (aggregate, _) in expected_versions(work) {
+        for (aggregate, _) in work.expected_versions() {
             match aggregate {
                 AggregateRef::Room(id) => keys.rooms.push(DbId(id.get())),
                 AggregateRef::QueueToken(id) => keys.queue_tokens.push(DbId(id.get())),
