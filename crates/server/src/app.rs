@@ -55,7 +55,7 @@ impl Settings {
     /// # Errors
     /// A secret, key or number that is not usable.
     pub fn new(options: &Options, migrate: bool) -> Result<Self> {
-        let database = options.database();
+        let database = options.database()?;
         let read = |path| std::fs::read(path).context("cannot read --identity-public-key");
         Ok(Self {
             bind: options.bind.clone(),

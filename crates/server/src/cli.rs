@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use frontrow_app::HoldRules;
 use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
@@ -87,7 +88,7 @@ pub struct Options {
     pub bind: String,
     /// `sqlite:PATH` or `postgres://...`
     #[arg(long, env = "FRONTROW_DATABASE_URL", hide_env_values = true, global = true)]
-    pub database_url: Option<DatabaseUrl>,
+    pub database_url: Option<String>,
     /// Signs tokens; at least 32 bytes. With SQLite one is made and kept beside the file
     #[arg(long, env = "FRONTROW_SECRET", hide_env_values = true, global = true)]
     pub secret: Option<String>,
@@ -134,10 +135,16 @@ impl Options {
     /// How long a hold lasts where nothing else is said, in seconds: the contract's five minutes.
     pub const HOLD_SECONDS: u32 = 300;
 
-    /// Which database; `frontrow.db` in the working directory when nothing is said.
-    #[must_use]
-    pub fn database(&self) -> DatabaseUrl {
-        self.database_url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::from("frontrow.db")))
+    /// Which database; `frontrow.db` in the working directory when nothing is said. Not read by clap, which repeats
+    /// what it cannot read: there may be a password in it.
+    ///
+    /// # Errors
+    /// What a URL looks like.
+    pub fn database(&self) -> Result<DatabaseUrl> {
+        let Some(url) = &self.database_url else {
+            return Ok(DatabaseUrl::Sqlite(PathBuf::from("frontrow.db")));
+        };
+        url.parse().map_err(|expected: &str| anyhow!("--database-url (FRONTROW_DATABASE_URL): {expected}"))
     }
 
     /// The limits of holds.
@@ -227,7 +234,14 @@ mod tests {
         assert_eq!(options.hold_rules(), HoldRules { hold_seconds: 300, max_seats_per_user: 4 });
         assert_eq!(options.global_policy(), Ok(RoomPolicy::default()));
         assert_eq!(options.bind, "127.0.0.1:8080");
-        assert_eq!(format!("{:?}", options.database()), "sqlite:frontrow.db");
+        assert_eq!(format!("{:?}", options.database().unwrap()), "sqlite:frontrow.db");
+    }
+
+    #[test]
+    fn a_database_url_that_cannot_be_read_is_not_repeated() {
+        let typo = ["frontrow", "--database-url", "postgre://me:hunter2@h/db"];
+        let error = Cli::try_parse_from(typo).unwrap().options.database().unwrap_err().to_string();
+        assert!(error.contains("--database-url") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

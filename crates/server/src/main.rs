@@ -41,11 +41,11 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { no_migrate } => serve(Settings::new(&options, !no_migrate)?).await,
         Command::Demo(args) => demo(args, &options).await,
         Command::Migrate => {
-            app::prepare(&options.database(), options.global_policy()?).await?;
+            app::prepare(&options.database()?, options.global_policy()?).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Audit => {
-            let findings = backend::audit(&options.database()).await?;
+            let findings = backend::audit(&options.database()?).await?;
             print(&audit::table(&findings))?;
             Ok(if audit::is_clean(&findings) { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
         }
@@ -96,7 +96,7 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
     if options.identity_public_key.is_some() {
         anyhow::bail!("with --identity-public-key the outside identity provider makes the tokens");
     }
-    let secret = secret::load(options.secret.as_deref(), &options.database())?;
+    let secret = secret::load(options.secret.as_deref(), &options.database()?)?;
     let role = match args.role {
         RoleArg::User => Role::User,
         RoleArg::Admin => Role::Admin,

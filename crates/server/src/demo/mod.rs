@@ -71,7 +71,7 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
     let folder = if options.database_url.is_none() { Some(tempfile::tempdir()?) } else { None };
     let database = match &folder {
         Some(folder) => DatabaseUrl::Sqlite(folder.path().join("demo.db")),
-        None => options.database(),
+        None => options.database()?,
     };
     let secret = match &options.secret {
         Some(text) => Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable")?,
