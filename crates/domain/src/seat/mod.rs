@@ -38,6 +38,18 @@ pub enum SeatState {
     },
 }
 
+impl SeatState {
+    /// The status at `now`: a seat whose hold has lapsed is AVAILABLE, whether or not a sweep has been by.
+    #[must_use]
+    pub fn status_at(&self, now: Timestamp) -> SeatStatus {
+        match *self {
+            Self::Reserved { hold_expires_at, .. } if now < hold_expires_at => SeatStatus::Reserved,
+            Self::Available | Self::Reserved { .. } => SeatStatus::Available,
+            Self::Unavailable { .. } => SeatStatus::Unavailable,
+        }
+    }
+}
+
 /// Where a seat is and what it costs. Never changes once made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeatPlace {
@@ -78,14 +90,10 @@ pub enum SeatError {
 }
 
 impl Seat {
-    /// The status at `now`: a seat whose hold has lapsed is AVAILABLE, whether or not a sweep has been by.
+    /// The status at `now`. See [`SeatState::status_at`].
     #[must_use]
     pub fn status_at(&self, now: Timestamp) -> SeatStatus {
-        match self.state {
-            SeatState::Reserved { hold_expires_at, .. } if now < hold_expires_at => SeatStatus::Reserved,
-            SeatState::Available | SeatState::Reserved { .. } => SeatStatus::Available,
-            SeatState::Unavailable { .. } => SeatStatus::Unavailable,
-        }
+        self.state.status_at(now)
     }
 
     /// The reservation whose lapsed hold still stands on this seat, if any.

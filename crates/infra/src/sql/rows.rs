@@ -660,7 +660,5 @@ impl TryFrom<IdempotencyRow> for IdempotencyRecord {
 
 /// The status of a seat row at `now`.
 pub(crate) fn seat_status(state: &SeatStateRow, now: Timestamp) -> Result<SeatStatus, StorageError> {
-    let status = named(&SeatStatus::NAMES, &state.status)?;
-    let lapsed = state.hold_expires_at.is_some_and(|deadline| now >= deadline.0);
-    Ok(if status == SeatStatus::Reserved && lapsed { SeatStatus::Available } else { status })
+    Ok(state.state()?.status_at(now))
 }
