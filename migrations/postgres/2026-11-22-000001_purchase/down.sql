@@ -3,6 +3,8 @@ DROP TABLE tickets;
 DROP TABLE payments;
 DROP TABLE entries;
 DROP TABLE reservation_seats;
+DROP TABLE seat_changes;
+DROP TABLE seat_feeds;
 DROP TABLE seats;
 DROP TABLE reservations;
 DROP TABLE accounts;

@@ -9,6 +9,7 @@ CREATE TABLE rooms (
     active_ttl_seconds INTEGER NOT NULL CHECK (active_ttl_seconds > 0),
     max_active INTEGER CHECK (max_active >= 0),
     max_waiting INTEGER CHECK (max_waiting >= 0),
+    wait_grace_seconds INTEGER CHECK (wait_grace_seconds > 0),
     mode TEXT NOT NULL CHECK (mode IN ('AUTO', 'HOLD', 'OPEN', 'CLOSED')),
     last_tick_at TIMESTAMPTZ NOT NULL,
     next_tick_at TIMESTAMPTZ NOT NULL,
@@ -21,7 +22,11 @@ CREATE INDEX rooms_open ON rooms (room_id) WHERE mode = 'OPEN';
 CREATE TABLE lines (
     room_id UUID PRIMARY KEY REFERENCES rooms (room_id),
     last_ticket BIGINT NOT NULL DEFAULT 0 CHECK (last_ticket >= 0),
-    waiting BIGINT NOT NULL DEFAULT 0 CONSTRAINT lines_waiting_check CHECK (waiting >= 0)
+    waiting BIGINT NOT NULL DEFAULT 0 CONSTRAINT lines_waiting_check CHECK (waiting >= 0),
+    -- The highest ticket that was ever admitted: nobody at or before it waits.
+    admitted_through BIGINT NOT NULL DEFAULT 0 CHECK (admitted_through >= 0 AND admitted_through <= last_ticket),
+    -- How many gave up their place while they waited; each has its number, see queue_tokens.departure.
+    departures BIGINT NOT NULL DEFAULT 0 CHECK (departures >= 0)
 );
 
 CREATE TABLE concerts (
@@ -48,6 +53,10 @@ CREATE TABLE queue_tokens (
     status TEXT NOT NULL CHECK (status IN ('WAIT', 'ACTIVE', 'EXPIRED')),
     activated_at TIMESTAMPTZ,
     expires_at TIMESTAMPTZ,
+    -- The how manieth of its room left WAIT without being admitted; gapless, in commit order.
+    departure BIGINT CHECK (departure > 0),
+    -- When its holder last polled, kept only near the head of a room that expires abandoned places.
+    last_seen_at TIMESTAMPTZ,
     version BIGINT NOT NULL CHECK (version > 0),
     CONSTRAINT queue_tokens_state_check CHECK (CASE status
         WHEN 'WAIT' THEN activated_at IS NULL AND expires_at IS NULL
@@ -56,6 +65,7 @@ CREATE TABLE queue_tokens (
 );
 CREATE UNIQUE INDEX queue_tokens_ticket ON queue_tokens (room_id, ticket);
 CREATE UNIQUE INDEX queue_tokens_one_live ON queue_tokens (room_id, user_id) WHERE status IN ('WAIT', 'ACTIVE');
+CREATE UNIQUE INDEX queue_tokens_departure ON queue_tokens (room_id, departure) WHERE departure IS NOT NULL;
 CREATE INDEX queue_tokens_waiting ON queue_tokens (room_id, ticket) WHERE status = 'WAIT';
 CREATE INDEX queue_tokens_active ON queue_tokens (room_id, expires_at) WHERE status = 'ACTIVE';
 CREATE INDEX queue_tokens_lapsing ON queue_tokens (expires_at) WHERE status = 'ACTIVE';
@@ -101,6 +111,23 @@ CREATE TABLE seats (
         ELSE reservation_id IS NOT NULL AND hold_expires_at IS NULL END)
 );
 CREATE UNIQUE INDEX seats_place ON seats (performance_date_id, section, row_number, seat_number);
+
+-- Hot: one row a date, locked last and bumped once by every batch that writes seats of the date.
+CREATE TABLE seat_feeds (
+    performance_date_id UUID PRIMARY KEY REFERENCES performance_dates (performance_date_id),
+    version BIGINT NOT NULL CHECK (version > 0),
+    total_seats BIGINT NOT NULL CHECK (total_seats >= 0),
+    -- Seats whose stored status is AVAILABLE; lapsed holds are not among them.
+    available_seats BIGINT NOT NULL CHECK (available_seats >= 0 AND available_seats <= total_seats)
+);
+
+-- Which seats each version of a date changed: their ids, 16 bytes each. Only the newest versions are kept.
+CREATE TABLE seat_changes (
+    performance_date_id UUID NOT NULL REFERENCES performance_dates (performance_date_id),
+    version BIGINT NOT NULL CHECK (version > 0),
+    seat_ids BYTEA NOT NULL CHECK (length(seat_ids) > 0 AND length(seat_ids) % 16 = 0),
+    PRIMARY KEY (performance_date_id, version)
+);
 
 -- `live` is true while the reservation is RESERVED or DONE.
 CREATE TABLE reservation_seats (

@@ -12,6 +12,7 @@ diesel::table! {
         active_ttl_seconds -> Integer,
         max_active -> Nullable<Integer>,
         max_waiting -> Nullable<Integer>,
+        wait_grace_seconds -> Nullable<Integer>,
         mode -> Text,
         last_tick_at -> Instant,
         next_tick_at -> Instant,
@@ -27,6 +28,8 @@ diesel::table! {
         room_id -> Id,
         last_ticket -> BigInt,
         waiting -> BigInt,
+        admitted_through -> BigInt,
+        departures -> BigInt,
     }
 }
 
@@ -67,6 +70,8 @@ diesel::table! {
         status -> Text,
         activated_at -> Nullable<Instant>,
         expires_at -> Nullable<Instant>,
+        departure -> Nullable<BigInt>,
+        last_seen_at -> Nullable<Instant>,
         version -> BigInt,
     }
 }
@@ -117,6 +122,29 @@ diesel::table! {
         reservation_id -> Nullable<Id>,
         hold_expires_at -> Nullable<Instant>,
         version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql::types::Id;
+
+    seat_feeds (performance_date_id) {
+        performance_date_id -> Id,
+        version -> BigInt,
+        total_seats -> BigInt,
+        available_seats -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql::types::Id;
+
+    seat_changes (performance_date_id, version) {
+        performance_date_id -> Id,
+        version -> BigInt,
+        seat_ids -> Binary,
     }
 }
 
@@ -194,6 +222,7 @@ diesel::joinable!(concerts -> rooms (room_id));
 diesel::joinable!(performance_dates -> concerts (concert_id));
 diesel::joinable!(queue_tokens -> rooms (room_id));
 diesel::joinable!(seats -> performance_dates (performance_date_id));
+diesel::joinable!(seat_feeds -> performance_dates (performance_date_id));
 diesel::joinable!(reservation_seats -> seats (seat_id));
 diesel::joinable!(reservation_seats -> reservations (reservation_id));
 diesel::allow_tables_to_appear_in_same_query!(
@@ -205,6 +234,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     accounts,
     reservations,
     seats,
+    seat_feeds,
+    seat_changes,
     reservation_seats,
     entries,
     payments,

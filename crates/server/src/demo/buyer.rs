@@ -229,7 +229,10 @@ impl Buyer {
         }
     }
 
-    /// Sends an order with a key of its own; twice at once out of habit, and then both answers must be one.
+    /// Sends an order with a key of its own; twice at once out of habit, and then both must come to one effect.
+    ///
+    /// A refusal leaves its key free, so the twin of a refused order may still succeed, when a seat was given back in
+    /// between. Whoever was refused asks again, and must hear what the twin heard.
     async fn order(&mut self, path: &str, body: &Value) -> Result<Answer> {
         let key = UuidV7.next_id().to_string();
         let call = || self.http.send(self.own(Call::post(path, body)).key(&key));
@@ -237,16 +240,20 @@ impl Buyer {
             return call().await;
         }
         let (one, other) = tokio::try_join!(call(), call())?;
-        if (200..300).contains(&one.status) || (200..300).contains(&other.status) {
-            ensure!(
-                one.body == other.body,
-                "a double click got two answers: {} and {}",
-                one.body,
-                other.body
-            );
-            ensure!(one.replayed != other.replayed, "a double click on {path} was carried out twice");
-            self.experience.double_clicks += 1;
-        }
+        let (one, other) = match (one.is_success(), other.is_success()) {
+            (false, false) => return Ok(one),
+            (true, true) => (one, other),
+            (true, false) => (one, call().await?),
+            (false, true) => (call().await?, other),
+        };
+        ensure!(
+            one.status == other.status && one.body == other.body,
+            "a double click got two answers: {} and {}",
+            one.body,
+            other.body
+        );
+        ensure!(one.replayed != other.replayed, "a double click on {path} was carried out twice");
+        self.experience.double_clicks += 1;
         Ok(one)
     }
 

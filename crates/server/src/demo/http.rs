@@ -81,6 +81,11 @@ impl Answer {
         self.body.get(field).and_then(Value::as_u64).unwrap_or(0)
     }
 
+    /// Whether the order was carried out, now or by its twin.
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// Status and problem code, as in `409 SEAT_NOT_AVAILABLE`.
     pub(super) fn outcome(&self) -> String {
         format!("{} {}", self.status, self.text("code")).trim_end().to_owned()
