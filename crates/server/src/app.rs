@@ -15,7 +15,8 @@ use frontrow_app::{
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, WaitTokens};
+use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, VerifiedTokens, WaitTokens};
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
@@ -27,8 +28,13 @@ use crate::secret;
 const STOP_WITHIN_SECONDS: u64 = 10;
 /// How long a client may take to send the head of a request.
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept.
+/// How long an idle connection is kept: longer than the rarest poll, and than the 60 s after which usual proxies let go,
+/// so that it is never we who close under a request.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How many connections may wait to be accepted: the first second of a sale. The kernel may allow fewer (`somaxconn`).
+const BACKLOG: u32 = 4_096;
+/// The most connections a worker serves at once; further ones wait in the backlog. There is a worker a core.
+const CONNECTIONS_PER_WORKER: usize = 50_000;
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -73,9 +79,10 @@ impl Settings {
 
     fn access_tokens(&self) -> Result<Arc<dyn AccessTokens>> {
         match &self.identity_public_key {
-            None => Ok(Arc::new(AccessKey::own(&self.secret))),
+            None => Ok(Arc::new(VerifiedTokens::new(AccessKey::own(&self.secret)))),
             Some(pem) => {
-                Ok(Arc::new(AccessKey::outside(pem).context("--identity-public-key is not usable")?))
+                let key = AccessKey::outside(pem).context("--identity-public-key is not usable")?;
+                Ok(Arc::new(VerifiedTokens::new(key)))
             }
         }
     }
@@ -178,8 +185,24 @@ async fn check_global_room(use_cases: &UseCases, wanted: RoomPolicy) -> Result<(
 
 fn listen(bind: &str) -> Result<TcpListener> {
     let addresses = bind.to_socket_addrs();
-    let addresses: Vec<_> = addresses.with_context(|| format!("--bind {bind} is no address"))?.collect();
-    TcpListener::bind(addresses.as_slice()).with_context(|| format!("cannot listen on {bind}"))
+    let addresses = addresses.with_context(|| format!("--bind {bind} is no address"))?;
+    let mut last = None;
+    for address in addresses {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    Err(error).with_context(|| format!("cannot listen on {bind}"))
+}
+
+/// As the standard library does it, but with a backlog for a crowd: its own takes 128.
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
@@ -188,6 +211,8 @@ fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::S
         HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
     let server = server
         .keep_alive(KEEP_ALIVE)
+        .tcp_nodelay(true)
+        .max_connections(CONNECTIONS_PER_WORKER)
         .client_request_timeout(REQUEST_HEAD_WITHIN)
         .shutdown_timeout(STOP_WITHIN_SECONDS)
         .disable_signals()
