@@ -58,7 +58,6 @@ fn half(
     let outcome = run(store, Pace::Open(peak / 2.0))?;
     report.run("P10", &format!("{what} at half the peak, {name}"), &outcome);
     let late = outcome.milliseconds(99.0);
-    report.value("P10", &format!("p99 of {what}, {name}"), "ms", late);
     report.ratio("P10", &format!("p99 of {what} / commit, {name}"), late / commit, AIM);
     Ok(())
 }
