@@ -51,6 +51,8 @@ pub struct Settings {
     pub hold_rules: HoldRules,
     /// The policy of the global room when it is first made.
     pub global_policy: RoomPolicy,
+    /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
+    pub group_commit_limit: Option<u16>,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
 }
@@ -69,6 +71,7 @@ impl Settings {
             identity_public_key: options.identity_public_key.as_ref().map(read).transpose()?,
             hold_rules: options.hold_rules(),
             global_policy: options.global_policy()?,
+            group_commit_limit: options.group_commit_limit,
             database,
             migrate,
         })
@@ -116,7 +119,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if settings.migrate {
         prepare(&settings.database, settings.global_policy).await?;
     }
-    let backend = Backend::open(&settings.database).await?;
+    let backend = Backend::open(&settings.database, settings.group_commit_limit).await?;
     let clock = Arc::new(SystemClock::default());
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
@@ -159,7 +162,7 @@ impl Running {
 /// When it cannot be reached or changed.
 pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomPolicy> {
     migrate(database).await?;
-    let backend = Backend::open(database).await?;
+    let backend = Backend::open(database, None).await?;
     let admin = admin_service(&backend.storage(), Arc::new(SystemClock::default()), Arc::new(UuidV7));
     let policy = admin.ensure_global_room(policy).await;
     backend.close().await;

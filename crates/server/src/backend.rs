@@ -27,14 +27,19 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Opens a database whose schema is up to date.
+    /// Opens a database whose schema is up to date. One transaction takes at most `group_commit_limit` units of work,
+    /// where that is said.
     ///
     /// # Errors
     /// When it cannot be reached, or its schema is not up to date.
-    pub async fn open(url: &DatabaseUrl) -> Result<Self> {
+    pub async fn open(url: &DatabaseUrl, group_commit_limit: Option<u16>) -> Result<Self> {
         match url {
             DatabaseUrl::Sqlite(path) => {
-                let opened = Sqlite::open(path, SqliteOptions::default());
+                let mut options = SqliteOptions::default();
+                if let Some(limit) = group_commit_limit {
+                    options.group_commit_limit = limit.into();
+                }
+                let opened = Sqlite::open(path, options);
                 Ok(Self::Sqlite(Arc::new(opened.with_context(|| format!("cannot open {url:?}"))?)))
             }
             DatabaseUrl::Postgres(url) => {
