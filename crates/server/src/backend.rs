@@ -71,9 +71,14 @@ impl Backend {
 
     /// Finishes what is queued. Later work is refused.
     pub async fn close(self) {
-        if let Self::Sqlite(adapter) = self {
-            // Joins a thread, so not on a thread of the runtime.
-            let _ = tokio::task::spawn_blocking(move || adapter.close(CLOSE_WITHIN)).await;
+        match self {
+            Self::Sqlite(adapter) => {
+                // Joins a thread, so not on a thread of the runtime.
+                let _ = tokio::task::spawn_blocking(move || adapter.close(CLOSE_WITHIN)).await;
+            }
+            Self::Postgres(adapter) => {
+                adapter.close(CLOSE_WITHIN).await;
+            }
         }
     }
 }
