@@ -33,6 +33,9 @@ pub struct RoomPolicy {
     pub max_active: Option<u32>,
     /// The most people that may wait; `None` is no limit.
     pub max_waiting: Option<u32>,
+    /// How long the holder of a place near the head may stay away before the place is given up, in seconds
+    /// ([`RoomPolicy::MIN_GRACE_SECONDS`] to [`RoomPolicy::MAX_SECONDS`]); `None` gives up no place.
+    pub wait_grace_seconds: Option<u32>,
     /// Who is admitted, and when.
     pub mode: RoomMode,
 }
@@ -46,6 +49,7 @@ impl Default for RoomPolicy {
             active_ttl_seconds: 600,
             max_active: None,
             max_waiting: None,
+            wait_grace_seconds: None,
             mode: RoomMode::Auto,
         }
     }
@@ -64,6 +68,8 @@ pub struct RoomPolicyPatch {
     pub max_active: Option<Option<i64>>,
     /// See [`RoomPolicy::max_waiting`]; `Some(None)` lifts the limit.
     pub max_waiting: Option<Option<i64>>,
+    /// See [`RoomPolicy::wait_grace_seconds`]; `Some(None)` gives up no place any more.
+    pub wait_grace_seconds: Option<Option<i64>>,
     /// See [`RoomPolicy::mode`].
     pub mode: Option<RoomMode>,
 }
@@ -105,6 +111,9 @@ impl RoomPolicy {
     pub const MAX_COUNT: u32 = 10_000_000;
     /// The largest number of people one tick may admit: it is one transaction.
     pub const MAX_BATCH: u32 = 100_000;
+    /// The shortest grace, in seconds: twice the longest time between two polls as told, so that somebody whose poll
+    /// was lost once, or whose browser slows the timers of hidden tabs down to one a minute, keeps the place.
+    pub const MIN_GRACE_SECONDS: u32 = 120;
     /// The longest time in a policy: 30 days, in seconds.
     pub const MAX_SECONDS: u32 = 30 * 24 * 60 * 60;
 
@@ -127,8 +136,14 @@ impl RoomPolicy {
                 self.active_ttl_seconds,
                 Self::MAX_SECONDS,
             )?,
-            max_active: limit("maxActive", patch.max_active, self.max_active)?,
-            max_waiting: limit("maxWaiting", patch.max_waiting, self.max_waiting)?,
+            max_active: optional("maxActive", patch.max_active, self.max_active, COUNTS)?,
+            max_waiting: optional("maxWaiting", patch.max_waiting, self.max_waiting, COUNTS)?,
+            wait_grace_seconds: optional(
+                "waitGraceSeconds",
+                patch.wait_grace_seconds,
+                self.wait_grace_seconds,
+                (Self::MIN_GRACE_SECONDS, Self::MAX_SECONDS),
+            )?,
             mode: patch.mode.unwrap_or(self.mode),
         })
     }
@@ -172,15 +187,19 @@ fn ranged(field: &'static str, given: Option<i64>, kept: u32, max: u32) -> Resul
     }
 }
 
-fn limit(
+/// The least and the most of a limit of people.
+const COUNTS: (u32, u32) = (0, RoomPolicy::MAX_COUNT);
+
+fn optional(
     field: &'static str,
     given: Option<Option<i64>>,
     kept: Option<u32>,
+    (min, max): (u32, u32),
 ) -> Result<Option<u32>, InvalidPolicy> {
     match given {
         None => Ok(kept),
         Some(None) => Ok(None),
-        Some(Some(number)) => in_range(field, number, 0, RoomPolicy::MAX_COUNT).map(Some),
+        Some(Some(number)) => in_range(field, number, min, max).map(Some),
     }
 }
 
@@ -244,6 +263,7 @@ mod tests {
         let ttl = |n| RoomPolicyPatch { active_ttl_seconds: Some(n), ..Default::default() };
         let active = |n| RoomPolicyPatch { max_active: Some(Some(n)), ..Default::default() };
         let waiting = |n| RoomPolicyPatch { max_waiting: Some(Some(n)), ..Default::default() };
+        let grace = |n| RoomPolicyPatch { wait_grace_seconds: Some(Some(n)), ..Default::default() };
         for (patch, field) in [
             (batch(0), "admitBatch"),
             (batch(-1), "admitBatch"),
@@ -254,6 +274,9 @@ mod tests {
             (active(-1), "maxActive"),
             (waiting(-1), "maxWaiting"),
             (waiting(10_000_001), "maxWaiting"),
+            (grace(0), "waitGraceSeconds"),
+            (grace(119), "waitGraceSeconds"),
+            (grace(2_592_001), "waitGraceSeconds"),
         ] {
             assert_eq!(RoomPolicy::default().patched(&patch).unwrap_err().field, field);
         }

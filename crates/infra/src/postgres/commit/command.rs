@@ -9,6 +9,7 @@ use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome
 use frontrow_domain::{RoomId, Timestamp, Versioned};
 use futures_util::TryFutureExt;
 
+use super::abandoned;
 use super::failure::Failure;
 use super::lock::Locked;
 use super::write::queue_tokens as tokens;
@@ -21,10 +22,10 @@ use crate::sql::types::{DbId, DbTime, Id, Instant};
 /// Does the command. The line of its room is locked, if it has one.
 pub(super) async fn execute(
     connection: &mut AsyncPgConnection,
-    command: Command,
+    command: &Command,
     locked: &Locked,
 ) -> Result<CommandOutcome, Failure> {
-    match command {
+    match *command {
         Command::Join(join) => {
             require_line(join.room_id, locked)?;
             self::join(connection, join).await
@@ -38,6 +39,13 @@ pub(super) async fn execute(
         }
         Command::ExpireHolds { now, limit } => {
             Ok(CommandOutcome::HoldsExpired(sweep(connection, EXPIRE_HOLDS, now, limit).await?))
+        }
+        Command::NotePolls { ref tokens, now } => {
+            Ok(CommandOutcome::PollsNoted(abandoned::note_polls(connection, tokens, now).await?))
+        }
+        Command::GiveUpAbandoned(sweep) => {
+            require_line(sweep.room_id, locked)?;
+            Ok(CommandOutcome::GivenUp(abandoned::give_up(connection, sweep).await?))
         }
     }
 }
@@ -119,14 +127,14 @@ async fn line_of(mut connection: &AsyncPgConnection, room_id: RoomId) -> Result<
 }
 
 #[derive(QueryableByName)]
-struct Counted {
+pub(super) struct Counted {
     #[diesel(sql_type = BigInt)]
     rows: i64,
 }
 
 impl Counted {
     /// Every command has a limit of 32 bits.
-    fn get(&self) -> u32 {
+    pub(super) fn get(&self) -> u32 {
         u32::try_from(self.rows).unwrap_or(u32::MAX)
     }
 }
@@ -152,7 +160,8 @@ async fn count_active(
 /// or join meanwhile: the line is locked. The count of ACTIVE tokens runs only where there is a limit ($3).
 const ADMIT: &str = "\
     WITH head AS MATERIALIZED ( \
-        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' ORDER BY ticket \
+        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' \
+        AND ticket > (SELECT admitted_through FROM lines WHERE room_id = $1) ORDER BY ticket \
         LIMIT CASE WHEN $3 IS NULL THEN $2 ELSE LEAST($2, GREATEST(0, $3 - ( \
             SELECT count(*) FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $4))) END), \
     locked AS MATERIALIZED ( \

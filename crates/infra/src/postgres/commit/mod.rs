@@ -1,6 +1,7 @@
 //! A unit of work as one transaction. The steps are in the order in which [`CommitError`] is to be reported; each takes
 //! whole sets of rows, so that several units could share them.
 
+mod abandoned;
 mod check;
 mod command;
 mod failure;
@@ -76,8 +77,11 @@ impl Postgres {
 /// Whether a unit came to nothing but an answer. Then there is nothing to make durable, and its lock need not wait
 /// for the disk.
 fn wrote_nothing(work: &UnitOfWork, outcome: Option<CommandOutcome>) -> bool {
-    use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, TokensExpired};
-    let idle = matches!(outcome, Some(AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0)));
+    use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, PollsNoted, TokensExpired};
+    let idle = matches!(
+        outcome,
+        Some(AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0) | PollsNoted(0))
+    );
     idle && UnitOfWork { guards: Vec::new(), command: None, ..work.clone() } == UnitOfWork::default()
 }
 
@@ -90,7 +94,7 @@ async fn apply(
     }
     let locked = lock::lock(connection, work).await?;
     check::require_versions(work, &locked)?;
-    let outcome = match work.command {
+    let outcome = match &work.command {
         Some(command) => Some(command::execute(connection, command, &locked).await?),
         None => None,
     };
