@@ -15,7 +15,7 @@ use frontrow_app::{
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, WaitTokens};
+use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, VerifiedTokens, WaitTokens};
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
@@ -70,9 +70,10 @@ impl Settings {
 
     fn access_tokens(&self) -> Result<Arc<dyn AccessTokens>> {
         match &self.identity_public_key {
-            None => Ok(Arc::new(AccessKey::own(&self.secret))),
+            None => Ok(Arc::new(VerifiedTokens::new(AccessKey::own(&self.secret)))),
             Some(pem) => {
-                Ok(Arc::new(AccessKey::outside(pem).context("--identity-public-key is not usable")?))
+                let key = AccessKey::outside(pem).context("--identity-public-key is not usable")?;
+                Ok(Arc::new(VerifiedTokens::new(key)))
             }
         }
     }
