@@ -111,6 +111,8 @@ impl RoomPolicy {
     pub const MAX_COUNT: u32 = 10_000_000;
     /// The largest number of people one tick may admit: it is one transaction.
     pub const MAX_BATCH: u32 = 100_000;
+    /// The most waiters that are judged by their polls: what one sweep looks at.
+    pub const MAX_WINDOW: u32 = 10_000;
     /// The shortest grace, in seconds: twice the longest time between two polls as told, so that somebody whose poll
     /// was lost once, or whose browser slows the timers of hidden tabs down to one a minute, keeps the place.
     pub const MIN_GRACE_SECONDS: u32 = 120;
@@ -146,6 +148,20 @@ impl RoomPolicy {
             )?,
             mode: patch.mode.unwrap_or(self.mode),
         })
+    }
+
+    /// How many waiters, from the head, are judged by their polls where there is a grace: those of the next three ticks,
+    /// and at most [`RoomPolicy::MAX_WINDOW`].
+    #[must_use]
+    pub const fn grace_window(&self) -> u32 {
+        let ticks = self.admit_batch.saturating_mul(3);
+        if ticks < Self::MAX_WINDOW { ticks } else { Self::MAX_WINDOW }
+    }
+
+    /// Whether a poll of the waiter at `position` is to be noted.
+    #[must_use]
+    pub fn notes_polls_at(&self, position: u64) -> bool {
+        self.wait_grace_seconds.is_some() && position <= u64::from(self.grace_window())
     }
 
     /// Whether [`RoomPolicy::entrance`] looks at the number of ACTIVE tokens, so that it has to be counted.
@@ -235,6 +251,16 @@ mod tests {
         }
         assert_eq!(policy(RoomMode::Open, None, None).entrance(0, 9_999), Ok(Entrance::Active));
         assert_eq!(policy(RoomMode::Auto, None, None).entrance(9_999, 0), Ok(Entrance::Wait));
+    }
+
+    #[test]
+    fn polls_are_noted_near_the_head_of_a_room_with_a_grace() {
+        let off = RoomPolicy::default();
+        let on = RoomPolicy { wait_grace_seconds: Some(120), ..off };
+        assert!(!off.notes_polls_at(1));
+        assert!(on.notes_polls_at(30) && !on.notes_polls_at(31), "three batches of ten");
+        let large = RoomPolicy { admit_batch: RoomPolicy::MAX_BATCH, ..on };
+        assert!(large.notes_polls_at(10_000) && !large.notes_polls_at(10_001));
     }
 
     #[test]
