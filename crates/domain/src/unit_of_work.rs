@@ -121,6 +121,19 @@ pub enum Command {
     },
     /// Gives up the places near the head of a line whose holders stay away.
     GiveUpAbandoned(GiveUpAbandoned),
+    /// Puts a crowd at the tail of a line, for tests and sizing.
+    Fill(Fill),
+}
+
+/// Puts newcomers at the tail of a line, all of them waiting, whatever the room's mode and limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fill {
+    /// The line.
+    pub room_id: RoomId,
+    /// The ids of the tokens and whose they are, in the order of the line. None of them is in line already.
+    pub people: Vec<(QueueTokenId, UserId)>,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// Gives up the places near the head of a line whose holders stay away. A waiter about to be admitted who was never seen
@@ -182,6 +195,8 @@ pub enum CommandOutcome {
     PollsNoted(u32),
     /// So many places were given up.
     GivenUp(u32),
+    /// All of a crowd are in line.
+    Filled,
     /// So many reservations were expired.
     HoldsExpired(u32),
 }

@@ -47,7 +47,8 @@ impl WatchedCommitter {
                 CommandOutcome::AlreadyJoined(_)
                 | CommandOutcome::TokensExpired(_)
                 | CommandOutcome::HoldsExpired(_)
-                | CommandOutcome::PollsNoted(_),
+                | CommandOutcome::PollsNoted(_)
+                | CommandOutcome::Filled,
             )
             | None => false,
         };

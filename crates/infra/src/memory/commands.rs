@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenError, QueueTokenState, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{
-    Admit, AggregateRef, Command, CommandOutcome, CommitError, GiveUpAbandoned, Join,
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join,
 };
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
@@ -25,6 +25,7 @@ impl State {
             Command::NotePolls { ref tokens, now } => {
                 Ok(CommandOutcome::PollsNoted(self.note_polls(tokens, now)))
             }
+            Command::Fill(ref fill) => self.fill(fill),
             Command::GiveUpAbandoned(sweep) => self.give_up_abandoned(sweep).map(CommandOutcome::GivenUp),
         }
     }
@@ -67,6 +68,22 @@ impl State {
         Ok(count_done(waiters, |id| {
             self.step_token(id, |token| token.admit(admit.now, admit.active_ttl_seconds))
         }))
+    }
+
+    fn fill(&mut self, fill: &Fill) -> Result<CommandOutcome, CommitError> {
+        let Fill { room_id, ref people, now } = *fill;
+        if !self.rooms.contains_key(&room_id) {
+            return Err(absent(room_id));
+        }
+        let last = self.last_ticket(room_id).0;
+        for ((id, user_id), ticket) in people.iter().zip(last.saturating_add(1)..) {
+            let (ticket, state) = (TicketNumber(ticket), QueueTokenState::Wait);
+            let token = QueueToken { id: *id, room_id, user_id: *user_id, ticket, entered_at: now, state };
+            if self.queue_tokens.insert(*id, Versioned::new(token, Version::FIRST)).is_some() {
+                return Err(constraints::broken("queue_tokens_pkey"));
+            }
+        }
+        Ok(CommandOutcome::Filled)
     }
 
     fn note_polls(&mut self, tokens: &[QueueTokenId], now: Timestamp) -> u32 {

@@ -7,7 +7,7 @@ use diesel::sqlite::SqliteConnection;
 use diesel::{QueryResult, SelectableHelper};
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
 use frontrow_domain::unit_of_work::{
-    Admit, AggregateRef, Command, CommandOutcome, CommitError, GiveUpAbandoned, Join,
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join,
 };
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
@@ -35,6 +35,7 @@ pub(super) fn execute(
         Command::NotePolls { ref tokens, now } => {
             Ok(CommandOutcome::PollsNoted(note_polls(connection, tokens, now)?))
         }
+        Command::Fill(ref fill) => fill_line(connection, fill),
         Command::GiveUpAbandoned(sweep) => give_up_abandoned(connection, &sweep).map(CommandOutcome::GivenUp),
     }
 }
@@ -148,6 +149,24 @@ fn activate_first(
     let expires_at = DbTime(admit.now.plus_seconds(admit.active_ttl_seconds));
     let parameters = (DbTime(admit.now), expires_at, DbId(admit.room_id.get()), behind, limit);
     Sql(text, parameters).load(connection)
+}
+
+/// A statement a person, prepared once: a crowd in one statement would be another text for every size.
+fn fill_line(connection: &mut SqliteConnection, fill: &Fill) -> Result<CommandOutcome, ApplyError> {
+    let room_id = DbId(fill.room_id.get());
+    let last: Option<i64> =
+        lines::table.find(room_id).select(lines::last_ticket).first(connection).optional()?;
+    let last = last.ok_or(CommitError::Conflict(AggregateRef::Room(fill.room_id)))?;
+    let insert = "INSERT INTO queue_tokens (token_id, room_id, user_id, ticket, entered_at, status, version) \
+                  VALUES (?, ?, ?, ?, ?, 'WAIT', 1)";
+    for ((token_id, user_id), ticket) in fill.people.iter().zip(last.saturating_add(1)..) {
+        let parameters = (DbId(token_id.get()), room_id, DbId(user_id.get()), ticket, DbTime(fill.now));
+        Sql(insert, parameters).execute(connection)?;
+    }
+    let people = i64::try_from(fill.people.len()).unwrap_or(i64::MAX);
+    let line = "UPDATE lines SET last_ticket = last_ticket + ?1, waiting = waiting + ?1 WHERE room_id = ?2";
+    Sql(line, (people, room_id)).execute(connection)?;
+    Ok(CommandOutcome::Filled)
 }
 
 /// No version changes: a poll is no decision about the token.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use frontrow_domain::queue::{
     LineState, LineView, PlaceInLine, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
 };
-use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, GiveUpAbandoned};
-use frontrow_domain::{RoomId, Timestamp, UnitOfWork, UserId, Version, Versioned};
+use frontrow_domain::unit_of_work::{
+    AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned,
+};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Version, Versioned};
 
 use crate::fixture::{Fixture, at, commanded};
 
@@ -231,4 +233,38 @@ pub(crate) async fn departures_are_gapless_when_many_leave_at_once(fixture: &Fix
     let expected: Vec<i64> = (1..=10).chain((11..=40).step_by(2)).collect();
     assert_eq!(left, expected);
     assert_eq!(counters(fixture, room.id).await, (30, 55, 0, 25));
+}
+
+pub(crate) async fn a_crowd_is_put_at_the_tail_in_order(fixture: &Fixture) {
+    let room = fixture
+        .new_room(RoomPolicy { mode: RoomMode::Closed, max_waiting: Some(0), ..RoomPolicy::default() })
+        .await;
+    fixture.set_policy(room.id, RoomPolicy::default()).await;
+    fixture.crowd(room.id, 2, at(0)).await;
+    fixture.set_policy(room.id, room.policy).await;
+    let people: Vec<_> = (0..700).map(|_| (fixture.id(QueueTokenId::new), fixture.id(UserId::new))).collect();
+    let fill = |people: &[(QueueTokenId, UserId)], room_id| {
+        commanded(Command::Fill(Fill { room_id, people: people.to_vec(), now: at(1) }))
+    };
+    for part in [&people[..300], &people[300..]] {
+        let filled = fixture.commit(fill(part, room.id)).await.unwrap();
+        assert_eq!(filled.outcome, Some(CommandOutcome::Filled));
+    }
+    assert_eq!(counters(fixture, room.id).await, (702, 702, 0, 0));
+    for (n, ticket) in [(0, 3), (299, 302), (300, 303), (699, 702)] {
+        let (id, user_id) = people[n];
+        let ticket = TicketNumber(ticket);
+        let state = QueueTokenState::Wait;
+        let token = QueueToken { id, room_id: room.id, user_id, ticket, entered_at: at(1), state };
+        assert_eq!(fixture.token(id).await, Versioned::new(token, Version::FIRST));
+    }
+    assert_eq!(fixture.admit(room.id, 4, at(2)).await, 4);
+    assert_eq!(counters(fixture, room.id).await, (698, 702, 4, 0));
+
+    let refused = fixture.commit(fill(&people[..1], room.id)).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Backstop { .. }), "{refused:?}");
+    assert_eq!(counters(fixture, room.id).await, (698, 702, 4, 0));
+    let nowhere = fixture.id(RoomId::new);
+    let refused = fixture.commit(fill(&people[..1], nowhere)).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Conflict(AggregateRef::Room(id)) if id == nowhere));
 }

@@ -84,7 +84,8 @@ macro_rules! contract {
                     the_abandoned_near_the_head_are_given_up,
                     clocks_start_again_where_nobody_is_judged,
                     only_waiters_are_given_up,
-                    departures_are_gapless_when_many_leave_at_once;
+                    departures_are_gapless_when_many_leave_at_once,
+                    a_crowd_is_put_at_the_tail_in_order;
                 concerts:
                     concerts_and_dates_are_absent_until_inserted,
                     every_field_of_a_concert_comes_back,

@@ -11,6 +11,7 @@ use futures_util::TryFutureExt;
 
 use super::abandoned;
 use super::failure::Failure;
+use super::fill;
 use super::lock::{LineCounters, Locked};
 use super::write::queue_tokens as tokens;
 use super::write::seat_feeds::Feeds;
@@ -43,6 +44,11 @@ pub(super) async fn execute(
         }
         Command::NotePolls { ref tokens, now } => {
             Ok(CommandOutcome::PollsNoted(abandoned::note_polls(connection, tokens, now).await?))
+        }
+        Command::Fill(ref crowd) => {
+            require_line(crowd.room_id, locked)?;
+            fill::fill(connection, crowd).await?;
+            Ok(CommandOutcome::Filled)
         }
         Command::GiveUpAbandoned(sweep) => {
             require_line(sweep.room_id, locked)?;

@@ -184,10 +184,11 @@ impl Keys {
 
 /// The lines whose length, or whose room, the unit may change.
 fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
-    let of_command = match work.command {
+    let of_command = match &work.command {
         Some(Command::Join(join)) => Some(join.room_id),
         Some(Command::Admit(admit)) => Some(admit.room_id),
         Some(Command::GiveUpAbandoned(sweep)) => Some(sweep.room_id),
+        Some(Command::Fill(fill)) => Some(fill.room_id),
         Some(Command::ExpireTokens { .. } | Command::ExpireHolds { .. } | Command::NotePolls { .. })
         | None => None,
     };

@@ -5,6 +5,7 @@ mod abandoned;
 mod check;
 mod command;
 mod failure;
+mod fill;
 mod lock;
 mod write;
 
