@@ -21,7 +21,7 @@ const BLOCK: u32 = 10_000;
 /// When the database cannot be reached, or there is no such room.
 pub async fn load(args: LoadArgs, database: &DatabaseUrl, policy: RoomPolicy) -> Result<String> {
     prepare(database, policy).await?;
-    let backend = Backend::open(database).await?;
+    let backend = Backend::open(database, None).await?;
     let room_id = args.room.map_or(DEFAULT_ROOM_ID, RoomId::new);
     let filled = fill(&backend.storage(), room_id, args.people).await;
     backend.close().await;

@@ -2,7 +2,7 @@
 //! that and nothing else. An absent value is written as NULL, never left out: the text of a statement stays the same,
 //! so that it is prepared once, and many rows fit in one insert.
 
-use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
+use diesel::prelude::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
 use frontrow_domain::account::{Account, Entry, EntryKind, Payment, Ticket};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
@@ -134,7 +134,7 @@ impl LineRow {
 }
 
 /// A queue token.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = schema::queue_tokens, treat_none_as_default_value = false)]
 pub(crate) struct QueueTokenRow {
     pub(crate) token_id: DbId,
@@ -147,7 +147,7 @@ pub(crate) struct QueueTokenRow {
 }
 
 /// What changes of a queue token.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = schema::queue_tokens, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct QueueTokenStateRow {
     pub(crate) status: String,
