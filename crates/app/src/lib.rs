@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: nothing here knows HTTP, SQL or a runtime. Services are named as in the seed's diagrams.
 
+mod abandonment;
 mod accounts;
 mod admin;
 mod admission;
@@ -10,6 +11,7 @@ mod expiry;
 mod failure;
 mod gate;
 mod idempotency;
+mod lines;
 mod payment;
 mod queue;
 mod reservations;
@@ -17,6 +19,7 @@ mod sessions;
 #[cfg(test)]
 mod testing;
 
+pub use abandonment::Abandonment;
 pub use accounts::{AccountService, ChargeError, ChargeReceipt};
 pub use admin::{AdminError, AdminService, NewDate};
 pub use admission::{Admission, Admitted};
@@ -25,6 +28,7 @@ pub use expiry::{Expired, Expiry};
 pub use failure::Failure;
 pub use gate::{Gate, GateError, GatePass, WrongRoom};
 pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
+pub use lines::{Lines, WatchedCommitter};
 pub use payment::{PayError, PayReceipt, PaymentService};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
 pub use reservations::{

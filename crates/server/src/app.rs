@@ -9,8 +9,9 @@ use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result, bail};
 use frontrow_api::ApiState;
 use frontrow_app::{
-    AccountService, AdminService, Admission, ConcertService, Expiry, Gate, HoldRules, Idempotency,
-    PaymentService, QueueService, ReservationService, SessionService, UseCases,
+    Abandonment, AccountService, AdminService, Admission, ConcertService, Expiry, Gate, HoldRules,
+    Idempotency, Lines, PaymentService, QueueService, ReservationService, SessionService, UseCases,
+    WatchedCommitter,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
 use crate::cli::{DatabaseUrl, Options};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Work};
 use crate::secret;
 
 /// How long a request that runs may take to finish when the server stops, in seconds.
@@ -124,21 +125,27 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
     }
-    let storage = backend.storage();
+    let mut storage = backend.storage();
+    let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
+    storage.committer = Arc::new(WatchedCommitter::new(storage.committer, lines.clone()));
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let use_cases = compose(&storage, &identity, settings.hold_rules);
+    let use_cases = compose(&storage, &identity, &lines, settings.hold_rules);
     check_global_room(&use_cases, settings.global_policy).await?;
-    let admission = use_cases.admin.admission.clone();
-    let expiry = Expiry { committer: storage.committer.clone(), clock: clock.clone() };
+    let work = Work {
+        admission: use_cases.admin.admission.clone(),
+        expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
+        abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+        lines,
+    };
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(admission, expiry, clock, backend.clone());
+    let scheduler = Scheduler::start(work, clock, backend.clone());
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }
@@ -236,9 +243,9 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
     }
 }
 
-fn compose(storage: &Storage, identity: &Identity, rules: HoldRules) -> UseCases {
+fn compose(storage: &Storage, identity: &Identity, lines: &Lines, rules: HoldRules) -> UseCases {
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
-    let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), clock.clone());
+    let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
     UseCases {
         sessions: SessionService { tokens: access_tokens, clock: clock.clone(), ids: ids.clone() },
@@ -249,7 +256,7 @@ fn compose(storage: &Storage, identity: &Identity, rules: HoldRules) -> UseCases
             provider: wait_tokens,
             tokens: storage.queue_tokens.clone(),
             concerts: storage.concerts.clone(),
-            queries: storage.queue_queries.clone(),
+            lines: lines.clone(),
             committer: storage.committer.clone(),
             clock: clock.clone(),
             ids: ids.clone(),

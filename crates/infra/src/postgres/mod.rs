@@ -38,7 +38,8 @@
 //! - Admit locks the head of the line by token id, while it holds the line: whoever else moves a waiter out has to
 //!   wait for the line first, and so holds none of these tokens. A guard on one of them may be in the way for a
 //!   moment; it has its line locks, if any, behind it.
-//! - ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
+//! - GiveUpAbandoned locks the head of the line as Admit does. Fill, which has the line too, locks nothing more.
+//! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
 //!   holds come after that, by key, as everywhere.
 //!
 //! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 2
@@ -54,7 +55,9 @@
 //! | charge | lock; keys; keys, accounts (new ones apart), entries: 5 | 3 |
 //! | reserve | lock; keys; keys, tokens, reservations, seats, their places in reservations, feeds: 8, and 1 over a lapsed hold | 3 |
 //! | pay | lock; keys; keys, tokens, accounts, reservations, seats, entries, payments, tickets, feeds: 11, and 1 for lines of waiting tokens | 3 |
-//! | poll (`standing`) | 1, without a transaction | 1 |
+//! | note polls | lock; the tokens: 2 | 3 |
+//! | give up the abandoned | lock; the head of the line with its counters: 2 | 3 |
+//! | what a node's view of all lines is refreshed by | 1, and 1 more when somebody left a line; without a transaction | 1 or 2 |
 //!
 //! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE.
 //!
@@ -84,6 +87,7 @@ mod cached;
 mod commit;
 mod connection;
 mod error;
+mod lines;
 mod loader;
 mod migrate;
 mod queries;

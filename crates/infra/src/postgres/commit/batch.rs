@@ -188,7 +188,7 @@ async fn apply<'u>(
     let mut plan = plan(units, &locked, &found)?;
     if let ([work], [verdict @ Verdict::Done(_)]) = (units, plan.verdicts.as_mut_slice()) {
         let connection = transaction.connection()?;
-        if let Some(command) = work.command
+        if let Some(command) = &work.command
             && let Some(outcome) = command::execute(connection, command, &locked).await?
         {
             *verdict = Verdict::Done(Some(outcome));
@@ -206,11 +206,13 @@ impl Plan<'_> {
             UnitOfWork { guards: Vec::new(), command: None, ..(*work).clone() } == UnitOfWork::default()
         };
         let did_something = |verdict: &Verdict| {
-            use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, TokensExpired};
+            use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, PollsNoted, TokensExpired};
             let Verdict::Done(outcome) = verdict else { return false };
             !matches!(
                 outcome,
-                None | Some(AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0))
+                None | Some(
+                    AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0) | PollsNoted(0)
+                )
             )
         };
         self.verdicts.iter().any(did_something) || !self.units.iter().all(is_idle)
