@@ -54,6 +54,7 @@ mod cached;
 mod commit;
 mod connection;
 mod error;
+mod feeds;
 mod migrate;
 mod queries;
 mod repositories;
