@@ -13,7 +13,8 @@
 //!    `FOR NO KEY UPDATE`, which leaves the share locks of foreign keys alone. 2 and 3 are one statement;
 //! 4. what a command finds for itself (see below);
 //! 5. inserts: tables in a fixed order, rows by key. Who inserts holds all his row locks already, so that an insert
-//!    waits only for somebody who waits for nothing but inserts further on.
+//!    waits only for somebody who waits for nothing but inserts further on;
+//! 6. `seat_feeds`, by date: hot rows, so that they are held the shortest. Nothing is locked after them.
 //!
 //! Commands, with the locks of step 4:
 //! - Join locks the lapsed token of its user, while it holds the line. Whoever else holds that token waits for no
@@ -34,8 +35,8 @@
 //! |---|---|
 //! | join | lock; room with line, and live token (pipelined); insert token with line: 3. Already there: 2, no COMMIT |
 //! | charge | idempotency key; lock; account; entry: 4 |
-//! | reserve | key; lock; token; reservation; seats; seats of the reservation: 6, and 1 over a lapsed hold |
-//! | pay | key; lock; token; account; reservation; seats; entry; payment; tickets: 9, and 1 for the line of a waiting token |
+//! | reserve | key; lock; token; reservation; seats; seats of the reservation; feed: 7, and 1 over a lapsed hold |
+//! | pay | key; lock; token; account; reservation; seats; entry; payment; tickets; feed: 10, and 1 for the line of a waiting token |
 //! | poll (`standing`) | 1, without a transaction |
 //!
 //! Every other read is one statement without a transaction too, and gives its connection back at once.

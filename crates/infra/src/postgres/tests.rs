@@ -261,7 +261,7 @@ async fn statements_are_as_few_as_written_and_prepared_once() {
             used.extend(texts);
         };
         let commit = super::transaction::COMMIT;
-        step("new seats", &watched, 2, commit);
+        step("new seats", &watched, 3, commit);
         let token = join(&mut watched, &sale, user_id).await;
         step("join", &watched, 4, commit);
         join(&mut watched, &sale, user_id).await;
@@ -273,9 +273,9 @@ async fn statements_are_as_few_as_written_and_prepared_once() {
         charge(&mut watched, user_id).await;
         step("charge", &watched, 4, commit);
         let reservation = reserve(&mut watched, token, &seats).await;
-        step("reserve", &watched, 6, commit);
+        step("reserve", &watched, 7, commit);
         pay(&mut watched, token, reservation).await;
-        step("pay", &watched, 9, commit);
+        step("pay", &watched, 10, commit);
     }
     let prepared = watched.prepared().await;
     for text in used {

@@ -10,6 +10,7 @@
 
 mod concurrency;
 mod connecting;
+mod counters;
 #[path = "../contract/fixture.rs"]
 #[allow(dead_code, reason = "the contract uses the rest")]
 mod fixture;

@@ -10,12 +10,13 @@ use frontrow_domain::{RoomId, Timestamp, Versioned};
 use futures_util::TryFutureExt;
 
 use super::failure::Failure;
-use super::lock::Locked;
+use super::lock::{LineCounters, Locked};
 use super::write::queue_tokens as tokens;
+use super::write::seat_feeds::Feeds;
 use crate::postgres::cached::Cached;
 use crate::postgres::repositories::live_token;
 use crate::sql::rows::RoomRow;
-use crate::sql::schema::{lines, rooms};
+use crate::sql::schema::rooms;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// Does the command. The line of its room is locked, if it has one.
@@ -26,31 +27,35 @@ pub(super) async fn execute(
 ) -> Result<CommandOutcome, Failure> {
     match command {
         Command::Join(join) => {
-            require_line(join.room_id, locked)?;
-            self::join(connection, join).await
+            let counters = require_line(join.room_id, locked)?;
+            self::join(connection, join, counters).await
         }
         Command::Admit(admit) => {
             require_line(admit.room_id, locked)?;
             Ok(CommandOutcome::Admitted(self::admit(connection, admit).await?))
         }
         Command::ExpireTokens { now, limit } => {
-            Ok(CommandOutcome::TokensExpired(sweep(connection, EXPIRE_TOKENS, now, limit).await?))
+            Ok(CommandOutcome::TokensExpired(expire_tokens(connection, now, limit).await?))
         }
         Command::ExpireHolds { now, limit } => {
-            Ok(CommandOutcome::HoldsExpired(sweep(connection, EXPIRE_HOLDS, now, limit).await?))
+            Ok(CommandOutcome::HoldsExpired(expire_holds(connection, now, limit).await?))
         }
     }
 }
 
-fn require_line(room_id: RoomId, locked: &Locked) -> Result<(), Failure> {
-    if locked.has_line(room_id) { Ok(()) } else { Err(Failure::conflict(AggregateRef::Room(room_id))) }
+fn require_line(room_id: RoomId, locked: &Locked) -> Result<LineCounters, Failure> {
+    locked.line(room_id).ok_or_else(|| Failure::conflict(AggregateRef::Room(room_id)))
 }
 
 /// Everything is read after the line was locked, so it is what the last who held the lock has left.
-async fn join(connection: &mut AsyncPgConnection, join: Join) -> Result<CommandOutcome, Failure> {
+async fn join(
+    connection: &mut AsyncPgConnection,
+    join: Join,
+    counters: LineCounters,
+) -> Result<CommandOutcome, Failure> {
     let shared = &*connection;
     let live = live_token(shared, join.room_id, join.user_id).map_err(Failure::from);
-    let (line, live) = tokio::try_join!(line_of(shared, join.room_id), live)?;
+    let (policy, live) = tokio::try_join!(policy_of(shared, join.room_id), live)?;
     if let Some(live) = live {
         let live = Versioned::<QueueToken>::try_from(live).map_err(Failure::unavailable)?;
         if live.value.is_live(join.now) {
@@ -58,32 +63,35 @@ async fn join(connection: &mut AsyncPgConnection, join: Join) -> Result<CommandO
         }
         expire_lapsed(connection, live, join.now).await?;
     }
-    let active = if line.policy.entrance_needs_active() {
+    let active = if policy.entrance_needs_active() {
         count_active(connection, join.room_id, join.now).await?
     } else {
         0
     };
-    let entrance = line.policy.entrance(line.waiting, active);
+    let entrance = policy.entrance(u64::try_from(counters.waiting).unwrap_or(0), active);
     let entrance = entrance.map_err(|refusal| Failure::Final(CommitError::Refused(refusal)))?;
-    let token = newcomer(&join, &line, entrance)?;
+    let token = newcomer(&join, &policy, counters, entrance)?;
     tokens::insert_last(connection, &token).await?;
     Ok(CommandOutcome::Joined(token))
 }
 
-fn newcomer(join: &Join, line: &Line, entrance: Entrance) -> Result<QueueToken, Failure> {
+fn newcomer(
+    join: &Join,
+    policy: &RoomPolicy,
+    counters: LineCounters,
+    entrance: Entrance,
+) -> Result<QueueToken, Failure> {
     let waiting = QueueToken {
         id: join.token_id,
         room_id: join.room_id,
         user_id: join.user_id,
-        ticket: TicketNumber(line.last_ticket.saturating_add(1)),
+        ticket: TicketNumber(counters.last_ticket.saturating_add(1)),
         entered_at: join.now,
         state: QueueTokenState::Wait,
     };
     match entrance {
         Entrance::Wait => Ok(waiting),
-        Entrance::Active => {
-            waiting.admit(join.now, line.policy.active_ttl_seconds).map_err(Failure::unavailable)
-        }
+        Entrance::Active => waiting.admit(join.now, policy.active_ttl_seconds).map_err(Failure::unavailable),
     }
 }
 
@@ -94,28 +102,16 @@ async fn expire_lapsed(
     now: Timestamp,
 ) -> Result<(), Failure> {
     let expired = lapsed.try_map(|token| token.expire(now)).map_err(Failure::unavailable)?;
-    match tokens::update(connection, &[expired]).await {
+    match tokens::update(connection, expired).await {
         Err(Failure::Final(conflict @ CommitError::Conflict(_))) => Err(Failure::Again(Box::new(conflict))),
         other => other,
     }
 }
 
-/// A room's line and the policy at its door.
-struct Line {
-    policy: RoomPolicy,
-    last_ticket: i64,
-    waiting: u64,
-}
-
-async fn line_of(mut connection: &AsyncPgConnection, room_id: RoomId) -> Result<Line, Failure> {
-    let query = rooms::table
-        .inner_join(lines::table)
-        .filter(rooms::room_id.eq(DbId(room_id.get())))
-        .select((RoomRow::as_select(), lines::last_ticket, lines::waiting));
-    let (room, last_ticket, waiting) =
-        Cached(query).get_result::<(RoomRow, i64, i64)>(&mut connection).await?;
-    let room = Versioned::<Room>::try_from(room).map_err(Failure::unavailable)?;
-    Ok(Line { policy: room.value.policy, last_ticket, waiting: u64::try_from(waiting).unwrap_or(0) })
+async fn policy_of(mut connection: &AsyncPgConnection, room_id: RoomId) -> Result<RoomPolicy, Failure> {
+    let query = rooms::table.find(DbId(room_id.get())).select(RoomRow::as_select());
+    let room = Cached(query).get_result::<RoomRow>(&mut connection).await?;
+    Ok(Versioned::<Room>::try_from(room).map_err(Failure::unavailable)?.value.policy)
 }
 
 #[derive(QueryableByName)]
@@ -149,10 +145,12 @@ async fn count_active(
 // prepared statement thinks a tenth of the table, and would read all of it for a join.
 
 /// Takes the head of the line, by ticket, and locks it by id, which is the order of everybody else. Nobody can leave
-/// or join meanwhile: the line is locked. The count of ACTIVE tokens runs only where there is a limit ($3).
+/// or join meanwhile: the line is locked. The scan starts behind the last who was admitted, so that it never walks the
+/// index entries of those who are through. The count of ACTIVE tokens runs only where there is a limit ($3).
 const ADMIT: &str = "\
     WITH head AS MATERIALIZED ( \
-        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' ORDER BY ticket \
+        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' \
+            AND ticket > (SELECT admitted_through FROM lines WHERE room_id = $1) ORDER BY ticket \
         LIMIT CASE WHEN $3 IS NULL THEN $2 ELSE LEAST($2, GREATEST(0, $3 - ( \
             SELECT count(*) FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $4))) END), \
     locked AS MATERIALIZED ( \
@@ -160,9 +158,10 @@ const ADMIT: &str = "\
         ORDER BY token_id FOR NO KEY UPDATE), \
     admitted AS ( \
         UPDATE queue_tokens SET status = 'ACTIVE', activated_at = $4, expires_at = $5, version = version + 1 \
-        WHERE token_id = ANY (ARRAY(SELECT token_id FROM locked)) AND status = 'WAIT' RETURNING 1), \
+        WHERE token_id = ANY (ARRAY(SELECT token_id FROM locked)) AND status = 'WAIT' RETURNING ticket), \
     line AS ( \
-        UPDATE lines SET waiting = waiting - (SELECT count(*) FROM admitted) \
+        UPDATE lines SET waiting = waiting - (SELECT count(*) FROM admitted), \
+            admitted_through = (SELECT max(ticket) FROM admitted) \
         WHERE room_id = $1 AND EXISTS (SELECT FROM admitted)) \
     SELECT count(*) AS rows FROM admitted";
 
@@ -187,8 +186,15 @@ const EXPIRE_TOKENS: &str = "\
         WHERE token_id = ANY (ARRAY(SELECT token_id FROM lapsed)) RETURNING 1) \
     SELECT count(*) AS rows FROM expired";
 
+async fn expire_tokens(connection: &mut AsyncPgConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
+    let query = sql_query(EXPIRE_TOKENS).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
+    let expired: Counted = Cached(query).get_result(connection).await?;
+    Ok(expired.get())
+}
+
 /// The reservations are locked before anything of theirs is looked at: whoever pays, cancels or takes over such a hold
-/// locks them too. Those that are locked by such a one at this moment are left to the next sweep.
+/// locks them too. Those that are locked by such a one at this moment are left to the next sweep. Gives a row for each
+/// seat that was freed, and one without a seat for each reservation.
 const EXPIRE_HOLDS: &str = "\
     WITH lapsed AS MATERIALIZED ( \
         SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= $1 \
@@ -199,23 +205,41 @@ const EXPIRE_HOLDS: &str = "\
         ORDER BY seat_id FOR NO KEY UPDATE OF seats), \
     freed AS ( \
         UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
-        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held)) AND status = 'RESERVED'), \
+        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held)) AND status = 'RESERVED' \
+        RETURNING performance_date_id, seat_id), \
     given_back AS ( \
         UPDATE reservation_seats SET live = FALSE \
         WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed))), \
     expired AS ( \
         UPDATE reservations SET status = 'EXPIRED', version = version + 1 \
-        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) RETURNING 1) \
-    SELECT count(*) AS rows FROM expired";
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) RETURNING performance_date_id) \
+    SELECT performance_date_id, NULL AS seat_id FROM expired \
+    UNION ALL SELECT performance_date_id, seat_id FROM freed";
 
-/// Runs one of the two sweeps, oldest first.
-async fn sweep(
+/// A reservation that was expired, or a seat that was freed.
+#[derive(QueryableByName)]
+struct Swept {
+    #[diesel(sql_type = Id)]
+    performance_date_id: DbId,
+    #[diesel(sql_type = Nullable<Id>)]
+    seat_id: Option<DbId>,
+}
+
+async fn expire_holds(
     connection: &mut AsyncPgConnection,
-    statement: &'static str,
     now: Timestamp,
     limit: u32,
-) -> QueryResult<u32> {
-    let query = sql_query(statement).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
-    let expired: Counted = Cached(query).get_result(connection).await?;
-    Ok(expired.get())
+) -> Result<u32, Failure> {
+    let query = sql_query(EXPIRE_HOLDS).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
+    let swept: Vec<Swept> = Cached(query).load(connection).await?;
+    let mut feeds = Feeds::default();
+    let mut expired = 0_u32;
+    for row in swept {
+        match row.seat_id {
+            Some(seat_id) => feeds.freed(row.performance_date_id, seat_id),
+            None => expired = expired.saturating_add(1),
+        }
+    }
+    feeds.bump(connection).await?;
+    Ok(expired)
 }

@@ -14,37 +14,55 @@ use crate::sql::types::{DbId, Id};
 
 /// One subselect a table, in the lock order. Each sorts before it locks, and an append runs its parts one after the
 /// other: so the rows are locked in this order. Rows that had to be waited for come back as they are then.
+///
+/// `marked` tells a token that waits, and a seat that is AVAILABLE. Only lines have the four numbers.
 const LOCK: &str = "\
-    SELECT 0 AS kind, room_id AS id, 0::BIGINT AS version, FALSE AS waits FROM (SELECT room_id FROM lines \
+    SELECT 0 AS kind, room_id AS id, 0::BIGINT AS version, FALSE AS marked, \
+        last_ticket, waiting, admitted_through, departures FROM (SELECT * FROM lines \
         WHERE room_id = ANY($1) ORDER BY room_id FOR UPDATE) AS locked_lines \
     UNION ALL \
-    SELECT 1, room_id, version, FALSE FROM (SELECT room_id, version FROM rooms \
+    SELECT 1, room_id, version, FALSE, 0, 0, 0, 0 FROM (SELECT room_id, version FROM rooms \
         WHERE room_id = ANY($2) ORDER BY room_id FOR NO KEY UPDATE) AS locked_rooms \
     UNION ALL \
-    SELECT 2, token_id, version, status = 'WAIT' FROM (SELECT token_id, version, status FROM queue_tokens \
-        WHERE token_id = ANY($3) ORDER BY token_id FOR NO KEY UPDATE) AS locked_tokens \
+    SELECT 2, token_id, version, status = 'WAIT', 0, 0, 0, 0 FROM (SELECT token_id, version, status \
+        FROM queue_tokens WHERE token_id = ANY($3) ORDER BY token_id FOR NO KEY UPDATE) AS locked_tokens \
     UNION ALL \
-    SELECT 3, user_id, version, FALSE FROM (SELECT user_id, version FROM accounts \
+    SELECT 3, user_id, version, FALSE, 0, 0, 0, 0 FROM (SELECT user_id, version FROM accounts \
         WHERE user_id = ANY($4) ORDER BY user_id FOR NO KEY UPDATE) AS locked_accounts \
     UNION ALL \
-    SELECT 4, reservation_id, version, FALSE FROM (SELECT reservation_id, version FROM reservations \
-        WHERE reservation_id = ANY($5) ORDER BY reservation_id FOR NO KEY UPDATE) AS locked_reservations \
+    SELECT 4, reservation_id, version, FALSE, 0, 0, 0, 0 FROM (SELECT reservation_id, version \
+        FROM reservations WHERE reservation_id = ANY($5) ORDER BY reservation_id FOR NO KEY UPDATE) \
+        AS locked_reservations \
     UNION ALL \
-    SELECT 5, seat_id, version, FALSE FROM (SELECT seat_id, version FROM seats \
-        WHERE seat_id = ANY($6) ORDER BY seat_id FOR NO KEY UPDATE) AS locked_seats";
+    SELECT 5, seat_id, version, status = 'AVAILABLE', 0, 0, 0, 0 FROM (SELECT seat_id, version, status \
+        FROM seats WHERE seat_id = ANY($6) ORDER BY seat_id FOR NO KEY UPDATE) AS locked_seats";
+
+/// The counters of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LineCounters {
+    /// The highest ticket there is.
+    pub(super) last_ticket: i64,
+    /// How many wait.
+    pub(super) waiting: i64,
+    /// The highest ticket that was ever admitted.
+    pub(super) admitted_through: i64,
+    /// How many left without being admitted.
+    pub(super) departures: i64,
+}
 
 /// The rows a unit has locked, as they are now and stay until its end.
 #[derive(Debug, Default)]
 pub(super) struct Locked {
-    lines: HashSet<RoomId>,
+    lines: HashMap<RoomId, LineCounters>,
     versions: HashMap<AggregateRef, Version>,
     waiting: HashSet<QueueTokenId>,
+    available: HashSet<SeatId>,
 }
 
 impl Locked {
-    /// Whether this room has a line, which is locked.
-    pub(super) fn has_line(&self, room_id: RoomId) -> bool {
-        self.lines.contains(&room_id)
+    /// The line of this room, which is locked; `None` when there is no such room.
+    pub(super) fn line(&self, room_id: RoomId) -> Option<LineCounters> {
+        self.lines.get(&room_id).copied()
     }
 
     /// The version of an aggregate; `None` when there is no such aggregate.
@@ -55,6 +73,11 @@ impl Locked {
     /// Whether this token waits.
     pub(super) fn waits(&self, id: QueueTokenId) -> bool {
         self.waiting.contains(&id)
+    }
+
+    /// Whether this seat is stored as AVAILABLE.
+    pub(super) fn is_available(&self, id: SeatId) -> bool {
+        self.available.contains(&id)
     }
 }
 
@@ -67,7 +90,15 @@ struct LockedRow {
     #[diesel(sql_type = BigInt)]
     version: i64,
     #[diesel(sql_type = Bool)]
-    waits: bool,
+    marked: bool,
+    #[diesel(sql_type = BigInt)]
+    last_ticket: i64,
+    #[diesel(sql_type = BigInt)]
+    waiting: i64,
+    #[diesel(sql_type = BigInt)]
+    admitted_through: i64,
+    #[diesel(sql_type = BigInt)]
+    departures: i64,
 }
 
 /// Locks what the unit writes or guards, and the lines it moves.
@@ -85,11 +116,21 @@ pub(super) async fn lock(connection: &mut AsyncPgConnection, work: &UnitOfWork) 
         .bind::<Array<Id>, _>(keys.seats);
     let rows: Vec<LockedRow> = Cached(query).load(connection).await?;
     let mut locked = Locked::default();
-    for LockedRow { kind, id: DbId(id), version, waits } in rows {
+    for row in rows {
+        locked.add(row);
+    }
+    Ok(locked)
+}
+
+impl Locked {
+    fn add(&mut self, row: LockedRow) {
+        let LockedRow { kind, id: DbId(id), version, marked, .. } = row;
         let aggregate = match kind {
             0 => {
-                locked.lines.insert(RoomId::new(id));
-                continue;
+                let LockedRow { last_ticket, waiting, admitted_through, departures, .. } = row;
+                let counters = LineCounters { last_ticket, waiting, admitted_through, departures };
+                self.lines.insert(RoomId::new(id), counters);
+                return;
             }
             1 => AggregateRef::Room(RoomId::new(id)),
             2 => AggregateRef::QueueToken(QueueTokenId::new(id)),
@@ -97,12 +138,13 @@ pub(super) async fn lock(connection: &mut AsyncPgConnection, work: &UnitOfWork) 
             4 => AggregateRef::Reservation(ReservationId::new(id)),
             _ => AggregateRef::Seat(SeatId::new(id)),
         };
-        locked.versions.insert(aggregate, Version::new(version));
-        if waits {
-            locked.waiting.insert(QueueTokenId::new(id));
+        self.versions.insert(aggregate, Version::new(version));
+        match aggregate {
+            AggregateRef::QueueToken(id) if marked => drop(self.waiting.insert(id)),
+            AggregateRef::Seat(id) if marked => drop(self.available.insert(id)),
+            _ => {}
         }
     }
-    Ok(locked)
 }
 
 #[derive(Default)]
@@ -154,6 +196,6 @@ fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
 }
 
 /// Whether a token that is written EXPIRED left the line by that: it was never admitted.
-const fn was_waiting(token: &QueueToken) -> bool {
+pub(super) const fn was_waiting(token: &QueueToken) -> bool {
     matches!(token.state, QueueTokenState::Expired { activated_at: None, .. })
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod catalogue;
 pub(super) mod queue_tokens;
 mod reservations;
+pub(super) mod seat_feeds;
 mod seats;
 
 use diesel::QueryableByName;
@@ -52,14 +53,16 @@ pub(super) async fn write(
     catalogue::write_rooms(connection, &work.rooms).await?;
     catalogue::insert_concerts(connection, &work.concerts).await?;
     catalogue::insert_dates(connection, &work.performance_dates).await?;
-    queue_tokens::update(connection, &work.queue_tokens).await?;
-    queue_tokens::move_lines(connection, &work.queue_tokens, locked).await?;
+    queue_tokens::write(connection, &work.queue_tokens, locked).await?;
     accounts::write(connection, &work.accounts).await?;
     reservations::write(connection, &work.reservations).await?;
     seats::write(connection, &work.seats).await?;
     reservations::insert_seats(connection, &work.reservations).await?;
     accounts::insert_entries(connection, &work.entries).await?;
-    accounts::insert_payments(connection, &work.payments).await
+    accounts::insert_payments(connection, &work.payments).await?;
+    let mut feeds = seat_feeds::Feeds::of(&work.seats, locked);
+    feeds.open(connection, &work.performance_dates).await?;
+    feeds.bump(connection).await
 }
 
 /// The key of a row that was written.
