@@ -380,7 +380,7 @@ fn broken(output: &Output) -> Vec<&str> {
 }
 
 /// Each breach: which promise it breaks, and how it is made.
-const BREACHES: [(&str, &str); 17] = [
+const BREACHES: [(&str, &str); 20] = [
     (
         "at most one live reservation a seat",
         "DROP INDEX reservation_seats_one_live;
@@ -438,6 +438,9 @@ const BREACHES: [(&str, &str); 17] = [
          WHERE ticket = (SELECT max(ticket) FROM queue_tokens)",
     ),
     ("a room counts its waiters right", "UPDATE lines SET waiting = waiting + 1"),
+    ("a date counts its seats right", "UPDATE seat_feeds SET total_seats = total_seats + 1"),
+    ("a date counts its seats right", "DELETE FROM seat_feeds"),
+    ("a date counts its AVAILABLE seats right", "UPDATE seat_feeds SET available_seats = available_seats + 1"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
