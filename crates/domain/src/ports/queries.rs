@@ -33,7 +33,7 @@ pub trait QueueQueries: Send + Sync {
 }
 
 /// Which dates to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DateFilter {
     /// Those that start after now and have a seat left.
     Reservable,
