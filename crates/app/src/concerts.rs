@@ -79,13 +79,8 @@ impl ConcertService {
         pass.require_room(concert.room_id)?;
         let queries = self.queries.clone();
         let read = move |now| async move { queries.list_dates(concert_id, filter, now).await }.boxed();
-        let mut dates = self.dates.ask((concert_id, filter), read).await.map_err(Failure::from)?;
-        if filter == DateFilter::Reservable {
-            // An answer that was kept may list one that has started since.
-            let now = self.clock.now();
-            dates.retain(|date| date.starts_at > now);
-        }
-        Ok(dates)
+        let dates = self.dates.ask((concert_id, filter), read).await;
+        Ok(dates.map_err(Failure::from)?)
     }
 
     /// The map of the seats of a date (seed: 예약 가능한 좌석 목록 조회).
@@ -105,6 +100,13 @@ impl ConcertService {
         };
         pass.require_room(concert.room_id)?;
         Ok(self.seat_maps.find(date_id).await?)
+    }
+
+    /// Brings the maps up to date, because somebody knows more than they. When that fails, what they know must do.
+    pub async fn look_again(&self) {
+        if let Err(error) = self.seat_maps.look_again().await {
+            tracing::debug!(%error, "seat maps could not be brought up to date");
+        }
     }
 
     /// Now, for looking at a map.

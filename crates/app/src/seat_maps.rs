@@ -147,6 +147,17 @@ impl SeatMaps {
         if any_asked_for { Ok(self.refresh_all().await?) } else { Ok(()) }
     }
 
+    /// Brings the maps that were asked for lately up to date, by a look at the database that is not over yet. None while it
+    /// is away.
+    pub(crate) async fn look_again(&self) -> Result<(), Failure> {
+        if lock(&self.shelf).outlook.is_away(self.clock.now()) {
+            return Ok(());
+        }
+        // The look that is under way may have been sent too early.
+        self.refresh_all().await?;
+        Ok(self.refresh_all().await?)
+    }
+
     /// Shows at once what this node has just committed.
     pub(crate) fn anticipate(&self, id: PerformanceDateId, updates: &[SeatUpdate]) {
         let map = lock(&self.shelf).maps.get(&id).cloned();

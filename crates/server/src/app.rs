@@ -9,8 +9,9 @@ use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result, bail};
 use frontrow_api::ApiState;
 use frontrow_app::{
-    AccountService, AdminService, Admission, ConcertService, Expiry, Gate, HoldRules, Idempotency,
-    PaymentService, QueueService, ReservationService, SessionService, UseCases,
+    AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate, HoldRules,
+    Idempotency, KnownConcerts, PaymentService, QueueService, ReservationService, SeatMaps, SessionService,
+    UseCases,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
@@ -115,20 +116,22 @@ pub async fn start(settings: Settings) -> Result<Running> {
         clock.correct(offset);
     }
     let storage = backend.storage();
+    let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+    let storage = showing(storage, &seat_maps);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let use_cases = compose(&storage, &identity, settings.hold_rules);
+    let use_cases = compose(&storage, &identity, settings.hold_rules, seat_maps.clone());
     check_global_room(&use_cases, settings.global_policy).await?;
     let admission = use_cases.admin.admission.clone();
     let expiry = Expiry { committer: storage.committer.clone(), clock: clock.clone() };
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(admission, expiry, clock, backend.clone());
+    let scheduler = Scheduler::start(admission, expiry, seat_maps, clock, backend.clone());
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }
@@ -180,7 +183,7 @@ fn listen(bind: &str) -> Result<TcpListener> {
 }
 
 fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
-    let state = web::Data::new(ApiState { use_cases });
+    let state = web::Data::new(ApiState::new(use_cases));
     let server =
         HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
     let server = server
@@ -208,7 +211,14 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
     }
 }
 
-fn compose(storage: &Storage, identity: &Identity, rules: HoldRules) -> UseCases {
+/// Storage as a node uses it that serves: what it commits shows on its seat maps at once, and concerts and dates are read once.
+fn showing(storage: Storage, seat_maps: &SeatMaps) -> Storage {
+    let committer = Arc::new(AnnouncingCommitter::new(storage.committer, seat_maps.clone()));
+    let concerts = Arc::new(KnownConcerts::new(storage.concerts));
+    Storage { committer, concerts, ..storage }
+}
+
+fn compose(storage: &Storage, identity: &Identity, rules: HoldRules, seat_maps: SeatMaps) -> UseCases {
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
     let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
@@ -226,11 +236,12 @@ fn compose(storage: &Storage, identity: &Identity, rules: HoldRules) -> UseCases
             clock: clock.clone(),
             ids: ids.clone(),
         },
-        concerts: ConcertService {
-            concerts: storage.concerts.clone(),
-            queries: storage.concert_queries.clone(),
-            clock: clock.clone(),
-        },
+        concerts: ConcertService::new(
+            storage.concerts.clone(),
+            storage.concert_queries.clone(),
+            seat_maps,
+            clock.clone(),
+        ),
         reservations: ReservationService {
             rules,
             gate,

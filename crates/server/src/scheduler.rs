@@ -1,10 +1,11 @@
-//! What runs by itself: admission, expiry, and on PostgreSQL the correction of the clock. Any number of nodes may run it.
+//! What runs by itself: admission, expiry, this node's seat maps, and on PostgreSQL the correction of the clock. Any number of
+//! nodes may run it.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_app::{Admission, Expiry};
+use frontrow_app::{Admission, Expiry, SeatMaps};
 use frontrow_infra::identity::SystemClock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,6 +17,8 @@ use crate::backend::Backend;
 const ADMISSION_EVERY: Duration = Duration::from_millis(500);
 /// How often lapsed tokens and holds are expired: they show as such within two seconds.
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
+/// How often seat maps that somebody looks at are brought up to date: what is shown is at most 250 ms old.
+const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long a pass that runs may take to finish when the server stops.
@@ -30,12 +33,21 @@ pub struct Scheduler {
 impl Scheduler {
     /// Starts them.
     #[must_use]
-    pub fn start(admission: Admission, expiry: Expiry, clock: Arc<SystemClock>, backend: Backend) -> Self {
+    pub fn start(
+        admission: Admission,
+        expiry: Expiry,
+        seat_maps: SeatMaps,
+        clock: Arc<SystemClock>,
+        backend: Backend,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
         let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
+        let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
         let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
-        Self { stop, tasks: vec![tokio::spawn(admission), tokio::spawn(expiry), tokio::spawn(clock)] }
+        let tasks =
+            vec![tokio::spawn(admission), tokio::spawn(expiry), tokio::spawn(seat_maps), tokio::spawn(clock)];
+        Self { stop, tasks }
     }
 
     /// Lets the passes that run finish, within a bound.
@@ -80,6 +92,13 @@ async fn expire(expiry: Expiry) {
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
+    }
+}
+
+/// What keeps it from being done is warned of by those who want seats.
+async fn show(seat_maps: SeatMaps) {
+    if let Err(error) = seat_maps.refresh().await {
+        tracing::debug!(%error, "seat maps could not be brought up to date; trying again");
     }
 }
 

@@ -74,7 +74,7 @@ async fn seats_are_shown_as_they_are_at_the_time() {
     assert_eq!(world.take_loads(), [Load::Date]);
 }
 
-/// What was listed last does while the database is away, except a date that has started since.
+/// What was listed last does while the database is away.
 #[tokio::test]
 async fn dates_are_listed_without_a_database_for_a_while() {
     let world = world();
