@@ -29,3 +29,7 @@ ci:
 # Write the OpenAPI document
 openapi:
     cargo run -q -- openapi > target/openapi.json && mv target/openapi.json docs/openapi.json
+
+# Measure everything against itself and its databases: `just bench --only P1,P4 --rounds 3 --seconds 3`
+bench *args:
+    cargo build --release -p frontrow -p frontrow-bench && target/release/frontrow-bench {{args}}

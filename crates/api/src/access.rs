@@ -2,26 +2,58 @@
 //! the contract: 401, 413, idempotent replay, the Wait-Token. What follows (400, 403, 422, ...) is the handler's.
 
 use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::middleware::from_fn;
-use actix_web::{HttpResponse, Resource, Route, guard, web};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpMessage, HttpResponse, Resource, Route, guard, web};
 
 use crate::problem::{Code, Problem};
 use crate::{body, caller, gate, idempotency};
 
 /// Anybody may call.
 pub(crate) fn public(route: Route) -> Route {
-    // What is wrapped last runs first.
-    route.wrap(from_fn(body::require_fitting)).wrap(from_fn(body::receive))
+    route.wrap(from_fn(let_anybody_in))
 }
 
 /// Whoever has an access token may call.
 pub(crate) fn bearer(route: Route) -> Route {
-    route
-        .wrap(from_fn(body::require_fitting))
-        .wrap(from_fn(caller::authenticate))
-        .wrap(from_fn(body::receive))
+    route.wrap(from_fn(let_known_in))
+}
+
+async fn let_anybody_in(
+    mut req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    body::receive(&mut req).await;
+    match body::require_fitting(req.request()) {
+        Ok(()) => next.call(req).await,
+        Err(problem) => Ok(req.into_response(problem.response())),
+    }
+}
+
+async fn let_known_in(
+    mut req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    body::receive(&mut req).await;
+    let known = caller::authenticate(req.request());
+    match known.and_then(|known| body::require_fitting(req.request()).map(|()| known)) {
+        Ok(known) => {
+            req.extensions_mut().insert(known);
+            next.call(req).await
+        }
+        Err(problem) => Ok(req.into_response(problem.response())),
+    }
+}
+
+/// For what is refused anyway: a client that is still sending cannot hear.
+async fn only_receive(
+    mut req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    body::receive(&mut req).await;
+    next.call(req).await
 }
 
 /// As [`bearer`]; a request that was answered before is answered again.
@@ -50,7 +82,7 @@ pub(crate) fn resource<const N: usize>(path: &str, routes: [(Method, Route); N])
         let response = method_not_allowed(&allow);
         async move { response }
     });
-    let resource = web::resource(path).default_service(not_allowed.wrap(from_fn(body::receive)));
+    let resource = web::resource(path).default_service(not_allowed.wrap(from_fn(only_receive)));
     routes.into_iter().fold(resource, |resource, (method, route)| {
         let route = if method == Method::GET {
             route.guard(guard::Any(guard::Get()).or(guard::Head()))
@@ -73,5 +105,5 @@ fn method_not_allowed(allow: &str) -> HttpResponse<BoxBody> {
 /// The answer to every path that is not ours.
 pub(crate) fn unknown_path() -> Route {
     let not_found = || async { Problem::new(Code::NotFound, "No such path.").response() };
-    web::to(not_found).wrap(from_fn(body::receive))
+    web::to(not_found).wrap(from_fn(only_receive))
 }

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut};
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, rt};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, rt};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
@@ -29,20 +27,16 @@ enum Received {
     Broken,
 }
 
-/// Reads the body. What is wrong with it is said later, in the order of the contract.
-pub(crate) async fn receive(
-    mut req: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let received = match req.take_payload() {
-        Payload::None => Received::Whole(Bytes::new()),
-        payload => {
-            let limit = Duration::from_secs(MAX_BODY_SECONDS);
-            rt::time::timeout(limit, collect(payload)).await.unwrap_or(Received::Broken)
-        }
+/// Reads the body. What is wrong with it is said later, in the order of the contract. Of a request without one nothing is
+/// kept: most have none.
+pub(crate) async fn receive(req: &mut ServiceRequest) {
+    let payload = match req.take_payload() {
+        Payload::None => return,
+        payload => payload,
     };
+    let limit = Duration::from_secs(MAX_BODY_SECONDS);
+    let received = rt::time::timeout(limit, collect(payload)).await.unwrap_or(Received::Broken);
     req.extensions_mut().insert(received);
-    next.call(req).await
 }
 
 async fn collect(mut payload: Payload) -> Received {
@@ -63,24 +57,20 @@ async fn collect(mut payload: Payload) -> Received {
 }
 
 /// Refuses a body that was too large: 413.
-pub(crate) async fn require_fitting(
-    req: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let too_large = matches!(req.extensions().get(), Some(Received::TooLarge));
-    if too_large {
-        let problem =
-            Problem::new(Code::PayloadTooLarge, format!("A body has at most {MAX_BODY_BYTES} bytes."));
-        return Ok(req.into_response(problem.response()));
+pub(crate) fn require_fitting(req: &HttpRequest) -> Result<(), Problem> {
+    if matches!(req.extensions().get(), Some(Received::TooLarge)) {
+        let detail = format!("A body has at most {MAX_BODY_BYTES} bytes.");
+        return Err(Problem::new(Code::PayloadTooLarge, detail));
     }
-    next.call(req).await
+    Ok(())
 }
 
 /// The raw bytes, for a fingerprint; none when they did not arrive whole.
 pub(crate) fn raw(req: &HttpRequest) -> Option<Bytes> {
     match req.extensions().get() {
+        None => Some(Bytes::new()),
         Some(Received::Whole(bytes)) => Some(bytes.clone()),
-        _ => None,
+        Some(Received::TooLarge | Received::Broken) => None,
     }
 }
 

@@ -1,10 +1,8 @@
 //! Who is calling: the bearer token of a request.
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
-use actix_web::middleware::Next;
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use frontrow_app::Caller;
 use frontrow_domain::UserId;
 use frontrow_domain::ports::Role;
@@ -13,21 +11,9 @@ use crate::problem::{Code, Problem};
 use crate::state;
 
 /// Finds out who calls, or refuses: 401.
-pub(crate) async fn authenticate(
-    req: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let caller = state(req.request()).and_then(|state| {
-        let token = bearer_token(req.headers());
-        state.use_cases.sessions.caller(token).map_err(Problem::from)
-    });
-    match caller {
-        Ok(caller) => {
-            req.extensions_mut().insert(Known(caller));
-            next.call(req).await
-        }
-        Err(problem) => Ok(req.into_response(problem.response())),
-    }
+pub(crate) fn authenticate(req: &HttpRequest) -> Result<Known, Problem> {
+    let token = bearer_token(req.headers());
+    Ok(Known(state(req)?.use_cases.sessions.caller(token)?))
 }
 
 /// The token of `Authorization: Bearer <token>`. Two such headers are nobody's.

@@ -16,7 +16,8 @@ use frontrow_app::{
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, WaitTokens};
+use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, VerifiedTokens, WaitTokens};
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
@@ -28,8 +29,13 @@ use crate::secret;
 const STOP_WITHIN_SECONDS: u64 = 10;
 /// How long a client may take to send the head of a request.
 const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept.
+/// How long an idle connection is kept: longer than the rarest poll, and than the 60 s after which usual proxies let go,
+/// so that it is never we who close under a request.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How many connections may wait to be accepted: the first second of a sale. The kernel may allow fewer (`somaxconn`).
+const BACKLOG: u32 = 4_096;
+/// The most connections a worker serves at once; further ones wait in the backlog. There is a worker a core.
+const CONNECTIONS_PER_WORKER: usize = 50_000;
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -46,6 +52,8 @@ pub struct Settings {
     pub hold_rules: HoldRules,
     /// The policy of the global room when it is first made.
     pub global_policy: RoomPolicy,
+    /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
+    pub group_commit_limit: Option<u16>,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
 }
@@ -64,6 +72,7 @@ impl Settings {
             identity_public_key: options.identity_public_key.as_ref().map(read).transpose()?,
             hold_rules: options.hold_rules(),
             global_policy: options.global_policy()?,
+            group_commit_limit: options.group_commit_limit,
             database,
             migrate,
         })
@@ -71,9 +80,10 @@ impl Settings {
 
     fn access_tokens(&self) -> Result<Arc<dyn AccessTokens>> {
         match &self.identity_public_key {
-            None => Ok(Arc::new(AccessKey::own(&self.secret))),
+            None => Ok(Arc::new(VerifiedTokens::new(AccessKey::own(&self.secret)))),
             Some(pem) => {
-                Ok(Arc::new(AccessKey::outside(pem).context("--identity-public-key is not usable")?))
+                let key = AccessKey::outside(pem).context("--identity-public-key is not usable")?;
+                Ok(Arc::new(VerifiedTokens::new(key)))
             }
         }
     }
@@ -110,7 +120,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if settings.migrate {
         prepare(&settings.database, settings.global_policy).await?;
     }
-    let backend = Backend::open(&settings.database).await?;
+    let backend = Backend::open(&settings.database, settings.group_commit_limit).await?;
     let clock = Arc::new(SystemClock::default());
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
@@ -155,7 +165,7 @@ impl Running {
 /// When it cannot be reached or changed.
 pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomPolicy> {
     migrate(database).await?;
-    let backend = Backend::open(database).await?;
+    let backend = Backend::open(database, None).await?;
     let admin = admin_service(&backend.storage(), Arc::new(SystemClock::default()), Arc::new(UuidV7));
     let policy = admin.ensure_global_room(policy).await;
     backend.close().await;
@@ -178,8 +188,24 @@ async fn check_global_room(use_cases: &UseCases, wanted: RoomPolicy) -> Result<(
 
 fn listen(bind: &str) -> Result<TcpListener> {
     let addresses = bind.to_socket_addrs();
-    let addresses: Vec<_> = addresses.with_context(|| format!("--bind {bind} is no address"))?.collect();
-    TcpListener::bind(addresses.as_slice()).with_context(|| format!("cannot listen on {bind}"))
+    let addresses = addresses.with_context(|| format!("--bind {bind} is no address"))?;
+    let mut last = None;
+    for address in addresses {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    Err(error).with_context(|| format!("cannot listen on {bind}"))
+}
+
+/// As the standard library does it, but with a backlog for a crowd: its own takes 128.
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
@@ -188,6 +214,8 @@ fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::S
         HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
     let server = server
         .keep_alive(KEEP_ALIVE)
+        .tcp_nodelay(true)
+        .max_connections(CONNECTIONS_PER_WORKER)
         .client_request_timeout(REQUEST_HEAD_WITHIN)
         .shutdown_timeout(STOP_WITHIN_SECONDS)
         .disable_signals()

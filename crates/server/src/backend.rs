@@ -27,14 +27,19 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Opens a database whose schema is up to date.
+    /// Opens a database whose schema is up to date. One transaction takes at most `group_commit_limit` units of work,
+    /// where that is said.
     ///
     /// # Errors
     /// When it cannot be reached, or its schema is not up to date.
-    pub async fn open(url: &DatabaseUrl) -> Result<Self> {
+    pub async fn open(url: &DatabaseUrl, group_commit_limit: Option<u16>) -> Result<Self> {
         match url {
             DatabaseUrl::Sqlite(path) => {
-                let opened = Sqlite::open(path, SqliteOptions::default());
+                let mut options = SqliteOptions::default();
+                if let Some(limit) = group_commit_limit {
+                    options.group_commit_limit = limit.into();
+                }
+                let opened = Sqlite::open(path, options);
                 Ok(Self::Sqlite(Arc::new(opened.with_context(|| format!("cannot open {url:?}"))?)))
             }
             DatabaseUrl::Postgres(url) => {
@@ -66,9 +71,14 @@ impl Backend {
 
     /// Finishes what is queued. Later work is refused.
     pub async fn close(self) {
-        if let Self::Sqlite(adapter) = self {
-            // Joins a thread, so not on a thread of the runtime.
-            let _ = tokio::task::spawn_blocking(move || adapter.close(CLOSE_WITHIN)).await;
+        match self {
+            Self::Sqlite(adapter) => {
+                // Joins a thread, so not on a thread of the runtime.
+                let _ = tokio::task::spawn_blocking(move || adapter.close(CLOSE_WITHIN)).await;
+            }
+            Self::Postgres(adapter) => {
+                adapter.close(CLOSE_WITHIN).await;
+            }
         }
     }
 }

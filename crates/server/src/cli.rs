@@ -110,6 +110,9 @@ pub struct Options {
     /// For how many seconds the global room lets somebody in [default: 600]
     #[arg(long, env = "FRONTROW_ACTIVE_TTL_SECONDS", global = true)]
     pub active_ttl_seconds: Option<i64>,
+    /// How many units of work one transaction of the database takes at most
+    #[arg(long, env = "FRONTROW_GROUP_COMMIT_LIMIT", global = true, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub group_commit_limit: Option<u16>,
     /// How to write the log
     #[arg(long, env = "FRONTROW_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,

@@ -106,6 +106,7 @@ pub fn settings(database: &Database) -> Settings {
         identity_public_key: None,
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
+        group_commit_limit: None,
         migrate: true,
     }
 }

@@ -17,16 +17,16 @@ use crate::{ApiState, access};
 type State = Data<ApiState>;
 
 /// Registers every route, and the answer to every other path. The app has a `Data<ApiState>`; routes that come on top
-/// must be registered before.
+/// must be registered before. Paths are tried in this order, so what a crowd calls comes first.
 pub fn configure(config: &mut ServiceConfig) {
     config
-        .configure(sessions::configure)
         .configure(queue::configure)
+        .configure(health::configure)
         .configure(concerts::configure)
         .configure(reservations::configure)
-        .configure(accounts::configure)
         .configure(payment::configure)
+        .configure(accounts::configure)
+        .configure(sessions::configure)
         .configure(admin::configure)
-        .configure(health::configure)
         .default_service(access::unknown_path());
 }

@@ -75,6 +75,9 @@ pub(super) async fn establish(target: &Target, settings: &str) -> ConnectionResu
 
 /// What every session is set to. diesel-async itself sets the time zone to UTC.
 ///
+/// Statements are planned once a connection, also against tables that are still small or never analysed, and kept while
+/// those grow. All that is done often has its index, so scans of whole tables are for what has none.
+///
 /// Only English messages tell a deadlock from other errors, because diesel drops the SQLSTATE. Setting their language
 /// takes a right that a plain role may lack; then a deadlock is reported as unavailable instead of being retried.
 fn session_settings(options: &PostgresOptions) -> String {
@@ -84,6 +87,7 @@ fn session_settings(options: &PostgresOptions) -> String {
          SET lock_timeout = {}; \
          SET statement_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; \
+         SET enable_seqscan = off; \
          DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
          EXCEPTION WHEN insufficient_privilege THEN NULL; END $$",
         milliseconds(options.lock_timeout),

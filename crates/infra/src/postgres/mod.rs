@@ -1,54 +1,77 @@
 //! Storage in PostgreSQL, for any number of nodes.
 //!
 //! # Writing
-//! A unit of work is one transaction (`commit/`): take the idempotency key, lock every row that is touched, check the
-//! versions, do the command, write.
+//! Units of work of all callers go through one bounded queue. A few committers each take what is queued, at most so many,
+//! and write it in one transaction (`commit/`, ADR 0006). There is no timer: a lone unit goes at once, and while one
+//! batch is written the next one gathers by itself. A batch has three round trips, however many units it has:
+//! 1. BEGIN, one statement that locks every row that is touched, and what is to be known besides (keys that are
+//!    taken, rooms that are joined, live tokens of joiners), sent together: the server runs one after the other, each
+//!    with a snapshot of its own, so that what is looked up is what the last holder of the locks has left;
+//! 2. in memory, in the order of the queue, each unit is judged (`commit/plan.rs`); then the writes, one statement a table,
+//!    sent together;
+//! 3. COMMIT, alone: it is never sent before the outcome of every other statement is known.
+//!
+//! Two units never write one row in one batch: the second has loaded what the first has made old, and conflicts. Joins of
+//! one room share the lock of its line, and are numbered in the order of the queue.
+//!
+//! A unit with another command than a Join, new seats, or a change of rooms, concerts or dates has a transaction of its own;
+//! its command and the catalogue are round trips of their own.
 //!
 //! ## Lock order
-//! Every unit takes its locks in this order, so that no two can wait for each other in a circle:
-//! 1. the idempotency key: its insert waits for a twin that is just committing;
-//! 2. `lines`, for whatever changes how many wait or how a room admits: join, admit, a token that leaves WAIT, any
+//! Every transaction takes its locks in this order, so that no two can wait for each other in a circle:
+//! 1. `lines`, for whatever changes how many wait or how a room admits: join, admit, a token that leaves WAIT, any
 //!    write of a room. `FOR UPDATE`;
-//! 3. `rooms`, `queue_tokens`, `accounts`, `reservations`, `seats`, each by key, guards among the rest.
-//!    `FOR NO KEY UPDATE`, which leaves the share locks of foreign keys alone. 2 and 3 are one statement;
-//! 4. what a command finds for itself (see below);
-//! 5. inserts: tables in a fixed order, rows by key. Who inserts holds all his row locks already, so that an insert
-//!    waits only for somebody who waits for nothing but inserts further on;
-//! 6. `seat_feeds`, by date: hot rows, so that they are held the shortest. Nothing is locked after them.
+//! 2. `rooms`, `queue_tokens`, `accounts`, `reservations`, `seats`, each by key, guards among the rest, of all units
+//!    together. `FOR NO KEY UPDATE`, which leaves the share locks of foreign keys alone. 1 and 2 are one statement;
+//! 3. what a command finds for itself (see below);
+//! 4. inserts: rooms, concerts, dates, idempotency keys, then tables in a fixed order, rows by primary key. Who inserts
+//!    holds all his row locks already, so that an insert waits only for somebody who waits for nothing but inserts
+//!    further on. Other unique columns are met by those only who hold the row that guards them (the line for tickets and
+//!    live tokens, the account for the numbers of entries, the reservation for its payment, the seat for its place in a
+//!    reservation and its ticket), so nobody waits for them. Updates write rows that are locked by then;
+//! 5. `seat_feeds`, by date: hot rows, so that they are held the shortest. Nothing is locked after them.
 //!
-//! Commands, with the locks of step 4:
-//! - Join locks the lapsed token of its user, while it holds the line. Whoever else holds that token waits for no
-//!   line any more, and for no token.
+//! Commands, with the locks of step 3:
+//! - Join of somebody whose token has lapsed but is stored as ACTIVE locks that token, while it holds the line. In a batch
+//!   it would be past step 2, so it comes again alone. Whoever else holds that token waits for no line any more, and for
+//!   no token.
 //! - Admit locks the head of the line by token id, while it holds the line: whoever else moves a waiter out has to
 //!   wait for the line first, and so holds none of these tokens. A guard on one of them may be in the way for a
 //!   moment; it has its line locks, if any, behind it.
 //! - ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
 //!   holds come after that, by key, as everywhere.
 //!
-//! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 3
-//! when it comes to step 4. The database would find the circle, and the unit would be tried again.
+//! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 2
+//! when it comes to step 3. The database would find the circle, and the unit would be tried again.
 //!
 //! ## Statements
-//! All but BEGIN and COMMIT are prepared once a connection (`Cached`). A test counts them.
+//! All but BEGIN and COMMIT are prepared once a connection (`Cached`). A test counts them, for one unit and for many.
+//! A batch of all kinds has the union of them.
 //!
-//! | unit | round trips besides BEGIN and COMMIT |
-//! |---|---|
-//! | join | lock; room with line, and live token (pipelined); insert token with line: 3. Already there: 2, no COMMIT |
-//! | charge | idempotency key; lock; account; entry: 4 |
-//! | reserve | key; lock; token; reservation; seats; seats of the reservation; feed: 7, and 1 over a lapsed hold |
-//! | pay | key; lock; token; account; reservation; seats; entry; payment; tickets; feed: 10, and 1 for the line of a waiting token |
-//! | poll (`standing`) | 1, without a transaction |
+//! | unit, or any number of them | statements besides BEGIN and COMMIT | round trips in all |
+//! |---|---|---|
+//! | join | lock; rooms, live tokens; tokens, lines: 5 | 3. All there already: lock, rooms, live tokens and no COMMIT, 2 |
+//! | charge | lock; keys; keys, accounts (new ones apart), entries: 5 | 3 |
+//! | reserve | lock; keys; keys, tokens, reservations, seats, their places in reservations, feeds: 8, and 1 over a lapsed hold | 3 |
+//! | pay | lock; keys; keys, tokens, accounts, reservations, seats, entries, payments, tickets, feeds: 11, and 1 for lines of waiting tokens | 3 |
+//! | poll (`standing`) | 1, without a transaction | 1 |
 //!
-//! Every other read is one statement without a transaction too, and gives its connection back at once.
+//! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE. Every other read is
+//! one statement without a transaction, and gives its connection back at once.
 //!
 //! ## Failures
+//! - A unit that is refused (key taken, version moved on, room closed) leaves its batch before anything is written.
 //! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, a BEGIN that met a
-//!   dead connection, a lapsed token that changed under a Join.
-//! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, lock and statement
-//!   timeouts, attempts used up. Nothing was written.
-//! - `OutcomeUnknown`: COMMIT was sent, and no success came back.
-//! - A connection whose transaction may be open is closed, never pooled. A caller that goes away leaves its commit
-//!   running on a task of its own.
+//!   dead connection, an insert that another node was faster with (it has committed, so that the next attempt sees it).
+//! - Taken apart, halves first, until the one to blame is alone: a batch in which a constraint is broken, a statement
+//!   failed or waited for too long, or attempts are used up. Parts of a batch that has waited for a lock in vain wait for
+//!   no lock any more. At most `MAX_FAILED` (32) failed statements; then the rest is `Unavailable`.
+//! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, a full queue. Nothing
+//!   was written.
+//! - COMMIT sent, and its answer lost: another connection is asked for a row that only this transaction can have
+//!   inserted, for up to five seconds (`commit/witness.rs`). Found: committed. Not found, and the transaction over: again.
+//!   Else `OutcomeUnknown`, which the idempotency record resolves in the use case.
+//! - A connection whose transaction may be open is closed, never pooled.
 
 mod audit;
 mod cached;
@@ -66,6 +89,7 @@ mod tls;
 mod transaction;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::QueryableByName;
@@ -74,6 +98,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::ports::{Clock, StorageError};
 
 use self::cached::Cached;
+use self::commit::{Committers, Writer};
 use self::connection::Connection;
 use self::error::read_error;
 use self::target::Target;
@@ -102,6 +127,12 @@ pub struct PostgresOptions {
     pub statement_timeout: Duration,
     /// How long the server lets a transaction sit idle before it ends it.
     pub idle_in_transaction_timeout: Duration,
+    /// How many batches of units are written at the same time.
+    pub committers: usize,
+    /// The most units of work in one transaction.
+    pub group_commit_limit: usize,
+    /// The most units of work that may be queued; more are refused as unavailable.
+    pub queue_limit: usize,
 }
 
 impl Default for PostgresOptions {
@@ -113,14 +144,32 @@ impl Default for PostgresOptions {
             lock_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             idle_in_transaction_timeout: Duration::from_secs(15),
+            committers: 2,
+            group_commit_limit: 128,
+            queue_limit: 8_192,
         }
     }
 }
 
-/// A storage adapter on a PostgreSQL database. Cloning shares the pool.
+/// What a [`Postgres`] has written since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PostgresStats {
+    /// Transactions that were begun for batches of units, repeats included.
+    pub transactions: u64,
+    /// Units of work in them, refused ones and repeats included.
+    pub units: u64,
+    /// Units of work that are queued now.
+    pub queued_units: usize,
+}
+
+/// A storage adapter on a PostgreSQL database. Cloning shares the pool and the queue of commits.
+///
+/// Works on the tokio runtime that it was connected on. When the last clone is dropped, what is queued is still
+/// written, as long as that runtime runs; [`Postgres::close`] waits for it.
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool<AsyncPgConnection>,
+    committers: Arc<Committers>,
 }
 
 impl fmt::Debug for Postgres {
@@ -154,7 +203,10 @@ impl Postgres {
         let missing = migrate::first_missing(&mut connection).await.map_err(unreachable)?;
         drop(connection);
         match missing {
-            None => Ok(Self { pool }),
+            None => {
+                let committers = Arc::new(Committers::start(&Writer::new(pool.clone()), &options));
+                Ok(Self { pool, committers })
+            }
             Some(missing) => Err(ConnectError::SchemaBehind { missing }),
         }
     }
@@ -180,6 +232,19 @@ impl Postgres {
             }
         }
         Ok(quickest.map_or(0, |(_, offset)| offset))
+    }
+
+    /// Takes no more units of work, and finishes what is queued, in at most `limit`; false when that was not enough.
+    /// Commits that come later are unavailable. Reads go on.
+    pub async fn close(&self, limit: Duration) -> bool {
+        self.committers.close(limit).await
+    }
+
+    /// What has been written so far, for metrics.
+    #[must_use]
+    pub fn stats(&self) -> PostgresStats {
+        let (transactions, units, queued_units) = self.committers.figures();
+        PostgresStats { transactions, units, queued_units }
     }
 
     async fn connection(&self) -> Result<Connection, StorageError> {

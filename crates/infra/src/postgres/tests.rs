@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel::connection::InstrumentationEvent;
@@ -10,7 +11,7 @@ use diesel_async::{AsyncConnection, RunQueryDsl};
 use frontrow_domain::account::{Account, Payment, Ticket};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
-use frontrow_domain::ports::{Accounts, Committer, QueueQueries, QueueTokens, Reservations, Seats};
+use frontrow_domain::ports::{Accounts, Committer, QueueQueries, QueueTokens, Reservations, Rooms, Seats};
 use frontrow_domain::queue::{Room, RoomPolicy};
 use frontrow_domain::reservation::{HoldTerms, Reservation, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
@@ -19,16 +20,18 @@ use frontrow_domain::{
     Change, ConcertId, EntryId, Label, Money, PaymentId, PerformanceDateId, QueueTokenId, ReservationId,
     RoomId, SeatId, TicketId, Timestamp, UnitOfWork, UserId, Versioned,
 };
-use frontrow_testkit::postgres::{Template, database};
+use frontrow_testkit::postgres::{Template, TestDatabase, database};
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::{Postgres, PostgresOptions, migrate};
 
 const ROUNDS: u128 = 8;
 
-/// An adapter with one connection, and the texts that went over it.
+/// An adapter with one connection and one committer, and the texts that went over it.
 struct Watched {
     postgres: Postgres,
+    database: TestDatabase,
     texts: Arc<Mutex<Vec<String>>>,
     last_id: u128,
 }
@@ -41,10 +44,16 @@ struct Prepared {
     runs: i64,
 }
 
+/// `None` where there is no PostgreSQL.
+async fn watched() -> Option<Watched> {
+    let template = Template::new("statements", |url| async move { Ok(migrate(&url).await?) });
+    Some(Watched::new(database(&template).await?).await)
+}
+
 impl Watched {
-    async fn new(url: &str) -> Self {
-        let options = PostgresOptions { pool_size: 1, ..Default::default() };
-        let postgres = Postgres::connect(url, options).await.unwrap();
+    async fn new(database: TestDatabase) -> Self {
+        let options = PostgresOptions { pool_size: 1, committers: 1, ..Default::default() };
+        let postgres = Postgres::connect(database.url(), options).await.unwrap();
         let texts = Arc::new(Mutex::new(Vec::new()));
         let mut connection = postgres.connection().await.unwrap();
         let seen = texts.clone();
@@ -59,7 +68,7 @@ impl Watched {
             }
         });
         drop(connection);
-        Self { postgres, texts, last_id: 0 }
+        Self { postgres, database, texts, last_id: 0 }
     }
 
     fn id<T>(&mut self, kind: fn(Uuid) -> T) -> T {
@@ -70,13 +79,49 @@ impl Watched {
     /// The texts since the last call, without those that open and end transactions; and these.
     fn taken(&self) -> (Vec<String>, Vec<String>) {
         let texts = std::mem::take(&mut *self.texts.lock().unwrap());
-        texts
-            .into_iter()
-            .partition(|text| !["BEGIN", "ROLLBACK", super::transaction::COMMIT].contains(&text.as_str()))
+        texts.into_iter().partition(|text| {
+            ![super::transaction::BEGIN, "ROLLBACK", super::transaction::COMMIT].contains(&text.as_str())
+        })
     }
 
     async fn commit(&self, work: UnitOfWork) -> Option<CommandOutcome> {
         self.postgres.commit(work).await.unwrap().outcome
+    }
+
+    /// Commits all in one transaction of so many statements: they are queued while the committer waits for a lock.
+    async fn batch(
+        &self,
+        sale: &Sale,
+        works: Vec<UnitOfWork>,
+        statements: usize,
+    ) -> Vec<Option<CommandOutcome>> {
+        let room = Rooms::find(&self.postgres, sale.room_id).await.unwrap().unwrap();
+        let blocker = self.database.connect().await.unwrap();
+        blocker.batch_execute("BEGIN; SELECT FROM rooms FOR UPDATE").await.unwrap();
+        let work = UnitOfWork { rooms: vec![Change::Update(room)], ..Default::default() };
+        let postgres = self.postgres.clone();
+        let stuck = tokio::spawn(async move { postgres.commit(work).await });
+        let waits = "SELECT count(*) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self.database.query_i64(waits).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let queued = works.len();
+        let release = async {
+            while self.postgres.stats().queued_units < queued {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            self.taken();
+            blocker.batch_execute("ROLLBACK").await.unwrap();
+        };
+        let committed = join_all(works.into_iter().map(|work| self.postgres.commit(work)));
+        let ((), committed) = tokio::join!(release, committed);
+        stuck.await.unwrap().unwrap();
+        let (texts, transaction) = self.taken();
+        let update_of_the_room = 1;
+        assert_eq!(texts.len(), statements + update_of_the_room, "{texts:#?}");
+        assert_eq!(transaction.iter().filter(|text| *text == super::transaction::COMMIT).count(), 2);
+        committed.into_iter().map(|outcome| outcome.unwrap().outcome).collect()
     }
 
     /// How often each text that is prepared on the connection has been run.
@@ -145,10 +190,14 @@ fn record(user_id: UserId, key: &str) -> Option<IdempotencyRecord> {
     Some(IdempotencyRecord::new(request, answer, now()))
 }
 
-async fn join(watched: &mut Watched, sale: &Sale, user_id: UserId) -> QueueTokenId {
+fn join_work(watched: &mut Watched, sale: &Sale, user_id: UserId) -> UnitOfWork {
     let token_id = watched.id(QueueTokenId::new);
     let join = Join { token_id, room_id: sale.room_id, user_id, now: now() };
-    let work = UnitOfWork { command: Some(Command::Join(join)), ..Default::default() };
+    UnitOfWork { command: Some(Command::Join(join)), ..Default::default() }
+}
+
+async fn join(watched: &mut Watched, sale: &Sale, user_id: UserId) -> QueueTokenId {
+    let work = join_work(watched, sale, user_id);
     match watched.commit(work).await {
         Some(CommandOutcome::Joined(token) | CommandOutcome::AlreadyJoined(token)) => token.id,
         other => panic!("{other:?}"),
@@ -158,7 +207,7 @@ async fn join(watched: &mut Watched, sale: &Sale, user_id: UserId) -> QueueToken
 async fn admit(watched: &Watched, sale: &Sale) {
     let admit = Admit {
         room_id: sale.room_id,
-        limit: 10,
+        limit: 100,
         max_active: Some(100),
         active_ttl_seconds: 600,
         now: now(),
@@ -166,22 +215,24 @@ async fn admit(watched: &Watched, sale: &Sale) {
     watched.commit(UnitOfWork { command: Some(Command::Admit(admit)), ..Default::default() }).await;
 }
 
-async fn charge(watched: &mut Watched, user_id: UserId) {
+async fn charge_work(watched: &mut Watched, user_id: UserId) -> UnitOfWork {
     let loaded = Accounts::find(&watched.postgres, user_id).await.unwrap();
-    watched.taken();
     let account = loaded.map_or_else(|| Account::empty(user_id), |loaded| loaded.value);
     let (account, entry) = account.charge(watched.id(EntryId::new), money(100), now()).unwrap();
     let change = loaded
         .map_or(Change::Insert(account), |loaded| Change::Update(Versioned::new(account, loaded.version)));
     let (accounts, entries) = (vec![change], vec![entry]);
     let idempotency = record(user_id, &format!("charge {}", watched.last_id));
-    watched.commit(UnitOfWork { idempotency, accounts, entries, ..Default::default() }).await;
+    UnitOfWork { idempotency, accounts, entries, ..Default::default() }
 }
 
-async fn reserve(watched: &mut Watched, token: QueueTokenId, seat_ids: &[SeatId]) -> ReservationId {
+async fn reserve_work(
+    watched: &mut Watched,
+    token: QueueTokenId,
+    seat_ids: &[SeatId],
+) -> (ReservationId, UnitOfWork) {
     let token = QueueTokens::find(&watched.postgres, token).await.unwrap().unwrap();
     let seats = watched.postgres.find_many(seat_ids.to_vec()).await.unwrap();
-    watched.taken();
     let id = watched.id(ReservationId::new);
     let hold_expires_at = now().plus_seconds(300);
     let terms = HoldTerms {
@@ -203,17 +254,15 @@ async fn reserve(watched: &mut Watched, token: QueueTokenId, seat_ids: &[SeatId]
         seats: seats.into_iter().map(hold).map(Change::Update).collect(),
         ..Default::default()
     };
-    watched.commit(work).await;
-    id
+    (id, work)
 }
 
-async fn pay(watched: &mut Watched, token: QueueTokenId, id: ReservationId) {
+async fn pay_work(watched: &mut Watched, token: QueueTokenId, id: ReservationId) -> UnitOfWork {
     let token = QueueTokens::find(&watched.postgres, token).await.unwrap().unwrap();
     let reservation = Reservations::find(&watched.postgres, id).await.unwrap().unwrap();
     let (user_id, amount) = (reservation.value.user_id, reservation.value.total_amount);
     let account = Accounts::find(&watched.postgres, user_id).await.unwrap().unwrap();
     let seats = watched.postgres.find_many(reservation.value.seat_ids()).await.unwrap();
-    watched.taken();
     let entry_id = watched.id(EntryId::new);
     let (debited, entry) = account.value.pay(entry_id, amount, id, now()).unwrap();
     let tickets =
@@ -228,7 +277,7 @@ async fn pay(watched: &mut Watched, token: QueueTokenId, id: ReservationId) {
         tickets,
     };
     let sell = |seat: Versioned<Seat>| seat.try_map(|seat| seat.sell(id)).unwrap();
-    let work = UnitOfWork {
+    UnitOfWork {
         idempotency: record(user_id, "pay"),
         queue_tokens: vec![token.try_map(|token| token.expire(now())).unwrap()],
         accounts: vec![Change::Update(Versioned::new(debited, account.version))],
@@ -237,21 +286,19 @@ async fn pay(watched: &mut Watched, token: QueueTokenId, id: ReservationId) {
         seats: seats.into_iter().map(sell).map(Change::Update).collect(),
         payments: vec![payment],
         ..Default::default()
-    };
-    watched.commit(work).await;
+    }
 }
 
 /// The module doc says how many statements a use case takes. Every one is found prepared after its first time.
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_are_as_few_as_written_and_prepared_once() {
-    let template = Template::new("statements", |url| async move { Ok(migrate(&url).await?) });
-    let Some(database) = database(&template).await else { return };
-    let mut watched = Watched::new(database.url()).await;
+    let Some(mut watched) = watched().await else { return };
     let sale = sale(&mut watched).await;
     let mut used = Vec::new();
     for round in 1..=ROUNDS {
         let user_id = watched.id(UserId::new);
-        charge(&mut watched, user_id).await;
+        let first_charge = charge_work(&mut watched, user_id).await;
+        watched.commit(first_charge).await;
         watched.taken();
         let seats = new_seats(&mut watched, &sale, u32::try_from(round).unwrap()).await;
         let mut step = |name: &str, watched: &Watched, statements: usize, ends: &str| {
@@ -263,23 +310,70 @@ async fn statements_are_as_few_as_written_and_prepared_once() {
         let commit = super::transaction::COMMIT;
         step("new seats", &watched, 3, commit);
         let token = join(&mut watched, &sale, user_id).await;
-        step("join", &watched, 4, commit);
+        step("join", &watched, 5, commit);
         join(&mut watched, &sale, user_id).await;
         step("join again", &watched, 3, "ROLLBACK");
         watched.postgres.standing(token).await.unwrap().unwrap();
         step("standing", &watched, 1, "");
         admit(&watched, &sale).await;
         step("admit", &watched, 2, commit);
-        charge(&mut watched, user_id).await;
-        step("charge", &watched, 4, commit);
-        let reservation = reserve(&mut watched, token, &seats).await;
-        step("reserve", &watched, 7, commit);
-        pay(&mut watched, token, reservation).await;
-        step("pay", &watched, 10, commit);
+        let charge = charge_work(&mut watched, user_id).await;
+        watched.taken();
+        watched.commit(charge).await;
+        step("charge", &watched, 5, commit);
+        let (reservation, reserve) = reserve_work(&mut watched, token, &seats).await;
+        watched.taken();
+        watched.commit(reserve).await;
+        step("reserve", &watched, 8, commit);
+        let pay = pay_work(&mut watched, token, reservation).await;
+        watched.taken();
+        watched.commit(pay).await;
+        step("pay", &watched, 11, commit);
     }
     let prepared = watched.prepared().await;
     for text in used {
         let runs = prepared.get(&text).copied().unwrap_or(0);
         assert!(runs >= i64::try_from(ROUNDS).unwrap(), "ran {runs} times as prepared: {text}");
     }
+}
+
+const BUYERS: u32 = 40;
+
+/// However many units share a transaction, it takes the statements of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_takes_as_many_statements_as_one_unit() {
+    let Some(mut watched) = watched().await else { return };
+    let sale = sale(&mut watched).await;
+    let users: Vec<UserId> = (0..BUYERS).map(|_| watched.id(UserId::new)).collect();
+
+    let joins = users.iter().map(|user| join_work(&mut watched, &sale, *user)).collect();
+    let outcomes = watched.batch(&sale, joins, 5).await;
+    admit(&watched, &sale).await;
+    let token = |outcome: Option<CommandOutcome>| match outcome {
+        Some(CommandOutcome::Joined(token)) => token.id,
+        other => panic!("{other:?}"),
+    };
+    let tokens: Vec<QueueTokenId> = outcomes.into_iter().map(token).collect();
+
+    // The second charge of each is an update.
+    for _ in 0..2 {
+        let mut charges = Vec::new();
+        for user in &users {
+            charges.push(charge_work(&mut watched, *user).await);
+        }
+        watched.batch(&sale, charges, 5).await;
+    }
+    let (mut ids, mut reserves) = (Vec::new(), Vec::new());
+    for (row, token) in (1..).zip(&tokens) {
+        let seats = new_seats(&mut watched, &sale, row).await;
+        let (id, work) = reserve_work(&mut watched, *token, &seats).await;
+        ids.push(id);
+        reserves.push(work);
+    }
+    watched.batch(&sale, reserves, 8).await;
+    let mut pays = Vec::new();
+    for (token, id) in tokens.iter().zip(ids) {
+        pays.push(pay_work(&mut watched, *token, id).await);
+    }
+    watched.batch(&sale, pays, 11).await;
 }

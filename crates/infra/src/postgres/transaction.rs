@@ -8,12 +8,17 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 
 use super::connection::Connection;
 
+pub(super) const BEGIN: &str = "BEGIN";
+
+/// Begins a transaction that waits for locks for a moment only, in milliseconds.
+const BEGIN_IMPATIENT: &str = "BEGIN; SET LOCAL lock_timeout = 100";
+
 /// Ends a transaction durably. A COMMIT may wait for a synchronous replica for as long as it takes: cancelled by the
 /// statement timeout, it would be acknowledged with a mere warning.
 pub(super) const COMMIT: &str = "SET LOCAL statement_timeout = 0; COMMIT";
 
-/// An open transaction. Its connection returns to the pool once the server has said that the transaction is over,
-/// and by no other way: dropped before that, the connection is closed, and the server rolls back.
+/// A transaction from before its BEGIN on. Its connection returns to the pool once the server has said that the
+/// transaction is over, and by no other way: dropped before that, the connection is closed, and the server rolls back.
 pub(super) struct Transaction {
     connection: Option<Connection>,
 }
@@ -28,11 +33,24 @@ pub(super) enum CommitFailure {
 }
 
 impl Transaction {
-    /// Opens a transaction. On an error nothing was sent that could have an effect.
-    pub(super) async fn begin(connection: Connection) -> QueryResult<Self> {
-        let mut transaction = Self { connection: Some(connection) };
-        transaction.connection()?.batch_execute("BEGIN").await?;
-        Ok(transaction)
+    /// A transaction on this connection, not begun yet.
+    pub(super) const fn new(connection: Connection) -> Self {
+        Self { connection: Some(connection) }
+    }
+
+    /// Sends BEGIN, for a transaction that waits for locks as the session does, or hardly. What is sent on [`Transaction::shared`] after that, in the order of sending, is inside, whether or not
+    /// the answer has come.
+    pub(super) async fn begin(&self, impatient: bool) -> QueryResult<()> {
+        let mut shared = self.shared()?;
+        shared.batch_execute(if impatient { BEGIN_IMPATIENT } else { BEGIN }).await
+    }
+
+    /// The connection, for statements that are sent without waiting for the answers to those before.
+    ///
+    /// They are executed in the order in which they are first polled, also those that have to be prepared first: a
+    /// statement waits for the preparation of those before it. Texts without preparation (BEGIN, COMMIT) do not.
+    pub(super) fn shared(&self) -> QueryResult<&AsyncPgConnection> {
+        self.connection.as_deref().ok_or(DieselError::NotInTransaction)
     }
 
     /// The connection, for statements inside the transaction.

@@ -109,7 +109,7 @@ impl TryFrom<RoomRow> for Versioned<Room> {
 }
 
 /// A queue token.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = schema::queue_tokens, treat_none_as_default_value = false)]
 pub(crate) struct QueueTokenRow {
     pub(crate) token_id: DbId,
@@ -122,7 +122,7 @@ pub(crate) struct QueueTokenRow {
 }
 
 /// What changes of a queue token.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = schema::queue_tokens, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct QueueTokenStateRow {
     pub(crate) status: String,

@@ -145,10 +145,13 @@ async fn a_feed_has_no_gap_however_many_write() {
     let first = Arc::new(first);
     let second = Postgres::connect(opened.database.url(), PostgresOptions::default()).await.unwrap();
     let second = Storage::new(Arc::new(second));
-    let mut buyers = Vec::new();
+    let mut loaded = Vec::new();
     for buyer in 0..BUYERS {
         let wanted = sales[buyer % 2].seat_ids();
-        let seats = first.seats(&wanted[buyer / 2..buyer / 2 + 2]).await;
+        loaded.push(first.seats(&wanted[buyer / 2..buyer / 2 + 2]).await);
+    }
+    let mut buyers = Vec::new();
+    for (buyer, seats) in loaded.into_iter().enumerate() {
         let (first, second, sales) = (first.clone(), second.clone(), sales.clone());
         buyers.push(tokio::spawn(async move {
             let sale = &sales[buyer % 2];

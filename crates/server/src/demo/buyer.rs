@@ -197,11 +197,15 @@ impl Buyer {
         }
     }
 
+    /// Gives a hold back; on a slow machine it may have lapsed before.
     async fn give_back(&mut self, held: &Answer) -> Result<()> {
         let path = format!("/reservations/{}", held.text("reservationId"));
         let answer = self.http.send(self.own(Call::delete(&path))).await?;
-        expect(&answer, 204)?;
-        self.experience.cancelled += 1;
+        match answer.outcome().as_str() {
+            "204" => self.experience.cancelled += 1,
+            "409 RESERVATION_EXPIRED" => {}
+            other => bail!("a hold that was given back answered {other}: {}", answer.body),
+        }
         Ok(())
     }
 

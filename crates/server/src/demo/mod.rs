@@ -91,6 +91,7 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         secret,
         identity_public_key: None,
         hold_rules,
+        group_commit_limit: options.group_commit_limit,
         global_policy: options.global_policy()?,
         migrate: true,
     };

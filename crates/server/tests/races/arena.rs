@@ -353,7 +353,7 @@ impl Hammer {
         hands: usize,
         blow: impl Fn(Storage, Arc<dyn Clock>) -> F + Clone + Send + 'static,
     ) -> Self {
-        let backend = Backend::open(&arena.database.url()).await.unwrap();
+        let backend = Backend::open(&arena.database.url(), None).await.unwrap();
         let clock = SystemClock::default();
         if let Some(offset) = backend.clock_offset_micros().await.unwrap() {
             clock.correct(offset);

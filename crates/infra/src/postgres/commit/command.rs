@@ -4,114 +4,41 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
-use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
-use frontrow_domain::{RoomId, Timestamp, Versioned};
-use futures_util::TryFutureExt;
+use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome};
+use frontrow_domain::{RoomId, Timestamp};
 
 use super::failure::Failure;
-use super::lock::{LineCounters, Locked};
-use super::write::queue_tokens as tokens;
+use super::lock::Locked;
 use super::write::seat_feeds::Feeds;
+use super::write::statement::run_all;
 use crate::postgres::cached::Cached;
-use crate::postgres::repositories::live_token;
-use crate::sql::rows::RoomRow;
-use crate::sql::schema::rooms;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
-/// Does the command. The line of its room is locked, if it has one.
+/// Does the command of a unit that comes alone. The line of its room is locked, if it has one. `None` for a Join, which
+/// has its outcome from the plan of its batch.
 pub(super) async fn execute(
     connection: &mut AsyncPgConnection,
     command: Command,
     locked: &Locked,
-) -> Result<CommandOutcome, Failure> {
-    match command {
-        Command::Join(join) => {
-            let counters = require_line(join.room_id, locked)?;
-            self::join(connection, join, counters).await
-        }
+) -> Result<Option<CommandOutcome>, Failure> {
+    let outcome = match command {
+        Command::Join(_) => return Ok(None),
         Command::Admit(admit) => {
             require_line(admit.room_id, locked)?;
-            Ok(CommandOutcome::Admitted(self::admit(connection, admit).await?))
+            CommandOutcome::Admitted(self::admit(connection, admit).await?)
         }
         Command::ExpireTokens { now, limit } => {
-            Ok(CommandOutcome::TokensExpired(expire_tokens(connection, now, limit).await?))
+            CommandOutcome::TokensExpired(expire_tokens(connection, now, limit).await?)
         }
         Command::ExpireHolds { now, limit } => {
-            Ok(CommandOutcome::HoldsExpired(expire_holds(connection, now, limit).await?))
+            CommandOutcome::HoldsExpired(expire_holds(connection, now, limit).await?)
         }
-    }
-}
-
-fn require_line(room_id: RoomId, locked: &Locked) -> Result<LineCounters, Failure> {
-    locked.line(room_id).ok_or_else(|| Failure::conflict(AggregateRef::Room(room_id)))
-}
-
-/// Everything is read after the line was locked, so it is what the last who held the lock has left.
-async fn join(
-    connection: &mut AsyncPgConnection,
-    join: Join,
-    counters: LineCounters,
-) -> Result<CommandOutcome, Failure> {
-    let shared = &*connection;
-    let live = live_token(shared, join.room_id, join.user_id).map_err(Failure::from);
-    let (policy, live) = tokio::try_join!(policy_of(shared, join.room_id), live)?;
-    if let Some(live) = live {
-        let live = Versioned::<QueueToken>::try_from(live).map_err(Failure::unavailable)?;
-        if live.value.is_live(join.now) {
-            return Ok(CommandOutcome::AlreadyJoined(live.value));
-        }
-        expire_lapsed(connection, live, join.now).await?;
-    }
-    let active = if policy.entrance_needs_active() {
-        count_active(connection, join.room_id, join.now).await?
-    } else {
-        0
     };
-    let entrance = policy.entrance(u64::try_from(counters.waiting).unwrap_or(0), active);
-    let entrance = entrance.map_err(|refusal| Failure::Final(CommitError::Refused(refusal)))?;
-    let token = newcomer(&join, &policy, counters, entrance)?;
-    tokens::insert_last(connection, &token).await?;
-    Ok(CommandOutcome::Joined(token))
+    Ok(Some(outcome))
 }
 
-fn newcomer(
-    join: &Join,
-    policy: &RoomPolicy,
-    counters: LineCounters,
-    entrance: Entrance,
-) -> Result<QueueToken, Failure> {
-    let waiting = QueueToken {
-        id: join.token_id,
-        room_id: join.room_id,
-        user_id: join.user_id,
-        ticket: TicketNumber(counters.last_ticket.saturating_add(1)),
-        entered_at: join.now,
-        state: QueueTokenState::Wait,
-    };
-    match entrance {
-        Entrance::Wait => Ok(waiting),
-        Entrance::Active => waiting.admit(join.now, policy.active_ttl_seconds).map_err(Failure::unavailable),
-    }
-}
-
-/// Its owner may be paying or sweeping it at this moment, without the line: then the Join starts over.
-async fn expire_lapsed(
-    connection: &mut AsyncPgConnection,
-    lapsed: Versioned<QueueToken>,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let expired = lapsed.try_map(|token| token.expire(now)).map_err(Failure::unavailable)?;
-    match tokens::update(connection, expired).await {
-        Err(Failure::Final(conflict @ CommitError::Conflict(_))) => Err(Failure::Again(Box::new(conflict))),
-        other => other,
-    }
-}
-
-async fn policy_of(mut connection: &AsyncPgConnection, room_id: RoomId) -> Result<RoomPolicy, Failure> {
-    let query = rooms::table.find(DbId(room_id.get())).select(RoomRow::as_select());
-    let room = Cached(query).get_result::<RoomRow>(&mut connection).await?;
-    Ok(Versioned::<Room>::try_from(room).map_err(Failure::unavailable)?.value.policy)
+fn require_line(room_id: RoomId, locked: &Locked) -> Result<(), Failure> {
+    locked.line(room_id).map(|_| ()).ok_or_else(|| Failure::conflict(AggregateRef::Room(room_id)))
 }
 
 #[derive(QueryableByName)]
@@ -125,20 +52,6 @@ impl Counted {
     fn get(&self) -> u32 {
         u32::try_from(self.rows).unwrap_or(u32::MAX)
     }
-}
-
-async fn count_active(
-    connection: &mut AsyncPgConnection,
-    room_id: RoomId,
-    now: Timestamp,
-) -> QueryResult<u64> {
-    let query = sql_query(
-        "SELECT count(*) AS rows FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $2",
-    )
-    .bind::<Id, _>(DbId(room_id.get()))
-    .bind::<Instant, _>(DbTime(now));
-    let counted: Counted = Cached(query).get_result(connection).await?;
-    Ok(u64::try_from(counted.rows).unwrap_or(0))
 }
 
 // In these statements the rows found are handed on as an array: of how many rows a LIMIT leaves, the planner of a
@@ -240,6 +153,6 @@ async fn expire_holds(
             None => expired = expired.saturating_add(1),
         }
     }
-    feeds.bump(connection).await?;
+    run_all(connection, feeds.bump().into_iter().collect()).await?;
     Ok(expired)
 }

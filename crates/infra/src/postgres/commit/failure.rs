@@ -1,20 +1,26 @@
-//! Why an attempt to write a unit of work failed, and what is to be done about it.
+//! Why an attempt to write a batch failed, and what is to be done about it.
+
+use std::fmt;
+use std::sync::Arc;
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind as Kind, Error as DieselError};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Source};
 
-use crate::postgres::transaction::CommitFailure;
-
 /// What PostgreSQL calls a deadlock (SQLSTATE 40P01, which diesel drops).
 const DEADLOCK: &str = "deadlock detected";
 
-/// Why an attempt failed.
+/// Why an attempt failed. Nothing was written.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The caller's answer.
+    /// The answer to a unit that was tried alone. Of a batch, one of its units is to blame.
     Final(CommitError),
-    /// The same work may well succeed at the next attempt. Nothing was written.
+    /// The same work may well succeed at the next attempt.
     Again(Source),
+    /// A statement failed or took too long, and the server is still there. Of a batch, perhaps one unit is to blame: it
+    /// met a lock that somebody holds.
+    Failed(Source),
+    /// The database is of no use to anybody now.
+    Unavailable(Source),
 }
 
 impl Failure {
@@ -24,7 +30,7 @@ impl Failure {
     }
 
     pub(super) fn unavailable(cause: impl Into<Source>) -> Self {
-        Self::Final(CommitError::Unavailable(cause.into()))
+        Self::Unavailable(cause.into())
     }
 
     /// The connection was dead before anything was asked of it.
@@ -35,16 +41,37 @@ impl Failure {
     /// Whether the server still answers on the connection, so that a rollback is worth its round trip. On a server
     /// that has become read-only the connection is of no use, sound or not.
     pub(super) const fn leaves_connection_sound(&self) -> bool {
-        !matches!(self, Self::Final(CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_)))
+        !matches!(self, Self::Unavailable(_))
+    }
+
+    /// The answers to so many units, all of which share this failure.
+    pub(super) fn answers(self, units: usize) -> Vec<CommitError> {
+        match self {
+            Self::Final(error) if units == 1 => vec![error],
+            Self::Final(error) => unavailable(Box::new(error), units),
+            Self::Again(cause) | Self::Failed(cause) | Self::Unavailable(cause) => unavailable(cause, units),
+        }
     }
 }
 
-impl From<Failure> for CommitError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Final(error) => error,
-            Failure::Again(cause) => Self::Unavailable(cause),
-        }
+fn unavailable(cause: Source, units: usize) -> Vec<CommitError> {
+    let shared = Shared(Arc::from(cause));
+    (0..units).map(|_| CommitError::Unavailable(Box::new(shared.clone()))).collect()
+}
+
+/// One cause of many answers.
+#[derive(Debug, Clone)]
+pub(super) struct Shared(pub(super) Arc<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Shared {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
     }
 }
 
@@ -65,6 +92,7 @@ impl From<DieselError> for Failure {
                 | Kind::ExclusionViolation,
                 info,
             ) => Self::Final(CommitError::Backstop { constraint: constraint(info.as_ref()) }),
+            DieselError::DatabaseError(Kind::Unknown, _) => Self::Failed(Box::new(error)),
             _ => Self::unavailable(error),
         }
     }
@@ -72,13 +100,4 @@ impl From<DieselError> for Failure {
 
 fn constraint(info: &(dyn DatabaseErrorInformation + Send + Sync)) -> String {
     info.constraint_name().unwrap_or_else(|| info.message()).to_owned()
-}
-
-impl From<CommitFailure> for Failure {
-    fn from(failure: CommitFailure) -> Self {
-        match failure {
-            CommitFailure::NotSent(cause) => Self::unavailable(cause),
-            CommitFailure::Unanswered(cause) => Self::Final(CommitError::OutcomeUnknown(Box::new(cause))),
-        }
-    }
 }

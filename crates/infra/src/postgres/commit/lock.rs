@@ -1,6 +1,6 @@
-//! The row locks of a unit of work, all by one statement.
+//! The row locks of a batch, all by one statement.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use diesel::sql_types::{Array, BigInt, Bool, Integer};
 use diesel::{QueryResult, QueryableByName, sql_query};
@@ -16,6 +16,7 @@ use crate::sql::types::{DbId, Id};
 /// other: so the rows are locked in this order. Rows that had to be waited for come back as they are then.
 ///
 /// `marked` tells a token that waits, and a seat that is AVAILABLE. Only lines have the four numbers.
+/// The last row is the number of the transaction, by which its end can be asked for.
 const LOCK: &str = "\
     SELECT 0 AS kind, room_id AS id, 0::BIGINT AS version, FALSE AS marked, \
         last_ticket, waiting, admitted_through, departures FROM (SELECT * FROM lines \
@@ -35,7 +36,9 @@ const LOCK: &str = "\
         AS locked_reservations \
     UNION ALL \
     SELECT 5, seat_id, version, status = 'AVAILABLE', 0, 0, 0, 0 FROM (SELECT seat_id, version, status \
-        FROM seats WHERE seat_id = ANY($6) ORDER BY seat_id FOR NO KEY UPDATE) AS locked_seats";
+        FROM seats WHERE seat_id = ANY($6) ORDER BY seat_id FOR NO KEY UPDATE) AS locked_seats \
+    UNION ALL \
+    SELECT 6, '00000000-0000-0000-0000-000000000000', pg_current_xact_id()::TEXT::BIGINT, FALSE, 0, 0, 0, 0";
 
 /// The counters of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +53,14 @@ pub(super) struct LineCounters {
     pub(super) departures: i64,
 }
 
-/// The rows a unit has locked, as they are now and stay until its end.
+/// The rows a batch has locked, as they are now and stay until its end.
 #[derive(Debug, Default)]
 pub(super) struct Locked {
     lines: HashMap<RoomId, LineCounters>,
     versions: HashMap<AggregateRef, Version>,
     waiting: HashSet<QueueTokenId>,
     available: HashSet<SeatId>,
+    transaction: i64,
 }
 
 impl Locked {
@@ -73,6 +77,11 @@ impl Locked {
     /// Whether this token waits.
     pub(super) fn waits(&self, id: QueueTokenId) -> bool {
         self.waiting.contains(&id)
+    }
+
+    /// The number of the transaction.
+    pub(super) const fn transaction(&self) -> i64 {
+        self.transaction
     }
 
     /// Whether this seat is stored as AVAILABLE.
@@ -101,20 +110,17 @@ struct LockedRow {
     departures: i64,
 }
 
-/// Locks what the unit writes or guards, and the lines it moves.
-pub(super) async fn lock(connection: &mut AsyncPgConnection, work: &UnitOfWork) -> QueryResult<Locked> {
-    let keys = Keys::of(work);
-    if keys.is_empty() {
-        return Ok(Locked::default());
-    }
+/// Locks what the units write or guard, and the lines they move.
+pub(super) async fn lock(mut connection: &AsyncPgConnection, units: &[&UnitOfWork]) -> QueryResult<Locked> {
+    let keys = Keys::of(units);
     let query = sql_query(LOCK)
-        .bind::<Array<Id>, _>(keys.lines)
-        .bind::<Array<Id>, _>(keys.rooms)
-        .bind::<Array<Id>, _>(keys.queue_tokens)
-        .bind::<Array<Id>, _>(keys.accounts)
-        .bind::<Array<Id>, _>(keys.reservations)
-        .bind::<Array<Id>, _>(keys.seats);
-    let rows: Vec<LockedRow> = Cached(query).load(connection).await?;
+        .bind::<Array<Id>, _>(Vec::from_iter(keys.lines))
+        .bind::<Array<Id>, _>(Vec::from_iter(keys.rooms))
+        .bind::<Array<Id>, _>(Vec::from_iter(keys.queue_tokens))
+        .bind::<Array<Id>, _>(Vec::from_iter(keys.accounts))
+        .bind::<Array<Id>, _>(Vec::from_iter(keys.reservations))
+        .bind::<Array<Id>, _>(Vec::from_iter(keys.seats));
+    let rows: Vec<LockedRow> = Cached(query).load(&mut connection).await?;
     let mut locked = Locked::default();
     for row in rows {
         locked.add(row);
@@ -136,7 +142,11 @@ impl Locked {
             2 => AggregateRef::QueueToken(QueueTokenId::new(id)),
             3 => AggregateRef::Account(UserId::new(id)),
             4 => AggregateRef::Reservation(ReservationId::new(id)),
-            _ => AggregateRef::Seat(SeatId::new(id)),
+            5 => AggregateRef::Seat(SeatId::new(id)),
+            _ => {
+                self.transaction = version;
+                return;
+            }
         };
         self.versions.insert(aggregate, Version::new(version));
         match aggregate {
@@ -149,36 +159,35 @@ impl Locked {
 
 #[derive(Default)]
 struct Keys {
-    lines: Vec<DbId>,
-    rooms: Vec<DbId>,
-    queue_tokens: Vec<DbId>,
-    accounts: Vec<DbId>,
-    reservations: Vec<DbId>,
-    seats: Vec<DbId>,
+    lines: BTreeSet<DbId>,
+    rooms: BTreeSet<DbId>,
+    queue_tokens: BTreeSet<DbId>,
+    accounts: BTreeSet<DbId>,
+    reservations: BTreeSet<DbId>,
+    seats: BTreeSet<DbId>,
 }
 
 impl Keys {
-    fn of(work: &UnitOfWork) -> Self {
-        let mut keys = Self { lines: moved_lines(work), ..Self::default() };
-        for (aggregate, _) in work.expected_versions() {
-            match aggregate {
-                AggregateRef::Room(id) => keys.rooms.push(DbId(id.get())),
-                AggregateRef::QueueToken(id) => keys.queue_tokens.push(DbId(id.get())),
-                AggregateRef::Account(id) => keys.accounts.push(DbId(id.get())),
-                AggregateRef::Reservation(id) => keys.reservations.push(DbId(id.get())),
-                AggregateRef::Seat(id) => keys.seats.push(DbId(id.get())),
+    fn of(units: &[&UnitOfWork]) -> Self {
+        let mut keys = Self::default();
+        for work in units {
+            keys.lines.extend(moved_lines(work));
+            for (aggregate, _) in work.expected_versions() {
+                keys.add(aggregate);
             }
         }
         keys
     }
 
-    const fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-            && self.rooms.is_empty()
-            && self.queue_tokens.is_empty()
-            && self.accounts.is_empty()
-            && self.reservations.is_empty()
-            && self.seats.is_empty()
+    fn add(&mut self, aggregate: AggregateRef) {
+        let (keys, id) = match aggregate {
+            AggregateRef::Room(id) => (&mut self.rooms, id.get()),
+            AggregateRef::QueueToken(id) => (&mut self.queue_tokens, id.get()),
+            AggregateRef::Account(id) => (&mut self.accounts, id.get()),
+            AggregateRef::Reservation(id) => (&mut self.reservations, id.get()),
+            AggregateRef::Seat(id) => (&mut self.seats, id.get()),
+        };
+        keys.insert(DbId(id));
     }
 }
 

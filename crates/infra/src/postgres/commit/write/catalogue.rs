@@ -4,7 +4,6 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::queue::Room;
-use frontrow_domain::unit_of_work::AggregateRef;
 use frontrow_domain::{Change, RoomId, Version, Versioned};
 
 use super::Failure;
@@ -24,7 +23,8 @@ pub(super) async fn write_rooms(
             Change::Update(room) => update_room(connection, room).await?,
         };
         if written == 0 {
-            return Err(Failure::conflict(AggregateRef::Room(change.value().id)));
+            // Another node was faster, and has committed. The next attempt sees it.
+            return Err(Failure::Again("a room has come in or moved on".into()));
         }
     }
     Ok(())

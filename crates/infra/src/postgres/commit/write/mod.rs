@@ -1,87 +1,64 @@
-//! The writes of a unit of work: each table by one statement, what others refer to before what refers to it.
+//! The writes of a batch: each table by one statement, what others refer to before what refers to it, all sent in one
+//! flight.
 //!
 //! Updates look at the version again, and inserts step back before a row that has come in since the check: whatever
-//! was not written is a conflict.
+//! was not written fails the attempt.
 
 mod accounts;
 mod catalogue;
-pub(super) mod queue_tokens;
+mod idempotency;
+mod queue_tokens;
 mod reservations;
 pub(super) mod seat_feeds;
 mod seats;
+pub(super) mod statement;
 
-use diesel::QueryableByName;
-use diesel::prelude::*;
-use diesel::query_dsl::methods::FilterDsl;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use frontrow_domain::idempotency::IdempotencyRecord;
-use frontrow_domain::unit_of_work::{AggregateRef, CommitError, UnitOfWork};
+use diesel_async::AsyncPgConnection;
+use frontrow_domain::unit_of_work::UnitOfWork;
 use frontrow_domain::{Change, Version};
-use uuid::Uuid;
 
+use self::seat_feeds::Feeds;
+use self::statement::Statement;
 use super::failure::Failure;
 use super::lock::Locked;
-use crate::postgres::cached::Cached;
-use crate::sql::rows::IdempotencyRow;
-use crate::sql::schema::idempotency_records;
-use crate::sql::types::{DbId, Id};
+use super::plan::Plan;
 
-/// Takes the idempotency key, waiting for a twin that is just committing. A key that has run out is free.
-pub(super) async fn take_key(
-    connection: &mut AsyncPgConnection,
-    record: &IdempotencyRecord,
-) -> Result<(), Failure> {
-    let row = IdempotencyRow::from(record);
-    let insert = diesel::insert_into(idempotency_records::table)
-        .values(&row)
-        .on_conflict((idempotency_records::user_id, idempotency_records::idempotency_key))
-        .do_update()
-        .set(&row)
-        .filter(idempotency_records::expires_at.le(row.created_at));
-    match Cached(insert).execute(connection).await? {
-        0 => Err(Failure::Final(CommitError::DuplicateIdempotencyKey)),
-        _ => Ok(()),
-    }
-}
-
-/// Writes all of a unit but its idempotency key and its command.
-pub(super) async fn write(
+/// Writes rooms, concerts and dates one by one: only units that come alone have them.
+pub(super) async fn write_catalogue(
     connection: &mut AsyncPgConnection,
     work: &UnitOfWork,
-    locked: &Locked,
 ) -> Result<(), Failure> {
     catalogue::write_rooms(connection, &work.rooms).await?;
     catalogue::insert_concerts(connection, &work.concerts).await?;
-    catalogue::insert_dates(connection, &work.performance_dates).await?;
-    queue_tokens::write(connection, &work.queue_tokens, locked).await?;
-    accounts::write(connection, &work.accounts).await?;
-    reservations::write(connection, &work.reservations).await?;
-    seats::write(connection, &work.seats).await?;
-    reservations::insert_seats(connection, &work.reservations).await?;
-    accounts::insert_entries(connection, &work.entries).await?;
-    accounts::insert_payments(connection, &work.payments).await?;
-    let mut feeds = seat_feeds::Feeds::of(&work.seats, locked);
-    feeds.open(connection, &work.performance_dates).await?;
-    feeds.bump(connection).await
+    catalogue::insert_dates(connection, &work.performance_dates).await
 }
 
-/// The key of a row that was written.
-#[derive(QueryableByName)]
-struct Written {
-    #[diesel(sql_type = Id)]
-    id: DbId,
+/// Whether a unit writes what [`write_catalogue`] writes.
+pub(super) const fn has_catalogue(work: &UnitOfWork) -> bool {
+    !work.rooms.is_empty() || !work.concerts.is_empty() || !work.performance_dates.is_empty()
 }
 
-/// A conflict over the first key, if any, that was to be written and was not.
-fn require_all(
-    aggregate: impl Fn(Uuid) -> AggregateRef,
-    wanted: impl IntoIterator<Item = DbId>,
-    written: Vec<Written>,
-) -> Result<(), Failure> {
-    let mut written: Vec<DbId> = written.into_iter().map(|row| row.id).collect();
-    written.sort_unstable();
-    let lost = wanted.into_iter().filter(|id| written.binary_search(id).is_err()).min();
-    lost.map_or(Ok(()), |DbId(id)| Err(Failure::conflict(aggregate(id))))
+/// All that a batch writes besides, in the order in which every batch writes.
+pub(super) fn statements<'u>(plan: &Plan<'u>, locked: &Locked) -> Vec<Statement<'u>> {
+    let units = &plan.units;
+    let mut statements = Vec::new();
+    statements.extend(idempotency::take_keys(units));
+    queue_tokens::write(plan, &mut statements);
+    accounts::write(units, &mut statements);
+    reservations::write(units, &mut statements);
+    seats::write(units, &mut statements);
+    statements.extend(reservations::insert_seats(units));
+    statements.extend(accounts::insert_entries(units));
+    accounts::insert_payments(units, &mut statements);
+    let mut feeds = Feeds::of(units, locked);
+    statements.extend(feeds.open(units));
+    statements.extend(feeds.bump());
+    statements
+}
+
+/// A statement for these rows; none without rows.
+fn some_rows<'q, R>(table: &'static str, text: &'static str, rows: &[R]) -> Option<Statement<'q>> {
+    (!rows.is_empty()).then(|| Statement::new(table, text, rows.len()))
 }
 
 /// One column of many rows, for `unnest`.
@@ -90,8 +67,8 @@ fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
 }
 
 /// Inserts and updates apart, as rows with the version that they will have.
-fn split<T, N, U>(
-    changes: &[Change<T>],
+fn split<'c, T: 'c, N, U>(
+    changes: impl Iterator<Item = &'c Change<T>>,
     insert: impl Fn(&T, Version) -> N,
     update: impl Fn(&T, Version) -> U,
 ) -> (Vec<N>, Vec<U>) {

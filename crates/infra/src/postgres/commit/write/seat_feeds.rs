@@ -5,15 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::Change;
-use frontrow_domain::concert::PerformanceDate;
-use frontrow_domain::seat::{Seat, SeatState};
+use frontrow_domain::seat::SeatState;
+use frontrow_domain::unit_of_work::UnitOfWork;
 
-use super::{Failure, Locked, column};
-use crate::postgres::cached::Cached;
+use super::statement::Statement;
+use super::{Locked, column, some_rows};
 use crate::sql::types::{DbId, Id};
 
 const OPEN: &str = "\
@@ -54,10 +52,10 @@ struct Changed {
 }
 
 impl Feeds {
-    /// What these changes come to, of seats that are locked.
-    pub(super) fn of(changes: &[Change<Seat>], locked: &Locked) -> Self {
+    /// What these units come to, whose seats are locked.
+    pub(super) fn of(units: &[&UnitOfWork], locked: &Locked) -> Self {
         let mut feeds = Self::default();
-        for change in changes {
+        for change in units.iter().flat_map(|work| &work.seats) {
             let seat = change.value();
             let is_new = matches!(change, Change::Insert(_));
             let available = i64::from(seat.state == SeatState::Available);
@@ -81,39 +79,27 @@ impl Feeds {
     }
 
     /// Opens the feeds of new dates, with the seats that come with them: nobody has read those dates before.
-    pub(super) async fn open(
-        &mut self,
-        connection: &mut AsyncPgConnection,
-        dates: &[PerformanceDate],
-    ) -> Result<(), Failure> {
-        if dates.is_empty() {
-            return Ok(());
-        }
-        let ids = column(dates, |date| DbId(date.id.get()));
+    pub(super) fn open<'q>(&mut self, units: &[&UnitOfWork]) -> Option<Statement<'q>> {
+        let dates = units.iter().flat_map(|work| &work.performance_dates);
+        let ids: Vec<DbId> = dates.map(|date| DbId(date.id.get())).collect();
+        let statement = some_rows("seat_feeds", OPEN, &ids)?;
         let first: Vec<Changed> = ids.iter().map(|id| self.0.remove(id).unwrap_or_default()).collect();
-        let query = sql_query(OPEN)
-            .bind::<Array<Id>, _>(ids)
-            .bind::<Array<BigInt>, _>(column(&first, |changed| changed.total))
-            .bind::<Array<BigInt>, _>(column(&first, |changed| changed.available));
-        Cached(query).execute(connection).await?;
-        Ok(())
+        Some(
+            statement
+                .bind::<Array<Id>, _>(ids)
+                .bind::<Array<BigInt>, _>(column(&first, |changed| changed.total))
+                .bind::<Array<BigInt>, _>(column(&first, |changed| changed.available)),
+        )
     }
 
     /// Writes the rest.
-    pub(in crate::postgres::commit) async fn bump(
-        self,
-        connection: &mut AsyncPgConnection,
-    ) -> Result<(), Failure> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
+    pub(in crate::postgres::commit) fn bump<'q>(self) -> Option<Statement<'q>> {
         let dates: Vec<_> = self.0.into_iter().collect();
-        let query = sql_query(BUMP)
+        let statement = some_rows("seat_feeds", BUMP, &dates)?
             .bind::<Array<Id>, _>(column(&dates, |(date, _)| *date))
             .bind::<Array<BigInt>, _>(column(&dates, |(_, changed)| changed.total))
-            .bind::<Array<BigInt>, _>(column(&dates, |(_, changed)| changed.available))
-            .bind::<Array<Binary>, _>(column(&dates, |(_, changed)| changed.seat_ids.as_slice()));
-        Cached(query).execute(connection).await?;
-        Ok(())
+            .bind::<Array<BigInt>, _>(column(&dates, |(_, changed)| changed.available));
+        let seat_ids: Vec<_> = dates.into_iter().map(|(_, changed)| changed.seat_ids).collect();
+        Some(statement.bind::<Array<Binary>, _>(seat_ids))
     }
 }

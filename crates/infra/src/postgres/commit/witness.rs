@@ -1,0 +1,88 @@
+//! What became of a COMMIT whose answer was lost.
+//!
+//! A transaction is all or nothing, so one row that only it can have inserted tells of all. The number of the transaction
+//! alone would not do: after a crash the server may give the number of one that was lost to another.
+
+use std::time::{Duration, Instant};
+
+use diesel::sql_types::{BigInt, Bool, Nullable};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use frontrow_domain::Change;
+
+use super::plan::Plan;
+use crate::postgres::cached::Cached;
+use crate::postgres::connection;
+use crate::sql::types::{DbId, Id};
+
+/// How long the database is asked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before it is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A row with an id of its own, of each kind that nobody ever deletes; and the number of the transaction.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    token: Option<DbId>,
+    reservation: Option<DbId>,
+    entry: Option<DbId>,
+    transaction: i64,
+}
+
+/// NULL while the transaction is under way.
+const ASK: &str = "\
+    SELECT CASE WHEN pg_xact_status($1::TEXT::xid8) = 'in progress' THEN NULL ELSE \
+        EXISTS (SELECT FROM queue_tokens WHERE token_id = $2) \
+        OR EXISTS (SELECT FROM reservations WHERE reservation_id = $3) \
+        OR EXISTS (SELECT FROM entries WHERE entry_id = $4) END AS committed";
+
+#[derive(QueryableByName)]
+struct Answer {
+    #[diesel(sql_type = Nullable<Bool>)]
+    committed: Option<bool>,
+}
+
+impl Witness {
+    /// The witness of what a plan writes.
+    pub(super) fn of(plan: &Plan<'_>, transaction: i64) -> Self {
+        let mut reservations = plan.units.iter().flat_map(|work| &work.reservations);
+        let reservation = reservations.find_map(|change| match change {
+            Change::Insert(reservation) => Some(DbId(reservation.id.get())),
+            Change::Update(_) => None,
+        });
+        let mut entries = plan.units.iter().flat_map(|work| &work.entries);
+        Self {
+            token: plan.newcomers.as_slice().first().map(|token| DbId(token.id.get())),
+            reservation,
+            entry: entries.next().map(|entry| DbId(entry.id.get())),
+            transaction,
+        }
+    }
+
+    /// Whether it was committed, as soon as the database says so. `None` when it does not in time, or when nothing was
+    /// written that tells.
+    pub(super) async fn ask(&self, pool: &Pool<AsyncPgConnection>) -> Option<bool> {
+        self.token.or(self.reservation).or(self.entry)?;
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(committed) = self.ask_once(pool).await {
+                return Some(committed);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
+    }
+
+    async fn ask_once(&self, pool: &Pool<AsyncPgConnection>) -> Option<bool> {
+        let mut connection = connection::acquire(pool).await.ok()?;
+        let query = sql_query(ASK)
+            .bind::<BigInt, _>(self.transaction)
+            .bind::<Nullable<Id>, _>(self.token)
+            .bind::<Nullable<Id>, _>(self.reservation)
+            .bind::<Nullable<Id>, _>(self.entry);
+        let answer: Answer = Cached(query).get_result(&mut connection).await.ok()?;
+        answer.committed
+    }
+}
