@@ -261,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_takes_one_unit_of_work_at_least() {
+        let limit = |text| {
+            let parsed = Cli::try_parse_from(["frontrow", "--group-commit-limit", text]);
+            parsed.ok().and_then(|cli| cli.options.group_commit_limit)
+        };
+        assert_eq!([limit("0"), limit("1"), limit("256"), limit("4097")], [None, Some(1), Some(256), None]);
+    }
+
+    #[test]
     fn options_stand_before_or_after_the_command() {
         for args in [["frontrow", "--bind", "h:1", "serve"], ["frontrow", "serve", "--bind", "h:1"]] {
             assert_eq!(Cli::try_parse_from(args).unwrap().options.bind, "h:1");

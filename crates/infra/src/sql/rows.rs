@@ -636,7 +636,7 @@ impl From<PerformanceDateRow> for PerformanceDate {
 }
 
 /// A stored answer.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = schema::idempotency_records, primary_key(user_id, idempotency_key), treat_none_as_default_value = false)]
 pub(crate) struct IdempotencyRow {
     pub(crate) user_id: DbId,

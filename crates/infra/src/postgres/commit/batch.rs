@@ -11,13 +11,14 @@ use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Commit
 use futures_util::TryFutureExt;
 use futures_util::future::try_join3;
 
-use super::failure::{Failure, Shared};
+use super::failure::Failure;
 use super::plan::{Plan, Verdict, plan};
 use super::queue::{Counters, Job};
 use super::witness::Witness;
 use super::write::statement::run_all;
 use super::{command, find, lock, write};
 use crate::postgres::connection;
+use crate::postgres::shared::Shared;
 use crate::postgres::transaction::{CommitFailure, Transaction};
 
 /// How often a batch is tried at most before it is taken apart.
@@ -233,7 +234,7 @@ fn answer(jobs: Vec<Job>, verdicts: Vec<Verdict>) -> Vec<Job> {
 
 /// What was refused is not written in any case.
 fn unknown(verdicts: Vec<Verdict>, cause: Source) -> Vec<Verdict> {
-    let cause = Shared(Arc::from(cause));
+    let cause = Shared::of(cause);
     let unless_refused = |verdict| match verdict {
         Verdict::Done(_) => Verdict::Refused(CommitError::OutcomeUnknown(Box::new(cause.clone()))),
         verdict => verdict,
