@@ -10,7 +10,7 @@ use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError,
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 use uuid::Uuid;
 
-use super::{ANSWERS_FOR_SECONDS, BATCH};
+use super::{ANSWERS_FOR_SECONDS, BATCH, TOKEN_ANSWERS_FOR_SECONDS};
 use crate::testing::{
     Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, room, stored, token,
     wait_token, world,
@@ -180,7 +180,9 @@ async fn while_storage_is_away_the_last_view_answers_for_a_while() {
     let waiting = lines.standing(&WaitClaims::from(&one_of(3, WAITING))).await;
     assert!(refusal(waiting).starts_with("Unavailable"));
     world.facts().down = Some(Load::Token);
-    turn_the_clock(&world, 2 * seconds);
+    turn_the_clock(&world, 100);
+    assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active, "the lines are known again");
+    turn_the_clock(&world, 119 + i64::try_from(TOKEN_ANSWERS_FOR_SECONDS).unwrap());
     assert!(refusal(lines.standing(&WaitClaims::from(&first)).await).starts_with("Unavailable"));
     world.facts().down = None;
     assert_eq!(position(&lines, 3).await, 2);

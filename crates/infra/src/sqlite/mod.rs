@@ -32,8 +32,11 @@
 //! | join | 4: line, live token, line, token; one more to expire a lapsed token, and one to count in an OPEN room with a cap |
 //! | admit | 1 when nobody waits, else 3, and one to count under a cap; however many are admitted |
 //! | expire tokens, expire holds | 1 and 3; however many are expired |
+//! | leave the line | 3: line, its number in the departures, token |
+//! | note polls, give up the abandoned | 1; 2 after an outage, else 3, and the line when somebody is gone; however many there are |
+//! | fill | 2, and one a person |
 //!
-//! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. A load or a query is one statement (a poll, too), except reservations as
+//! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. A load or a query is one statement (the lines of all rooms, too), except reservations as
 //! their user sees them, which are two in one read transaction.
 
 mod audit;
