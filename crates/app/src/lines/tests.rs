@@ -300,6 +300,16 @@ async fn who_only_looks_is_judged_by_what_is_known() {
         world.facts().put_token(stored(token(state), 5));
         assert_eq!(refusal(world.gate().check_to_look(USER, Some(&text)).await), expected, "{state:?}");
     }
+    // Admitted by another node since the line was read here; and with storage away the line is what there is.
+    let world = self::world();
+    world.facts().put_token(stored(token(WAITING), 1));
+    let gate_of_one = world.gate();
+    assert_eq!(refusal(gate_of_one.check_to_look(USER, Some(&text)).await), "NotActive");
+    world.facts().down = Some(Load::Token);
+    assert_eq!(refusal(gate_of_one.check_to_look(USER, Some(&text)).await), "NotActive");
+    world.facts().down = None;
+    world.facts().put_token(stored(token(active_until(1_100)), 2));
+    gate_of_one.check_to_look(USER, Some(&text)).await.unwrap();
     assert_eq!(refusal(gate.check_to_look(USER, None).await), "Missing");
     assert_eq!(refusal(gate.check_to_look(USER, Some("forged")).await), "Invalid");
 }
