@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use frontrow_domain::{EntryId, UserId};
 use frontrow_domain::ports::{AdminQueries, StorageError};
 use frontrow_domain::unit_of_work::CommitError;
+use frontrow_domain::{EntryId, UserId};
 use frontrow_infra::Storage;
 use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use frontrow_testkit::postgres::Cluster;
