@@ -33,3 +33,8 @@ openapi:
 # Measure everything against itself and its databases: `just bench --only P1,P4 --rounds 3 --seconds 3`
 bench *args:
     cargo build --release -p frontrow -p frontrow-bench && target/release/frontrow-bench {{args}}
+
+# Count the instructions of the hot pure functions; fails above their limits. Needs valgrind
+bench-instructions:
+    cargo install -q --locked --root target/tools gungraun-runner --version =0.20.0
+    GUNGRAUN_RUNNER="$PWD/target/tools/bin/gungraun-runner" cargo bench -p frontrow-bench --bench instructions

@@ -47,7 +47,7 @@ impl Expiry {
     async fn sweep(&self, command: Command) -> Result<u64, Failure> {
         let mut expired = 0_u64;
         for _ in 0..BATCHES_PER_PASS {
-            let work = UnitOfWork { command: Some(command), ..UnitOfWork::default() };
+            let work = UnitOfWork { command: Some(command.clone()), ..UnitOfWork::default() };
             let outcome = self.committer.commit(work).await?.outcome;
             let Some(CommandOutcome::TokensExpired(batch) | CommandOutcome::HoldsExpired(batch)) = outcome
             else {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use frontrow_domain::ports::{Clock, QueueTokens, TokenProvider};
+use frontrow_domain::ports::{Clock, QueueTokens, TokenProvider, WaitClaims};
 use frontrow_domain::queue::{QueueToken, QueueTokenError};
 use frontrow_domain::{RoomId, Timestamp, UserId, Versioned};
 
-use crate::Failure;
+use crate::{Failure, Lines};
 
 /// Why somebody is not let in.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +66,12 @@ impl GatePass {
     }
 }
 
-/// Checks Wait-Tokens against their stored state. One read a check.
+/// Checks Wait-Tokens against their stored state: one read a check; or by what this node knows, where nothing is written.
 #[derive(Clone)]
 pub struct Gate {
     provider: Arc<dyn TokenProvider>,
     tokens: Arc<dyn QueueTokens>,
+    lines: Lines,
     clock: Arc<dyn Clock>,
 }
 
@@ -80,9 +81,10 @@ impl Gate {
     pub fn new(
         provider: Arc<dyn TokenProvider>,
         tokens: Arc<dyn QueueTokens>,
+        lines: Lines,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { provider, tokens, clock }
+        Self { provider, tokens, lines, clock }
     }
 
     /// Lets `user_id` in with this Wait-Token. The room is for the use case to check: only it knows which one counts.
@@ -92,6 +94,21 @@ impl Gate {
     pub async fn check(&self, user_id: UserId, wait_token: Option<&str>) -> Result<GatePass, GateError> {
         let token = self.find_own(user_id, wait_token).await?;
         admit(token, self.clock.now())
+    }
+
+    /// Lets `user_id` in to look, by what this node knows: at most a second old, longer while storage is away. What this
+    /// node itself has committed counts at once.
+    ///
+    /// # Errors
+    /// [`GateError`] says why not.
+    pub async fn check_to_look(
+        &self,
+        user_id: UserId,
+        wait_token: Option<&str>,
+    ) -> Result<GatePass, GateError> {
+        let claims = self.own_claims(user_id, wait_token)?;
+        let standing = self.lines.standing(&claims).await?.ok_or(GateError::Invalid)?;
+        admit(standing.token, self.clock.now())
     }
 
     /// Judges a pass again by the token's state as it is now, before a decision is taken anew.
@@ -106,13 +123,20 @@ impl Gate {
         user_id: UserId,
         wait_token: Option<&str>,
     ) -> Result<Versioned<QueueToken>, GateError> {
-        let wait_token = wait_token.ok_or(GateError::Missing)?;
-        let claims = self.provider.verify(wait_token).map_err(|_| GateError::Invalid)?;
-        if claims.user_id != user_id {
-            return Err(GateError::Invalid);
-        }
+        let claims = self.own_claims(user_id, wait_token)?;
         let token = self.tokens.find(claims.token_id).await.map_err(Failure::from)?;
         token.filter(|token| token.value.user_id == user_id).ok_or(GateError::Invalid)
+    }
+
+    /// What a Wait-Token of `user_id` says.
+    pub(crate) fn own_claims(
+        &self,
+        user_id: UserId,
+        wait_token: Option<&str>,
+    ) -> Result<WaitClaims, GateError> {
+        let wait_token = wait_token.ok_or(GateError::Missing)?;
+        let claims = self.provider.verify(wait_token).map_err(|_| GateError::Invalid)?;
+        if claims.user_id == user_id { Ok(claims) } else { Err(GateError::Invalid) }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: nothing here knows HTTP, SQL or a runtime. Services are named as in the seed's diagrams.
 
+mod abandonment;
 mod accounts;
 mod admin;
 mod admission;
@@ -14,6 +15,7 @@ mod gate;
 mod idempotency;
 mod kept;
 mod known_concerts;
+mod lines;
 mod outage;
 mod payment;
 mod queue;
@@ -23,6 +25,7 @@ mod sessions;
 #[cfg(test)]
 mod testing;
 
+pub use abandonment::Abandonment;
 pub use accounts::{AccountService, ChargeError, ChargeReceipt};
 pub use admin::{AdminError, AdminService, NewDate};
 pub use admission::{Admission, Admitted};
@@ -33,6 +36,7 @@ pub use failure::Failure;
 pub use gate::{Gate, GateError, GatePass, WrongRoom};
 pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
 pub use known_concerts::KnownConcerts;
+pub use lines::{Lines, WatchedCommitter};
 pub use payment::{PayError, PayReceipt, PaymentService};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
 pub use reservations::{

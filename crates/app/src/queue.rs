@@ -1,21 +1,22 @@
 //! The waiting room: enter, look up, leave (seed: QueueService, 유저 대기열 토큰 발급/조회 기능).
 //!
-//! Reads and writes: entering anew is 2 reads (the user's live token, its standing) and 1 commit, a concert's room 1
-//! read more; entering again is 2 reads; looking up is 1 read; leaving is 1 read and 1 commit.
+//! Reads and writes: entering anew is 1 read (the user's live token) and 1 commit, a concert's room 1 read more; entering
+//! again is 1 read; looking up is no read while WAIT, and at most 1 a second and token after that; leaving is 1 read and
+//! 1 commit. Positions come from [`Lines`], whatever the length of the line.
 
 use std::sync::Arc;
 
 use frontrow_domain::ports::{
-    Clock, Committer, Concerts, IdGenerator, QueueQueries, QueueStanding, QueueTokens, TokenProvider,
-    WaitClaims,
+    Clock, Committer, Concerts, IdGenerator, QueueTokens, TokenProvider, WaitClaims,
 };
 use frontrow_domain::queue::{
-    DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds,
+    DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds, poll_after_seconds,
 };
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Join};
 use frontrow_domain::{ConcertId, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 
-use crate::{Failure, Gate, GateError, MAX_ATTEMPTS};
+use crate::lines::Standing;
+use crate::{Failure, Gate, GateError, Lines, MAX_ATTEMPTS};
 
 /// Where somebody stands in line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,27 +34,17 @@ pub struct QueuePlace {
 }
 
 impl QueuePlace {
-    fn new(standing: &QueueStanding, now: Timestamp) -> Self {
-        let status = standing.token.status_at(now);
-        let position = if status == QueueTokenStatus::Wait { standing.ahead.saturating_add(1) } else { 0 };
-        let estimate = estimated_wait_seconds(&standing.room, position, now);
+    fn new(standing: &Standing, now: Timestamp) -> Self {
+        let token = standing.token.value;
+        let status = token.status_at(now);
+        let position = if status == QueueTokenStatus::Wait { standing.position } else { 0 };
         Self {
-            token: standing.token,
+            token,
             status,
             position,
-            estimated_wait_seconds: estimate,
-            poll_after_seconds: poll_after_seconds(status, estimate),
+            estimated_wait_seconds: estimated_wait_seconds(&standing.room, position, now),
+            poll_after_seconds: poll_after_seconds(status, position, &standing.room, token.id, now),
         }
-    }
-}
-
-/// Soon near the head, rarer at the back, within bounds. Who is not waiting has little to ask for.
-fn poll_after_seconds(status: QueueTokenStatus, estimate: Option<u64>) -> u64 {
-    const SOONEST: u64 = 1;
-    const RAREST: u64 = 30;
-    match status {
-        QueueTokenStatus::Wait => estimate.map_or(10, |seconds| seconds / 10).clamp(SOONEST, RAREST),
-        QueueTokenStatus::Active | QueueTokenStatus::Expired => RAREST,
     }
 }
 
@@ -114,7 +105,7 @@ pub struct QueueService {
     pub provider: Arc<dyn TokenProvider>,
     pub tokens: Arc<dyn QueueTokens>,
     pub concerts: Arc<dyn Concerts>,
-    pub queries: Arc<dyn QueueQueries>,
+    pub lines: Lines,
     pub committer: Arc<dyn Committer>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdGenerator>,
@@ -130,8 +121,9 @@ impl QueueService {
         let now = self.clock.now();
         let live = self.tokens.find_live(room_id, user_id).await.map_err(Failure::from)?;
         if let Some(token) = live.filter(|token| token.value.is_live(now)) {
-            let entered = self.entered(token.value.id, false, now).await?;
-            // It may have been paid with or given up between the two reads.
+            self.lines.remember(token);
+            let entered = self.entered(&WaitClaims::from(&token.value), false).await?;
+            // It may have been paid with or given up since it was read.
             if entered.place.status != QueueTokenStatus::Expired {
                 return Ok(entered);
             }
@@ -148,14 +140,8 @@ impl QueueService {
         user_id: UserId,
         wait_token: Option<&str>,
     ) -> Result<QueuePlace, LookUpError> {
-        let wait_token = wait_token.ok_or(LookUpError::Missing)?;
-        let claims = self.provider.verify(wait_token).map_err(|_| LookUpError::Invalid)?;
-        if claims.user_id != user_id {
-            return Err(LookUpError::Invalid);
-        }
-        let standing = self.queries.standing(claims.token_id).await.map_err(Failure::from)?;
-        let standing =
-            standing.filter(|standing| standing.token.user_id == user_id).ok_or(LookUpError::Invalid)?;
+        let claims = self.gate.own_claims(user_id, wait_token)?;
+        let standing = self.lines.standing(&claims).await?.ok_or(LookUpError::Invalid)?;
         Ok(QueuePlace::new(&standing, self.clock.now()))
     }
 
@@ -192,17 +178,20 @@ impl QueueService {
             Err(error) => return Err(Failure::from(error).into()),
         };
         match committed.outcome {
-            Some(CommandOutcome::Joined(token)) => self.entered(token.id, true, now).await,
-            Some(CommandOutcome::AlreadyJoined(token)) => self.entered(token.id, false, now).await,
+            Some(CommandOutcome::Joined(token)) => self.entered(&WaitClaims::from(&token), true).await,
+            Some(CommandOutcome::AlreadyJoined(token)) => {
+                self.entered(&WaitClaims::from(&token), false).await
+            }
             other => Err(Failure::Internal(format!("joining came to {other:?}")).into()),
         }
     }
 
-    async fn entered(&self, id: QueueTokenId, is_new: bool, now: Timestamp) -> Result<Entered, EnterError> {
-        let standing = self.queries.standing(id).await.map_err(Failure::from)?;
-        let standing = standing.ok_or_else(|| Failure::Internal(format!("queue token {id} is gone")))?;
-        let wait_token = self.provider.issue(&WaitClaims::from(&standing.token));
-        Ok(Entered { place: QueuePlace::new(&standing, now), wait_token, is_new })
+    async fn entered(&self, claims: &WaitClaims, is_new: bool) -> Result<Entered, EnterError> {
+        let standing = self.lines.standing(claims).await?;
+        let standing =
+            standing.ok_or_else(|| Failure::Internal(format!("queue token {} is gone", claims.token_id)))?;
+        let place = QueuePlace::new(&standing, self.clock.now());
+        Ok(Entered { place, wait_token: self.provider.issue(claims), is_new })
     }
 }
 

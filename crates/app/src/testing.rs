@@ -14,20 +14,22 @@ use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, Idempote
 use frontrow_domain::ports::{
     Accounts, Clock, Committer, Concerts, IdGenerator, IdempotencyRecords, InvalidWaitToken, MockAccounts,
     MockClock, MockCommitter, MockConcerts, MockIdGenerator, MockIdempotencyRecords, MockQueueQueries,
-    MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, QueueQueries, QueueStanding,
-    QueueTokens, Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
+    MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, QueueQueries, QueueTokens,
+    Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
 };
-use frontrow_domain::queue::{QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber};
+use frontrow_domain::queue::{
+    Departure, LineState, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
+};
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
-use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, Committed};
+use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Committed};
 use frontrow_domain::{
     ConcertId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
     UnitOfWork, UserId, Version, Versioned,
 };
 use uuid::Uuid;
 
-use crate::{Gate, GatePass, Idempotency, Keyed};
+use crate::{Gate, GatePass, Idempotency, Keyed, Lines};
 
 pub(crate) const USER: UserId = UserId::new(Uuid::from_u128(0x11));
 pub(crate) const STRANGER: UserId = UserId::new(Uuid::from_u128(0x12));
@@ -198,7 +200,9 @@ pub(crate) fn refusal<T: Debug, E: Debug>(result: Result<T, E>) -> String {
 pub(crate) enum Load {
     Token,
     LiveToken,
-    Standing,
+    Lines,
+    Departures,
+    DepartedTickets,
     Room,
     DueRooms,
     Concert,
@@ -218,7 +222,10 @@ type Hook = Box<dyn FnOnce(&mut Facts) + Send>;
 pub(crate) struct Facts {
     pub(crate) now: Timestamp,
     pub(crate) tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
-    pub(crate) ahead: u64,
+    /// How many wait before the first token that waits.
+    pub(crate) ahead: i64,
+    /// Who left [`ROOM`] without being admitted.
+    pub(crate) departures: Vec<Departure>,
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Room>>,
     pub(crate) concerts: BTreeMap<ConcertId, Concert>,
     pub(crate) dates: BTreeMap<PerformanceDateId, PerformanceDate>,
@@ -261,6 +268,23 @@ impl Facts {
         self.hooks.push((load, Box::new(hook)));
     }
 
+    /// What the command of the unit that has just reached the committer comes to when nobody is concerned.
+    pub(crate) fn answer_to_last(&self) -> Committed {
+        let outcome = match self.works.last().and_then(|work| work.command.as_ref()) {
+            Some(Command::NotePolls { tokens, .. }) => {
+                CommandOutcome::PollsNoted(u32::try_from(tokens.len()).unwrap())
+            }
+            Some(Command::GiveUpAbandoned(_)) => CommandOutcome::GivenUp(0),
+            other => panic!("{other:?}"),
+        };
+        Committed { outcome: Some(outcome) }
+    }
+
+    /// Nothing more may be committed.
+    pub(crate) fn forget_script(&mut self) {
+        self.script.clear();
+    }
+
     /// Notes a read, after the first hook that waits for it.
     fn read(&mut self, load: Load) -> Result<(), StorageError> {
         self.loads.push(load);
@@ -269,6 +293,23 @@ impl Facts {
             hook(self);
         }
         if self.down == Some(load) { Err(StorageError::Unavailable("down".into())) } else { Ok(()) }
+    }
+
+    /// The line of a room. All who are stored have got their tickets, and all of them are through but those who wait.
+    fn line(&self, room: Versioned<Room>) -> LineState {
+        let tokens = self.tokens.values().map(|token| &token.value);
+        let tokens: Vec<_> = tokens.filter(|token| token.room_id == room.value.id).collect();
+        let last = tokens.iter().map(|token| token.ticket.0).max().unwrap_or(0);
+        let first = tokens.iter().filter(|token| token.state == WAITING).map(|token| token.ticket.0).min();
+        let through = first.map_or(last, |first| first - 1 - self.ahead);
+        let departed = self.departures.iter().filter(|departure| departure.ticket.0 > through).count();
+        LineState {
+            room,
+            waiting: u64::try_from(last - through).unwrap() - u64::try_from(departed).unwrap(),
+            last_ticket: TicketNumber(last),
+            admitted_through: TicketNumber(through),
+            departures: self.departures.last().map_or(0, |departure| departure.number),
+        }
     }
 
     fn live_seats(&self, user: UserId, date: PerformanceDateId, now: Timestamp) -> u32 {
@@ -292,6 +333,7 @@ pub(crate) fn world() -> World {
         now: now(),
         tokens: BTreeMap::new(),
         ahead: 0,
+        departures: Vec::new(),
         rooms: BTreeMap::new(),
         concerts: BTreeMap::from([(CONCERT, concert(CONCERT, ROOM))]),
         dates: BTreeMap::from([(DATE, date(DATE))]),
@@ -451,17 +493,37 @@ impl World {
 
     pub(crate) fn queue_queries(&self) -> Arc<dyn QueueQueries> {
         let (world, mut mock) = (self.handle(), MockQueueQueries::new());
-        mock.expect_standing().returning(move |id| {
+        mock.expect_lines().returning(move || {
             let mut facts = world.facts();
-            facts.read(Load::Standing)?;
-            let token = facts.tokens.get(&id).map(|token| token.value);
-            Ok(token.map(|token| QueueStanding {
-                token,
-                room: facts.rooms[&token.room_id].value,
-                ahead: if token.state == WAITING { facts.ahead } else { 0 },
-            }))
+            facts.read(Load::Lines)?;
+            Ok(facts.rooms.values().map(|room| facts.line(*room)).collect())
+        });
+        let world = self.handle();
+        mock.expect_departures().returning(move |after, limit| {
+            let mut facts = world.facts();
+            facts.read(Load::Departures)?;
+            let later = |(room, after): (RoomId, i64)| {
+                let later = facts.departures.iter().filter(move |departure| departure.number > after);
+                later.take(usize::try_from(limit).unwrap()).map(move |departure| (room, *departure))
+            };
+            Ok(after.into_iter().flat_map(later).collect())
+        });
+        let world = self.handle();
+        mock.expect_departed_tickets().returning(move |_, after, limit| {
+            let mut facts = world.facts();
+            facts.read(Load::DepartedTickets)?;
+            let mut tickets: Vec<_> = facts.departures.iter().map(|departure| departure.ticket).collect();
+            tickets.retain(|ticket| *ticket > after);
+            tickets.sort();
+            tickets.truncate(usize::try_from(limit).unwrap());
+            Ok(tickets)
         });
         Arc::new(mock)
+    }
+
+    /// What a node knows that has just been started.
+    pub(crate) fn lines(&self) -> Lines {
+        Lines::new(self.queue_queries(), self.tokens(), self.clock())
     }
 
     pub(crate) fn rooms(&self) -> Arc<dyn Rooms> {
@@ -555,7 +617,12 @@ impl World {
     }
 
     pub(crate) fn gate(&self) -> Gate {
-        Gate::new(self.provider(), self.tokens(), self.clock())
+        self.gate_over(self.lines())
+    }
+
+    /// A gate that looks by what is known there.
+    pub(crate) fn gate_over(&self, lines: Lines) -> Gate {
+        Gate::new(self.provider(), self.tokens(), lines, self.clock())
     }
 
     /// A pass for the stored token of [`USER`], which must be ACTIVE. The read for it is forgotten.

@@ -17,7 +17,7 @@ mod usage;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -161,7 +161,7 @@ fn about(options: &Options) -> Result<Value> {
         let output = Command::new(program).args(arguments).output();
         output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let directory = options.directory.display().to_string();
+    let file_system = |directory: &Path| said("stat", &["-f", "-c", "%T", &directory.display().to_string()]);
     Ok(json!({
         "date": SystemClock::default().now().to_string(),
         "rounds": options.rounds,
@@ -170,7 +170,8 @@ fn about(options: &Options) -> Result<Value> {
         "cores": cores,
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         "postgres": said("psql", &["--version"]),
-        "fileSystem": said("stat", &["-f", "-c", "%T", &directory]),
+        "fileSystemOfSqlite": file_system(&options.directory),
+        "fileSystemOfPostgres": file_system(&std::env::temp_dir()),
         "commit": said("git", &["describe", "--always", "--dirty"]),
     }))
 }

@@ -58,6 +58,13 @@ impl Timestamp {
         self.plus(Duration::from_secs(u64::from(seconds)))
     }
 
+    /// The time that is this many seconds earlier, or [`Timestamp::MIN`].
+    #[must_use]
+    pub fn minus_seconds(self, seconds: u32) -> Self {
+        let micros = i64::from(seconds).saturating_mul(1_000_000);
+        Self(self.0.saturating_sub(micros).max(Self::MIN.0))
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

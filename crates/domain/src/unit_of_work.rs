@@ -91,7 +91,7 @@ pub struct Guard {
 }
 
 /// Work that is not a change of a few known aggregates. The adapter does it under the lock of the room's line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Takes a place in a line, or finds the one the user has.
     Join(Join),
@@ -111,6 +111,44 @@ pub enum Command {
         /// The most to expire.
         limit: u32,
     },
+    /// Notes that the holders of these tokens polled at `now`. Those that wait no more are left alone, and so may be some
+    /// that others work on at this moment. No line is locked, and no version changes: this is no decision about a token.
+    NotePolls {
+        /// Whose holders polled; none twice.
+        tokens: Vec<QueueTokenId>,
+        /// The time to note.
+        now: Timestamp,
+    },
+    /// Gives up the places near the head of a line whose holders stay away.
+    GiveUpAbandoned(GiveUpAbandoned),
+    /// Puts a crowd at the tail of a line, for tests and sizing.
+    Fill(Fill),
+}
+
+/// Puts newcomers at the tail of a line, all of them waiting, whatever the room's mode and limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fill {
+    /// The line.
+    pub room_id: RoomId,
+    /// The ids of the tokens and whose they are, in the order of the line. None of them is in line already.
+    pub people: Vec<(QueueTokenId, UserId)>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Gives up the places near the head of a line whose holders stay away. A waiter about to be admitted who was never seen
+/// there counts as seen `now`: nobody is judged by the time spent further back, where polls are rare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveUpAbandoned {
+    /// The line.
+    pub room_id: RoomId,
+    /// How many waiters, from the head, are judged.
+    pub window: u32,
+    /// Whoever was last seen at this time or before is gone. `None` judges nobody, and has everybody in the window seen
+    /// `now`: for when polls may have gone unnoted.
+    pub gone_since: Option<Timestamp>,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// Takes a place in a line. The adapter asks [`crate::queue::RoomPolicy::entrance`] under the line's lock, numbers the
@@ -153,6 +191,12 @@ pub enum CommandOutcome {
     Admitted(u32),
     /// So many tokens were expired.
     TokensExpired(u32),
+    /// So many polls were noted.
+    PollsNoted(u32),
+    /// So many places were given up.
+    GivenUp(u32),
+    /// All of a crowd are in line.
+    Filled,
     /// So many reservations were expired.
     HoldsExpired(u32),
 }

@@ -28,7 +28,7 @@ pub(crate) fn count_query(query: &str) -> String {
 }
 
 /// Every invariant, in the order of the report.
-pub(crate) const INVARIANTS: [Invariant; 16] = [
+pub(crate) const INVARIANTS: [Invariant; 19] = [
     Invariant {
         promise: "at most one live reservation a seat",
         checked: "SELECT count(*) FROM seats",
@@ -170,6 +170,41 @@ pub(crate) const INVARIANTS: [Invariant; 16] = [
         breaches: "SELECT count(*) FROM lines l
             WHERE l.waiting <> (
                 SELECT count(*) FROM queue_tokens t WHERE t.room_id = l.room_id AND t.status = 'WAIT')",
+    },
+    Invariant {
+        promise: "a room knows the last one it admitted, and nobody at or before that waits",
+        checked: "SELECT count(*) FROM lines",
+        breaches: "SELECT count(*) FROM lines l
+            LEFT JOIN (
+                SELECT room_id, max(CASE WHEN activated_at IS NOT NULL THEN ticket ELSE 0 END) AS last_admitted,
+                    min(CASE WHEN status = 'WAIT' THEN ticket END) AS first_waiting
+                FROM queue_tokens GROUP BY room_id
+            ) found ON found.room_id = l.room_id
+            WHERE l.admitted_through <> coalesce(found.last_admitted, 0)
+                OR found.first_waiting <= l.admitted_through",
+    },
+    Invariant {
+        promise: "whoever left a line without being admitted has a departure, numbered without a gap",
+        checked: "SELECT count(*) FROM queue_tokens WHERE departure IS NOT NULL",
+        breaches: "SELECT
+            (SELECT count(*) FROM queue_tokens
+                WHERE (departure IS NOT NULL) <> (status = 'EXPIRED' AND activated_at IS NULL))
+            + (SELECT count(*) FROM lines l
+                LEFT JOIN (
+                    SELECT room_id, count(*) AS departed, count(DISTINCT departure) AS numbers,
+                        max(departure) AS last_departure
+                    FROM queue_tokens WHERE departure IS NOT NULL GROUP BY room_id
+                ) found ON found.room_id = l.room_id
+                WHERE l.departures <> coalesce(found.departed, 0) OR l.departures <> coalesce(found.numbers, 0)
+                    OR l.departures <> coalesce(found.last_departure, 0))",
+    },
+    Invariant {
+        promise: "those behind the last one admitted wait, or have departed",
+        checked: "SELECT count(*) FROM lines",
+        breaches: "SELECT count(*) FROM lines l
+            WHERE l.waiting <> l.last_ticket - l.admitted_through - (
+                SELECT count(*) FROM queue_tokens t WHERE t.room_id = l.room_id
+                AND t.ticket > l.admitted_through AND t.departure IS NOT NULL)",
     },
     Invariant {
         promise: "a date counts its seats right",

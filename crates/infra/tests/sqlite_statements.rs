@@ -21,9 +21,9 @@ use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use frontrow_domain::ports::{DateFilter, SeatFilter};
-use frontrow_domain::queue::{RoomMode, RoomPolicy};
+use frontrow_domain::queue::{RoomMode, RoomPolicy, TicketNumber};
 use frontrow_domain::reservation::Reservation;
-use frontrow_domain::unit_of_work::{Command, Join};
+use frontrow_domain::unit_of_work::{Command, GiveUpAbandoned, Join};
 use frontrow_domain::{QueueTokenId, UnitOfWork, UserId, Versioned};
 use frontrow_infra::sqlite::SqliteOptions;
 use frontrow_infra::{Sqlite, Storage};
@@ -198,7 +198,12 @@ async fn call_everything(fixture: &Fixture) {
     fixture.write(work).await;
     let lapsing = fixture.hold(&sale, &sale.seat_ids()[2..3], at(0)).await;
     fixture.pay(reservation, at(0)).await;
-    let waiting = fixture.join(sale.room.id, user, at(0)).await;
+    fixture.join(sale.room.id, user, at(0)).await;
+    let leaving = fixture.crowd(sale.room.id, 3, at(0)).await;
+    fixture.leave(leaving[0].id, at(0)).await;
+    fixture.order(Command::NotePolls { tokens: vec![leaving[1].id], now: at(0) }).await;
+    let sweep = GiveUpAbandoned { room_id: sale.room.id, window: 1, gone_since: Some(at(0)), now: at(1) };
+    fixture.order(Command::GiveUpAbandoned(sweep)).await;
     fixture.order(admit_up_to(1, Some(9), sale.room.id, at(0))).await;
     fixture.order(Command::ExpireTokens { now: at(HOLD), limit: 9 }).await;
     fixture.order(Command::ExpireHolds { now: at(HOLD), limit: 9 }).await;
@@ -206,7 +211,9 @@ async fn call_everything(fixture: &Fixture) {
 
     let (concert, date, now) = (sale.concert.id, sale.date.id, at(0));
     storage.queue_tokens.find_live(sale.room.id, user).await.unwrap().unwrap();
-    storage.queue_queries.standing(waiting.id).await.unwrap().unwrap();
+    storage.queue_queries.lines().await.unwrap();
+    storage.queue_queries.departures(vec![(sale.room.id, 0)], 10).await.unwrap();
+    storage.queue_queries.departed_tickets(sale.room.id, TicketNumber(0), 10).await.unwrap();
     storage.rooms.due(now, 10).await.unwrap();
     storage.concerts.find(concert).await.unwrap().unwrap();
     storage.concerts.find_date(date).await.unwrap().unwrap();

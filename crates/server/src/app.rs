@@ -9,9 +9,9 @@ use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result, bail};
 use frontrow_api::ApiState;
 use frontrow_app::{
-    AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate, HoldRules,
-    Idempotency, KnownConcerts, PaymentService, QueueService, ReservationService, SeatMaps, SessionService,
-    UseCases,
+    Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
+    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, QueueService, ReservationService, SeatMaps,
+    SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
 use crate::cli::{DatabaseUrl, Options};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Work};
 use crate::secret;
 
 /// How long a request that runs may take to finish when the server stops, in seconds.
@@ -126,22 +126,28 @@ pub async fn start(settings: Settings) -> Result<Running> {
         clock.correct(offset);
     }
     let storage = backend.storage();
+    let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
     let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
-    let storage = showing(storage, &seat_maps);
+    let storage = showing(storage, &lines, &seat_maps);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let use_cases = compose(&storage, &identity, settings.hold_rules, seat_maps.clone());
+    let use_cases = compose(&storage, &identity, &lines, &seat_maps, settings.hold_rules);
     check_global_room(&use_cases, settings.global_policy).await?;
-    let admission = use_cases.admin.admission.clone();
-    let expiry = Expiry { committer: storage.committer.clone(), clock: clock.clone() };
+    let work = Work {
+        admission: use_cases.admin.admission.clone(),
+        expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
+        abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+        lines,
+        seat_maps,
+    };
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(admission, expiry, seat_maps, clock, backend.clone());
+    let scheduler = Scheduler::start(work, clock, backend.clone());
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }
@@ -239,16 +245,24 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
     }
 }
 
-/// Storage as a node uses it that serves: what it commits shows on its seat maps at once, and concerts and dates are read once.
-fn showing(storage: Storage, seat_maps: &SeatMaps) -> Storage {
-    let committer = Arc::new(AnnouncingCommitter::new(storage.committer, seat_maps.clone()));
+/// Storage as a node uses it that serves: what it commits is in its views of lines and on its seat maps at once, and
+/// concerts and dates are read once.
+fn showing(storage: Storage, lines: &Lines, seat_maps: &SeatMaps) -> Storage {
+    let committer = Arc::new(WatchedCommitter::new(storage.committer, lines.clone()));
+    let committer = Arc::new(AnnouncingCommitter::new(committer, seat_maps.clone()));
     let concerts = Arc::new(KnownConcerts::new(storage.concerts));
     Storage { committer, concerts, ..storage }
 }
 
-fn compose(storage: &Storage, identity: &Identity, rules: HoldRules, seat_maps: SeatMaps) -> UseCases {
+fn compose(
+    storage: &Storage,
+    identity: &Identity,
+    lines: &Lines,
+    seat_maps: &SeatMaps,
+    rules: HoldRules,
+) -> UseCases {
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
-    let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), clock.clone());
+    let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
     UseCases {
         sessions: SessionService { tokens: access_tokens, clock: clock.clone(), ids: ids.clone() },
@@ -259,7 +273,7 @@ fn compose(storage: &Storage, identity: &Identity, rules: HoldRules, seat_maps: 
             provider: wait_tokens,
             tokens: storage.queue_tokens.clone(),
             concerts: storage.concerts.clone(),
-            queries: storage.queue_queries.clone(),
+            lines: lines.clone(),
             committer: storage.committer.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
@@ -267,7 +281,7 @@ fn compose(storage: &Storage, identity: &Identity, rules: HoldRules, seat_maps: 
         concerts: ConcertService::new(
             storage.concerts.clone(),
             storage.concert_queries.clone(),
-            seat_maps,
+            seat_maps.clone(),
             clock.clone(),
         ),
         reservations: ReservationService {

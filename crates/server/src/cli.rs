@@ -33,6 +33,8 @@ pub enum Command {
     },
     /// Sends a crowd of simulated buyers through a throw-away server, then prints sales and audit
     Demo(DemoArgs),
+    /// Fills a waiting room with people who never come, for tests and sizing
+    Load(LoadArgs),
     /// Brings the schema up to date
     Migrate,
     /// Checks a live database's invariants; exits 1 on any breach
@@ -55,6 +57,17 @@ pub struct DemoArgs {
     /// Stops when the crowd is through, with exit code 1 if the audit fails
     #[arg(long)]
     pub exit: bool,
+}
+
+/// Options of `load`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LoadArgs {
+    /// How many people wait
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub people: u32,
+    /// The waiting room; the global one when absent
+    #[arg(long)]
+    pub room: Option<Uuid>,
 }
 
 /// Options of `token`.
@@ -245,6 +258,15 @@ mod tests {
         let typo = ["frontrow", "--database-url", "postgre://me:hunter2@h/db"];
         let error = Cli::try_parse_from(typo).unwrap().options.database().unwrap_err().to_string();
         assert!(error.contains("--database-url") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_transaction_takes_one_unit_of_work_at_least() {
+        let limit = |text| {
+            let parsed = Cli::try_parse_from(["frontrow", "--group-commit-limit", text]);
+            parsed.ok().and_then(|cli| cli.options.group_commit_limit)
+        };
+        assert_eq!([limit("0"), limit("1"), limit("256"), limit("4097")], [None, Some(1), Some(256), None]);
     }
 
     #[test]

@@ -5,5 +5,6 @@ pub mod audit;
 pub mod backend;
 pub mod cli;
 pub mod demo;
+pub mod load;
 pub mod scheduler;
 pub mod secret;

@@ -7,7 +7,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
 use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs};
-use frontrow::{audit, backend, demo, secret};
+use frontrow::{audit, backend, demo, load, secret};
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_infra::identity::{AccessKey, SystemClock, UuidV7};
@@ -46,6 +46,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve { no_migrate: false }) {
         Command::Serve { no_migrate } => serve(Settings::new(&options, !no_migrate)?).await,
         Command::Demo(args) => demo(args, &options).await,
+        Command::Load(args) => {
+            print(&load::load(args, &options.database()?, options.global_policy()?).await?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Migrate => {
             app::prepare(&options.database()?, options.global_policy()?).await?;
             Ok(ExitCode::SUCCESS)

@@ -1,11 +1,11 @@
-//! What runs by itself: admission, expiry, this node's seat maps, and on PostgreSQL the correction of the clock. Any number of
-//! nodes may run it.
+//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
+//! PostgreSQL the correction of the clock. Any number of nodes may run it.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_app::{Admission, Expiry, SeatMaps};
+use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
 use frontrow_infra::identity::SystemClock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,6 +15,10 @@ use crate::backend::Backend;
 
 /// How often rooms are looked at. An OPEN room is drained within a second.
 const ADMISSION_EVERY: Duration = Duration::from_millis(500);
+/// How often what this node knows of the lines is brought up to date: within a second, with room for a slow answer.
+const LINES_EVERY: Duration = Duration::from_millis(250);
+/// How often polls near the head of a line are noted, and abandoned places given up.
+const ABANDONMENT_EVERY: Duration = Duration::from_secs(1);
 /// How often lapsed tokens and holds are expired: they show as such within two seconds.
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// How often seat maps that somebody looks at are brought up to date: what is shown is at most 250 ms old.
@@ -23,6 +27,16 @@ const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long a pass that runs may take to finish when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The use cases that nobody asks for.
+#[allow(missing_docs, reason = "each field is the use case of its type")]
+pub struct Work {
+    pub admission: Admission,
+    pub expiry: Expiry,
+    pub lines: Lines,
+    pub abandonment: Abandonment,
+    pub seat_maps: SeatMaps,
+}
 
 /// The tasks that run by themselves.
 pub struct Scheduler {
@@ -33,20 +47,24 @@ pub struct Scheduler {
 impl Scheduler {
     /// Starts them.
     #[must_use]
-    pub fn start(
-        admission: Admission,
-        expiry: Expiry,
-        seat_maps: SeatMaps,
-        clock: Arc<SystemClock>,
-        backend: Backend,
-    ) -> Self {
+    pub fn start(work: Work, clock: Arc<SystemClock>, backend: Backend) -> Self {
+        let Work { admission, expiry, lines, abandonment, seat_maps } = work;
+        let abandonment = Arc::new(abandonment);
         let (stop, stopped) = watch::channel(false);
+        let lines = every(LINES_EVERY, stopped.clone(), move || refresh(lines.clone()));
+        let abandonment = every(ABANDONMENT_EVERY, stopped.clone(), move || give_up(abandonment.clone()));
         let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
         let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
         let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
         let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
-        let tasks =
-            vec![tokio::spawn(admission), tokio::spawn(expiry), tokio::spawn(seat_maps), tokio::spawn(clock)];
+        let tasks = vec![
+            tokio::spawn(lines),
+            tokio::spawn(admission),
+            tokio::spawn(abandonment),
+            tokio::spawn(expiry),
+            tokio::spawn(seat_maps),
+            tokio::spawn(clock),
+        ];
         Self { stop, tasks }
     }
 
@@ -82,6 +100,20 @@ async fn admit(admission: Admission) {
         Ok(admitted) if admitted.people > 0 => tracing::info!(people = admitted.people, "admitted"),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "rooms could not be read; trying again"),
+    }
+}
+
+async fn refresh(lines: Lines) {
+    if let Err(error) = lines.refresh().await {
+        tracing::warn!(%error, "the lines could not be read; trying again");
+    }
+}
+
+async fn give_up(abandonment: Arc<Abandonment>) {
+    match abandonment.run().await {
+        Ok(places) if places > 0 => tracing::info!(places, "abandoned places given up"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "abandoned places could not be looked for; trying again"),
     }
 }
 

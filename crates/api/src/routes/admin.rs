@@ -63,6 +63,10 @@ pub(crate) struct RoomPolicyBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 10_000_000)]
     max_waiting: Option<Option<Integer>>,
+    /// How long the holder of a place near the head may go without a poll before it is given up; null gives up none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>, minimum = 120, maximum = 2_592_000)]
+    wait_grace_seconds: Option<Option<Integer>>,
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = mode_names, required = false)]
     mode: Option<Mode>,
@@ -81,6 +85,7 @@ impl From<&RoomPolicyBody> for RoomPolicyPatch {
             active_ttl_seconds: body.active_ttl_seconds.map(Integer::or_out_of_range),
             max_active: limit(body.max_active),
             max_waiting: limit(body.max_waiting),
+            wait_grace_seconds: limit(body.wait_grace_seconds),
             mode: body.mode.map(|Mode(mode)| mode),
         }
     }
@@ -242,6 +247,9 @@ pub(crate) struct RoomDto {
     /// Null is no limit.
     #[schema(required)]
     max_waiting: Option<u32>,
+    /// Null gives up no place.
+    #[schema(required)]
+    wait_grace_seconds: Option<u32>,
     #[schema(schema_with = mode_names)]
     mode: &'static str,
     /// How many wait.
@@ -264,6 +272,7 @@ impl From<RoomOverview> for RoomDto {
             active_ttl_seconds: policy.active_ttl_seconds,
             max_active: policy.max_active,
             max_waiting: policy.max_waiting,
+            wait_grace_seconds: policy.wait_grace_seconds,
             mode: name_of(&RoomMode::NAMES, policy.mode),
             waiting,
             active,

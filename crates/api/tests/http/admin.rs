@@ -169,7 +169,7 @@ async fn rooms_are_listed_and_changed() {
     let state = ports.state();
     let expected = json!({
         "roomId": OTHER_ROOM.to_string(), "admitBatch": 10, "admitIntervalSeconds": 600,
-        "activeTtlSeconds": 600, "maxActive": 5, "maxWaiting": null, "mode": "AUTO",
+        "activeTtlSeconds": 600, "maxActive": 5, "maxWaiting": null, "waitGraceSeconds": null, "mode": "AUTO",
         "waiting": 7, "active": 2, "nextTickAt": "2026-11-22T12:10:00Z",
     });
     let rooms = ask(&state, "GET", "/admin/rooms", &[ADMIN], "").await.json();

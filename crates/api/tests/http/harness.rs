@@ -9,8 +9,8 @@ use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, web};
 use frontrow_api::ApiState;
 use frontrow_app::{
-    AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, PaymentService,
-    QueueService, ReservationService, SeatMaps, SessionService, UseCases,
+    AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
+    PaymentService, QueueService, ReservationService, SeatMaps, SessionService, UseCases,
 };
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
@@ -19,7 +19,9 @@ use frontrow_domain::ports::{
     MockIdempotencyRecords, MockQueueQueries, MockQueueTokens, MockReservationQueries, MockReservations,
     MockRooms, MockSeatFeeds, MockSeats, MockTokenProvider, Role, WaitClaims,
 };
-use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueToken, QueueTokenState, TicketNumber};
+use frontrow_domain::queue::{
+    DEFAULT_ROOM_ID, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber,
+};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::{
     ConcertId, Label, Money, PerformanceDateId, QueueTokenId, RoomId, SeatId, Timestamp, UserId, Version,
@@ -94,6 +96,17 @@ pub(crate) fn place(number: u32) -> SeatPlace {
 
 pub(crate) fn seat() -> Seat {
     Seat { id: SEAT, performance_date_id: DATE, place: place(1), state: SeatState::Available }
+}
+
+/// The global room's line of 1,000 tickets, all of them admitted up to this one.
+pub(crate) fn line(admitted_through: i64) -> LineState {
+    LineState {
+        room: stored(Room::new(DEFAULT_ROOM_ID, RoomPolicy::default(), now())),
+        waiting: 1_000 - u64::try_from(admitted_through).unwrap(),
+        last_ticket: TicketNumber(1_000),
+        admitted_through: TicketNumber(admitted_through),
+        departures: 0,
+    }
 }
 
 /// Every port. Those that a test does not set up must not be called.
@@ -171,12 +184,15 @@ impl Ports {
         web::Data::new(ApiState::new(self.use_cases(Arc::new(clock), Arc::new(ids))))
     }
 
-    fn use_cases(self, clock: Arc<MockClock>, ids: Arc<MockIdGenerator>) -> UseCases {
+    fn use_cases(mut self, clock: Arc<MockClock>, ids: Arc<MockIdGenerator>) -> UseCases {
+        // What a test says itself comes first.
+        self.queue_queries.expect_lines().returning(|| Ok(vec![line(1_000)]));
         let (provider, tokens) = (Arc::new(self.provider), Arc::new(self.tokens));
+        let lines = Lines::new(Arc::new(self.queue_queries), tokens.clone(), clock.clone());
         let (concerts, seats) = (Arc::new(self.concerts), Arc::new(self.seats));
         let (reservations, accounts) = (Arc::new(self.reservations), Arc::new(self.accounts));
         let (rooms, committer) = (Arc::new(self.rooms), Arc::new(self.committer));
-        let gate = Gate::new(provider.clone(), tokens.clone(), clock.clone());
+        let gate = Gate::new(provider.clone(), tokens.clone(), lines.clone(), clock.clone());
         let idempotency = Idempotency::new(Arc::new(self.records), clock.clone());
         UseCases {
             sessions: SessionService {
@@ -191,7 +207,7 @@ impl Ports {
                 provider,
                 tokens: tokens.clone(),
                 concerts: concerts.clone(),
-                queries: Arc::new(self.queue_queries),
+                lines,
                 committer: committer.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),

@@ -1,21 +1,19 @@
-use frontrow_domain::ports::{QueueStanding, StorageError};
-use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState, Room, RoomPolicy, RoomRefusal};
+use frontrow_domain::ports::StorageError;
+use frontrow_domain::queue::{
+    DEFAULT_ROOM_ID, QueueTokenState, QueueTokenStatus, Room, RoomPolicy, RoomRefusal, poll_after_seconds,
+};
 use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed};
 use serde_json::json;
 
 use crate::harness::{
-    BEARER, CONCERT, JSON, Ports, TOKEN, USER, WAIT_TOKEN, active, ask, now, stored, token,
+    BEARER, CONCERT, JSON, Ports, TOKEN, USER, WAIT_TOKEN, active, ask, line, now, stored, token,
 };
-
-fn standing(state: QueueTokenState) -> QueueStanding {
-    let room = Room::new(DEFAULT_ROOM_ID, RoomPolicy::default(), now());
-    QueueStanding { token: token(state), room, ahead: 0 }
-}
 
 fn newcomer() -> Ports {
     let mut ports = Ports::new();
     ports.tokens.expect_find_live().returning(|_, _| Ok(None));
-    ports.queue_queries.expect_standing().returning(|_| Ok(Some(standing(QueueTokenState::Wait))));
+    let before = token(QueueTokenState::Wait).ticket.0 - 1;
+    ports.queue_queries.expect_lines().returning(move || Ok(vec![line(before)]));
     ports
 }
 
@@ -27,6 +25,8 @@ async fn a_newcomer_gets_a_token_in_the_header() {
         .expect_commit()
         .returning(|_| Ok(Committed { outcome: Some(CommandOutcome::Joined(token(QueueTokenState::Wait))) }));
     let state = ports.state();
+    let room = Room::new(DEFAULT_ROOM_ID, RoomPolicy::default(), now());
+    let poll_after = poll_after_seconds(QueueTokenStatus::Wait, 1, &room, TOKEN, now());
     for (headers, body) in [
         (vec![BEARER], ""),
         (vec![BEARER, ("Content-Type", "text/plain")], ""),
@@ -37,11 +37,11 @@ async fn a_newcomer_gets_a_token_in_the_header() {
         assert_eq!(answer.status, 201, "{body}");
         assert_eq!(answer.header("wait-token"), "signed");
         assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.header("retry-after"), "30");
+        assert_eq!(answer.header("retry-after"), poll_after.to_string());
         let expected = json!({
             "tokenId": TOKEN.to_string(), "roomId": DEFAULT_ROOM_ID.to_string(), "userId": USER.to_string(),
             "status": "WAIT", "position": 1, "estimatedWaitSeconds": 600,
-            "enteredAt": "2026-11-22T12:00:00Z", "pollAfterSeconds": 30,
+            "enteredAt": "2026-11-22T12:00:00Z", "pollAfterSeconds": poll_after,
         });
         assert_eq!(answer.json(), expected);
     }
@@ -51,7 +51,6 @@ async fn a_newcomer_gets_a_token_in_the_header() {
 async fn whoever_is_in_line_gets_the_same_token() {
     let mut ports = Ports::new();
     ports.tokens.expect_find_live().returning(|_, _| Ok(Some(stored(token(active())))));
-    ports.queue_queries.expect_standing().returning(|_| Ok(Some(standing(active()))));
     let answer = ask(&ports.state(), "POST", "/queue", &[BEARER], "").await;
     assert_eq!((answer.status, answer.header("wait-token")), (200, "signed"));
     assert_eq!(answer.header("retry-after"), "", "only while WAIT");
@@ -105,8 +104,7 @@ async fn a_bad_wait_token_is_401_where_the_queue_itself_is_asked() {
 #[actix_web::test]
 async fn an_ended_place_can_still_be_looked_up_and_given_up() {
     let ended = QueueTokenState::Expired { activated_at: None, expires_at: now() };
-    let mut ports = Ports::with_token(ended);
-    ports.queue_queries.expect_standing().returning(move |_| Ok(Some(standing(ended))));
+    let ports = Ports::with_token(ended);
     let state = ports.state();
     let answer = ask(&state, "GET", "/queue", &[BEARER, WAIT_TOKEN], "").await;
     let body = answer.json();
@@ -120,7 +118,7 @@ async fn an_ended_place_can_still_be_looked_up_and_given_up() {
 #[actix_web::test]
 async fn storage_that_is_away_is_503() {
     let mut ports = Ports::new();
-    ports.queue_queries.expect_standing().returning(|_| Err(StorageError::Unavailable("gone".into())));
+    ports.queue_queries.expect_lines().returning(|| Err(StorageError::Unavailable("gone".into())));
     let answer = ask(&ports.state(), "GET", "/queue", &[BEARER, WAIT_TOKEN], "").await;
     answer.assert_problem(503, "UNAVAILABLE");
     assert_eq!(answer.header("retry-after"), "1");
@@ -133,7 +131,7 @@ async fn storage_that_is_away_is_503() {
     assert_eq!(answer.json()["outcome"], "unknown");
 
     let mut ports = Ports::new();
-    ports.queue_queries.expect_standing().returning(|_| Err(StorageError::Corrupt("row 7".into())));
+    ports.queue_queries.expect_lines().returning(|| Err(StorageError::Corrupt("row 7".into())));
     let answer = ask(&ports.state(), "GET", "/queue", &[BEARER, WAIT_TOKEN], "").await;
     answer.assert_problem(500, "INTERNAL");
     assert!(!answer.json().to_string().contains("row 7"), "what went wrong is for the log");

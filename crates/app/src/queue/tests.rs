@@ -1,11 +1,11 @@
 use frontrow_domain::ports::WaitClaims;
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, RoomRefusal,
+    poll_after_seconds,
 };
 use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Committed, Join};
 use frontrow_domain::{QueueTokenId, RoomId, UnitOfWork};
 
-use super::poll_after_seconds;
 use crate::testing::{
     CONCERT, Load, OTHER_CONCERT, OTHER_ROOM, ROOM, STRANGER, TOKEN, USER, WAITING, World, active_until, at,
     concert, given, now, over, refusal, stored, token, wait_token, world,
@@ -13,12 +13,13 @@ use crate::testing::{
 use crate::{Entered, Failure, LookUpError, MAX_ATTEMPTS, QueuePlace, QueueService};
 
 fn service(world: &World) -> QueueService {
+    let lines = world.lines();
     QueueService {
-        gate: world.gate(),
+        gate: world.gate_over(lines.clone()),
         provider: world.provider(),
         tokens: world.tokens(),
         concerts: world.concerts(),
-        queries: world.queue_queries(),
+        lines,
         committer: world.committer(),
         clock: world.clock(),
         ids: world.ids(),
@@ -31,6 +32,16 @@ fn world_with(state: QueueTokenState) -> World {
     world.facts().put_token(stored(token(state), 5));
     world
 }
+
+const BY_FIVE: RoomPolicy = RoomPolicy {
+    admit_batch: 5,
+    admit_interval_seconds: 600,
+    active_ttl_seconds: 600,
+    max_active: None,
+    max_waiting: None,
+    wait_grace_seconds: None,
+    mode: RoomMode::Auto,
+};
 
 /// The token that a join makes.
 fn new_token(room_id: RoomId) -> QueueToken {
@@ -53,9 +64,9 @@ fn will_join(world: &World, token: QueueToken, outcome: CommandOutcome) {
 #[tokio::test]
 async fn a_newcomer_takes_a_place_in_the_global_room() {
     let world = world();
-    let global = Room::new(DEFAULT_ROOM_ID, RoomPolicy::default(), at(900));
+    let global = Room::new(DEFAULT_ROOM_ID, BY_FIVE, at(900));
     world.facts().put_room(stored(global, 1));
-    world.facts().ahead = 10;
+    world.facts().ahead = 6;
     let joined = new_token(DEFAULT_ROOM_ID);
     will_join(&world, joined, CommandOutcome::Joined(joined));
 
@@ -64,13 +75,13 @@ async fn a_newcomer_takes_a_place_in_the_global_room() {
     let place = QueuePlace {
         token: joined,
         status: QueueTokenStatus::Wait,
-        position: 11,
+        position: 7,
         estimated_wait_seconds: Some(500 + 600),
-        poll_after_seconds: 30,
+        poll_after_seconds: poll_after_seconds(QueueTokenStatus::Wait, 7, &global, joined.id, now()),
     };
     assert_eq!(entered, Entered { place, wait_token: wait_token(&joined), is_new: true });
     assert_eq!(world.work(), join_of(DEFAULT_ROOM_ID));
-    assert_eq!(world.take_loads(), [Load::LiveToken, Load::Standing]);
+    assert_eq!(world.take_loads(), [Load::LiveToken, Load::Lines]);
 }
 
 #[tokio::test]
@@ -110,14 +121,14 @@ async fn after_the_end_of_a_place_there_is_a_new_one() {
         let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
         assert_eq!((entered.place.token, entered.is_new), (joined, true), "{state:?}");
         assert_eq!(world.work(), join_of(ROOM), "{state:?}");
-        assert_eq!(world.take_loads(), [Load::Concert, Load::LiveToken, Load::Standing], "{state:?}");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::LiveToken, Load::Lines], "{state:?}");
     }
 }
 
 #[tokio::test]
 async fn a_place_that_ends_while_it_is_read_is_not_given_again() {
-    let world = world();
-    world.before(Load::Standing, |facts| facts.put_token(stored(token(over()), 3)));
+    let world = world_with(WAITING);
+    world.before(Load::Lines, |facts| facts.put_token(stored(token(over()), 3)));
     let joined = new_token(ROOM);
     will_join(&world, joined, CommandOutcome::Joined(joined));
     let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
@@ -150,7 +161,7 @@ async fn refusals_of_the_room_are_told() {
 async fn nobody_enters_for_an_unknown_concert_or_without_storage() {
     let world = world();
     assert_eq!(refusal(service(&world).enter(USER, Some(OTHER_CONCERT)).await), "ConcertNotFound");
-    for load in [Load::Concert, Load::LiveToken, Load::Standing] {
+    for load in [Load::Concert, Load::LiveToken, Load::Lines] {
         world.facts().down = Some(load);
         let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
         assert!(refused.starts_with("Failure(Unavailable"), "{load:?}: {refused}");
@@ -168,24 +179,26 @@ async fn a_join_that_comes_to_nothing_is_a_bug_and_said_so() {
 
 #[tokio::test]
 async fn a_place_is_looked_up_in_every_state() {
-    for (state, status, position, estimate) in [
-        (WAITING, QueueTokenStatus::Wait, 13, Some(1_100)),
-        (active_until(1_001), QueueTokenStatus::Active, 0, Some(0)),
-        (active_until(1_000), QueueTokenStatus::Expired, 0, Some(0)),
-        (over(), QueueTokenStatus::Expired, 0, Some(0)),
+    let room = Room::new(ROOM, BY_FIVE, at(900));
+    for (state, status, position, estimate, loads) in [
+        (WAITING, QueueTokenStatus::Wait, 7, Some(1_100), vec![Load::Lines]),
+        (active_until(1_001), QueueTokenStatus::Active, 0, Some(0), vec![Load::Lines, Load::Token]),
+        (active_until(1_000), QueueTokenStatus::Expired, 0, Some(0), vec![Load::Lines, Load::Token]),
+        (over(), QueueTokenStatus::Expired, 0, Some(0), vec![Load::Lines, Load::Token]),
     ] {
         let world = world_with(state);
-        world.facts().ahead = 12;
+        world.facts().put_room(stored(room, 4));
+        world.facts().ahead = 6;
         let found = service(&world).look_up(USER, Some(&wait_token(&token(state)))).await.unwrap();
         let place = QueuePlace {
             token: token(state),
             status,
             position,
             estimated_wait_seconds: estimate,
-            poll_after_seconds: 30,
+            poll_after_seconds: poll_after_seconds(status, position, &room, TOKEN, now()),
         };
         assert_eq!(found, place);
-        assert_eq!(world.take_loads(), [Load::Standing]);
+        assert_eq!(world.take_loads(), loads);
     }
 }
 
@@ -207,7 +220,7 @@ async fn only_the_holder_looks_up_or_leaves() {
 
 #[tokio::test]
 async fn a_signed_token_that_is_not_stored_as_the_callers_is_unknown() {
-    for stored_token in [None, Some(QueueToken { user_id: STRANGER, ..token(WAITING) })] {
+    for stored_token in [None, Some(QueueToken { user_id: STRANGER, ..token(active_until(1_100)) })] {
         let world = world();
         world.facts().tokens = stored_token.map(|token| (TOKEN, stored(token, 1))).into_iter().collect();
         world.facts().signed = vec![WaitClaims::from(&token(WAITING))];
@@ -285,24 +298,6 @@ async fn no_estimate_while_the_room_admits_nobody() {
         world.facts().put_room(stored(Room::new(ROOM, policy, at(900)), 4));
         let place = service(&world).look_up(USER, Some(&wait_token(&token(WAITING)))).await.unwrap();
         assert_eq!((place.position, place.estimated_wait_seconds), (1, None));
-        assert_eq!(place.poll_after_seconds, 10);
-    }
-}
-
-#[test]
-fn polling_is_soon_near_the_head_and_bounded() {
-    use QueueTokenStatus::{Active, Expired, Wait};
-    for (status, estimate, expected) in [
-        (Wait, Some(0), 1),
-        (Wait, Some(19), 1),
-        (Wait, Some(20), 2),
-        (Wait, Some(299), 29),
-        (Wait, Some(300), 30),
-        (Wait, Some(u64::MAX), 30),
-        (Wait, None, 10),
-        (Active, Some(0), 30),
-        (Expired, Some(0), 30),
-    ] {
-        assert_eq!(poll_after_seconds(status, estimate), expected, "{status:?} {estimate:?}");
+        assert!((8..=10).contains(&place.poll_after_seconds));
     }
 }

@@ -14,9 +14,8 @@ pub use identity::{
 #[cfg(feature = "mocks")]
 pub use identity::{MockAccessTokens, MockClock, MockIdGenerator, MockTokenProvider};
 pub use queries::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
-    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatView,
-    SeatsOfDate,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
+    ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatView, SeatsOfDate,
 };
 #[cfg(feature = "mocks")]
 pub use queries::{

@@ -5,31 +5,36 @@ use async_trait::async_trait;
 use crate::account::Entry;
 use crate::concert::Concert;
 use crate::ports::StorageError;
-use crate::queue::{QueueToken, Room};
+use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
 use crate::seat::{FeedVersion, Seat, SeatPlace, SeatStatus, SeatUpdate};
 use crate::{
-    ConcertId, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId,
-    Versioned,
+    ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
-
-/// Where a token stands in its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueStanding {
-    /// The token.
-    pub token: QueueToken,
-    /// The room it is in.
-    pub room: Room,
-    /// How many waiters are before it; 0 unless it waits.
-    pub ahead: u64,
-}
 
 /// Reads lines.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait QueueQueries: Send + Sync {
-    /// Where this token stands, all of it from one snapshot.
-    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError>;
+    /// Every room with the counters of its line, all of them from one snapshot.
+    async fn lines(&self) -> Result<Vec<LineState>, StorageError>;
+
+    /// Who left each of these lines after the departure with this number, without being admitted: for each line the first
+    /// `limit`, by number, without a gap. Departures are numbered in commit order, so that none comes in later before one
+    /// that was read.
+    async fn departures(
+        &self,
+        after: Vec<(RoomId, i64)>,
+        limit: u32,
+    ) -> Result<Vec<(RoomId, Departure)>, StorageError>;
+
+    /// Up to `limit` tickets after `after`, by number, whose holders left the line without being admitted.
+    async fn departed_tickets(
+        &self,
+        room_id: RoomId,
+        after: TicketNumber,
+        limit: u32,
+    ) -> Result<Vec<TicketNumber>, StorageError>;
 }
 
 /// Which dates to list.

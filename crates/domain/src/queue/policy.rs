@@ -33,6 +33,9 @@ pub struct RoomPolicy {
     pub max_active: Option<u32>,
     /// The most people that may wait; `None` is no limit.
     pub max_waiting: Option<u32>,
+    /// How long the holder of a place near the head may stay away before the place is given up, in seconds
+    /// ([`RoomPolicy::MIN_GRACE_SECONDS`] to [`RoomPolicy::MAX_SECONDS`]); `None` gives up no place.
+    pub wait_grace_seconds: Option<u32>,
     /// Who is admitted, and when.
     pub mode: RoomMode,
 }
@@ -46,6 +49,7 @@ impl Default for RoomPolicy {
             active_ttl_seconds: 600,
             max_active: None,
             max_waiting: None,
+            wait_grace_seconds: None,
             mode: RoomMode::Auto,
         }
     }
@@ -64,6 +68,8 @@ pub struct RoomPolicyPatch {
     pub max_active: Option<Option<i64>>,
     /// See [`RoomPolicy::max_waiting`]; `Some(None)` lifts the limit.
     pub max_waiting: Option<Option<i64>>,
+    /// See [`RoomPolicy::wait_grace_seconds`]; `Some(None)` gives up no place any more.
+    pub wait_grace_seconds: Option<Option<i64>>,
     /// See [`RoomPolicy::mode`].
     pub mode: Option<RoomMode>,
 }
@@ -105,6 +111,11 @@ impl RoomPolicy {
     pub const MAX_COUNT: u32 = 10_000_000;
     /// The largest number of people one tick may admit: it is one transaction.
     pub const MAX_BATCH: u32 = 100_000;
+    /// The most waiters that are judged by their polls: what one sweep looks at.
+    pub const MAX_WINDOW: u32 = 10_000;
+    /// The shortest grace, in seconds: twice the longest time between two polls as told, so that somebody whose poll
+    /// was lost once, or whose browser slows the timers of hidden tabs down to one a minute, keeps the place.
+    pub const MIN_GRACE_SECONDS: u32 = 120;
     /// The longest time in a policy: 30 days, in seconds.
     pub const MAX_SECONDS: u32 = 30 * 24 * 60 * 60;
 
@@ -127,10 +138,30 @@ impl RoomPolicy {
                 self.active_ttl_seconds,
                 Self::MAX_SECONDS,
             )?,
-            max_active: limit("maxActive", patch.max_active, self.max_active)?,
-            max_waiting: limit("maxWaiting", patch.max_waiting, self.max_waiting)?,
+            max_active: optional("maxActive", patch.max_active, self.max_active, COUNTS)?,
+            max_waiting: optional("maxWaiting", patch.max_waiting, self.max_waiting, COUNTS)?,
+            wait_grace_seconds: optional(
+                "waitGraceSeconds",
+                patch.wait_grace_seconds,
+                self.wait_grace_seconds,
+                (Self::MIN_GRACE_SECONDS, Self::MAX_SECONDS),
+            )?,
             mode: patch.mode.unwrap_or(self.mode),
         })
+    }
+
+    /// How many waiters, from the head, are judged by their polls where there is a grace: those of the next three ticks,
+    /// and at most [`RoomPolicy::MAX_WINDOW`].
+    #[must_use]
+    pub const fn grace_window(&self) -> u32 {
+        let ticks = self.admit_batch.saturating_mul(3);
+        if ticks < Self::MAX_WINDOW { ticks } else { Self::MAX_WINDOW }
+    }
+
+    /// Whether a poll of the waiter at `position` is to be noted.
+    #[must_use]
+    pub fn notes_polls_at(&self, position: u64) -> bool {
+        self.wait_grace_seconds.is_some() && position <= u64::from(self.grace_window())
     }
 
     /// Whether [`RoomPolicy::entrance`] looks at the number of ACTIVE tokens, so that it has to be counted.
@@ -172,15 +203,19 @@ fn ranged(field: &'static str, given: Option<i64>, kept: u32, max: u32) -> Resul
     }
 }
 
-fn limit(
+/// The least and the most of a limit of people.
+const COUNTS: (u32, u32) = (0, RoomPolicy::MAX_COUNT);
+
+fn optional(
     field: &'static str,
     given: Option<Option<i64>>,
     kept: Option<u32>,
+    (min, max): (u32, u32),
 ) -> Result<Option<u32>, InvalidPolicy> {
     match given {
         None => Ok(kept),
         Some(None) => Ok(None),
-        Some(Some(number)) => in_range(field, number, 0, RoomPolicy::MAX_COUNT).map(Some),
+        Some(Some(number)) => in_range(field, number, min, max).map(Some),
     }
 }
 
@@ -219,6 +254,16 @@ mod tests {
     }
 
     #[test]
+    fn polls_are_noted_near_the_head_of_a_room_with_a_grace() {
+        let off = RoomPolicy::default();
+        let on = RoomPolicy { wait_grace_seconds: Some(120), ..off };
+        assert!(!off.notes_polls_at(1));
+        assert!(on.notes_polls_at(30) && !on.notes_polls_at(31), "three batches of ten");
+        let large = RoomPolicy { admit_batch: RoomPolicy::MAX_BATCH, ..on };
+        assert!(large.notes_polls_at(10_000) && !large.notes_polls_at(10_001));
+    }
+
+    #[test]
     fn only_open_rooms_with_a_cap_need_a_count() {
         for (mode, _) in RoomMode::NAMES {
             assert!(!policy(mode, None, None).entrance_needs_active());
@@ -244,6 +289,7 @@ mod tests {
         let ttl = |n| RoomPolicyPatch { active_ttl_seconds: Some(n), ..Default::default() };
         let active = |n| RoomPolicyPatch { max_active: Some(Some(n)), ..Default::default() };
         let waiting = |n| RoomPolicyPatch { max_waiting: Some(Some(n)), ..Default::default() };
+        let grace = |n| RoomPolicyPatch { wait_grace_seconds: Some(Some(n)), ..Default::default() };
         for (patch, field) in [
             (batch(0), "admitBatch"),
             (batch(-1), "admitBatch"),
@@ -254,6 +300,9 @@ mod tests {
             (active(-1), "maxActive"),
             (waiting(-1), "maxWaiting"),
             (waiting(10_000_001), "maxWaiting"),
+            (grace(0), "waitGraceSeconds"),
+            (grace(119), "waitGraceSeconds"),
+            (grace(2_592_001), "waitGraceSeconds"),
         ] {
             assert_eq!(RoomPolicy::default().patched(&patch).unwrap_err().field, field);
         }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, TicketNumber};
+use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenError, QueueTokenState, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
-use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
-use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
+use frontrow_domain::unit_of_work::{
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join,
+};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
 use super::{State, at_most, constraints};
 
 impl State {
-    pub(super) fn execute(&mut self, command: Command) -> Result<CommandOutcome, CommitError> {
-        match command {
+    pub(super) fn execute(&mut self, command: &Command) -> Result<CommandOutcome, CommitError> {
+        match *command {
             Command::Join(join) => self.join(join),
             Command::Admit(admit) => self.admit(admit).map(CommandOutcome::Admitted),
             Command::ExpireTokens { now, limit } => {
@@ -20,6 +22,11 @@ impl State {
             Command::ExpireHolds { now, limit } => {
                 Ok(CommandOutcome::HoldsExpired(self.expire_holds(now, limit)))
             }
+            Command::NotePolls { ref tokens, now } => {
+                Ok(CommandOutcome::PollsNoted(self.note_polls(tokens, now)))
+            }
+            Command::Fill(ref fill) => self.fill(fill),
+            Command::GiveUpAbandoned(sweep) => self.give_up_abandoned(sweep).map(CommandOutcome::GivenUp),
         }
     }
 
@@ -30,7 +37,7 @@ impl State {
             if live.value.is_live(now) {
                 return Ok(CommandOutcome::AlreadyJoined(live.value));
             }
-            step(&mut self.queue_tokens, &live.value.id, |token| token.expire(now));
+            self.step_token(live.value.id, |token| token.expire(now));
         }
         let entrance = policy.entrance(self.waiting(room_id), self.active(room_id, now));
         let state = match entrance.map_err(CommitError::Refused)? {
@@ -40,17 +47,12 @@ impl State {
                 expires_at: now.plus_seconds(policy.active_ttl_seconds),
             },
         };
-        let ticket = self.next_ticket(room_id);
+        let ticket = TicketNumber(self.last_ticket(room_id).0.saturating_add(1));
         let token = QueueToken { id: token_id, room_id, user_id, ticket, entered_at: now, state };
         match self.queue_tokens.insert(token_id, Versioned::new(token, Version::FIRST)) {
             None => Ok(CommandOutcome::Joined(token)),
             Some(_) => Err(constraints::broken("queue_tokens_pkey")),
         }
-    }
-
-    fn next_ticket(&self, room_id: RoomId) -> TicketNumber {
-        let last = self.tokens_in(room_id).map(|token| token.ticket.0).max().unwrap_or(0);
-        TicketNumber(last.saturating_add(1))
     }
 
     fn admit(&mut self, admit: Admit) -> Result<u32, CommitError> {
@@ -64,8 +66,63 @@ impl State {
         let in_line = self.tokens_in(admit.room_id).filter(|token| token.state == QueueTokenState::Wait);
         let waiters = first(limit, in_line.map(|token| (token.ticket, token.id)));
         Ok(count_done(waiters, |id| {
-            step(&mut self.queue_tokens, &id, |token| token.admit(admit.now, admit.active_ttl_seconds))
+            self.step_token(id, |token| token.admit(admit.now, admit.active_ttl_seconds))
         }))
+    }
+
+    fn fill(&mut self, fill: &Fill) -> Result<CommandOutcome, CommitError> {
+        let Fill { room_id, ref people, now } = *fill;
+        if !self.rooms.contains_key(&room_id) {
+            return Err(absent(room_id));
+        }
+        let last = self.last_ticket(room_id).0;
+        for ((id, user_id), ticket) in people.iter().zip(last.saturating_add(1)..) {
+            let (ticket, state) = (TicketNumber(ticket), QueueTokenState::Wait);
+            let token = QueueToken { id: *id, room_id, user_id: *user_id, ticket, entered_at: now, state };
+            if self.queue_tokens.insert(*id, Versioned::new(token, Version::FIRST)).is_some() {
+                return Err(constraints::broken("queue_tokens_pkey"));
+            }
+        }
+        Ok(CommandOutcome::Filled)
+    }
+
+    fn note_polls(&mut self, tokens: &[QueueTokenId], now: Timestamp) -> u32 {
+        let waits = |row: &Versioned<QueueToken>| row.value.state == QueueTokenState::Wait;
+        count_done(tokens.to_vec(), |id| {
+            let noted = self.queue_tokens.get(&id).is_some_and(waits);
+            if noted {
+                self.last_seen.insert(id, now);
+            }
+            noted
+        })
+    }
+
+    fn give_up_abandoned(&mut self, sweep: GiveUpAbandoned) -> Result<u32, CommitError> {
+        let GiveUpAbandoned { room_id, window, gone_since, now } = sweep;
+        if !self.rooms.contains_key(&room_id) {
+            return Err(absent(room_id));
+        }
+        let in_line = self.tokens_in(room_id).filter(|token| token.state == QueueTokenState::Wait);
+        let mut gone = Vec::new();
+        for id in first(window, in_line.map(|token| (token.ticket, token.id))) {
+            match (gone_since, self.last_seen.get(&id)) {
+                (Some(gone_since), Some(seen)) if *seen <= gone_since => gone.push(id),
+                (Some(_), Some(_)) => {}
+                (None, _) | (_, None) => {
+                    self.last_seen.insert(id, now);
+                }
+            }
+        }
+        Ok(count_done(gone, |id| self.step_token(id, |token| token.expire(now))))
+    }
+
+    fn step_token(
+        &mut self,
+        id: QueueTokenId,
+        transition: impl FnOnce(QueueToken) -> Result<QueueToken, QueueTokenError>,
+    ) -> bool {
+        let next = self.queue_tokens.get(&id).and_then(|token| token.try_map(transition).ok());
+        next.map(|token| self.store_token(token)).is_some()
     }
 
     fn expire_tokens(&mut self, now: Timestamp, limit: u32) -> u32 {
@@ -75,7 +132,7 @@ impl State {
             }
             _ => None,
         });
-        count_done(first(limit, lapsed), |id| step(&mut self.queue_tokens, &id, |token| token.expire(now)))
+        count_done(first(limit, lapsed), |id| self.step_token(id, |token| token.expire(now)))
     }
 
     fn expire_holds(&mut self, now: Timestamp, limit: u32) -> u32 {

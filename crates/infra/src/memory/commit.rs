@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use frontrow_domain::idempotency::IdempotencyRecord;
 use frontrow_domain::ports::Committer;
+use frontrow_domain::queue::{QueueToken, QueueTokenState};
 use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, Committed, UnitOfWork};
 use frontrow_domain::{Change, Version, Versioned};
 
@@ -29,7 +30,7 @@ impl State {
             self.require_free_key(record)?;
         }
         self.require_versions(&work)?;
-        let outcome = work.command.map(|command| self.execute(command)).transpose()?;
+        let outcome = work.command.as_ref().map(|command| self.execute(command)).transpose()?;
         self.write(work)?;
         constraints::check(self)?;
         Ok(outcome)
@@ -63,9 +64,10 @@ impl State {
         if let Some(record) = work.idempotency {
             self.idempotency_records.insert((record.request.user_id, record.request.key.clone()), record);
         }
-        let queue_tokens = work.queue_tokens.into_iter().map(Change::Update);
         store(&mut self.rooms, work.rooms, |room| room.id);
-        store(&mut self.queue_tokens, queue_tokens, |token| token.id);
+        for token in work.queue_tokens {
+            self.store_token(token);
+        }
         store(&mut self.accounts, work.accounts, |account| account.user_id);
         store(&mut self.reservations, work.reservations, |reservation| reservation.id);
         store(&mut self.seats, work.seats, |seat| seat.id);
@@ -73,6 +75,19 @@ impl State {
         add(&mut self.payments, work.payments, |payment| payment.id, "payments_pkey")?;
         add(&mut self.concerts, work.concerts, |concert| concert.id, "concerts_pkey")?;
         add(&mut self.performance_dates, work.performance_dates, |date| date.id, "performance_dates_pkey")
+    }
+}
+
+impl State {
+    /// Stores a token one version on. One that leaves the line without being admitted gets the next departure.
+    pub(super) fn store_token(&mut self, token: Versioned<QueueToken>) {
+        let Versioned { value, version } = token;
+        let stored = self.queue_tokens.insert(value.id, Versioned::new(value, version.next()));
+        let waited = stored.is_some_and(|stored| stored.value.state == QueueTokenState::Wait);
+        if waited && matches!(value.state, QueueTokenState::Expired { activated_at: None, .. }) {
+            let last = self.departures_in(value.room_id).map(|departure| departure.number).max();
+            self.departures.insert(value.id, last.unwrap_or(0).saturating_add(1));
+        }
     }
 }
 

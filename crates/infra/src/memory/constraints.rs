@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use frontrow_domain::RoomId;
 use frontrow_domain::account::EntryKind;
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::seat::SeatState;
@@ -30,6 +31,7 @@ fn check_unique(state: &State) -> Result<(), CommitError> {
 
     unique("queue_tokens_one_live", live_tokens.map(|token| (token.room_id, token.user_id)))?;
     unique("queue_tokens_ticket", tokens().map(|token| (token.room_id, token.ticket)))?;
+    unique("queue_tokens_departure", departures(state))?;
     unique("reservation_seats_one_live", live_reservations.flat_map(|row| row.value.seat_ids()))?;
     unique("seats_place", places)?;
     unique("entries_number", state.entries.values().map(|entry| (entry.user_id, entry.number)))?;
@@ -37,6 +39,11 @@ fn check_unique(state: &State) -> Result<(), CommitError> {
     unique("payments_entry", payments().map(|payment| payment.entry_id))?;
     unique("tickets_pkey", tickets().map(|ticket| ticket.id))?;
     unique("tickets_seat", tickets().map(|ticket| ticket.seat_id))
+}
+
+fn departures(state: &State) -> impl Iterator<Item = (RoomId, i64)> {
+    let rooms = state.rooms.keys().copied();
+    rooms.flat_map(|room_id| state.departures_in(room_id).map(move |departure| (room_id, departure.number)))
 }
 
 fn check_references(state: &State) -> Result<(), CommitError> {

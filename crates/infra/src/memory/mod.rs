@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use frontrow_domain::account::{Account, Entry, Payment};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
-use frontrow_domain::queue::{QueueToken, QueueTokenState, QueueTokenStatus, Room};
+use frontrow_domain::queue::{Departure, QueueToken, QueueTokenState, QueueTokenStatus, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::{
@@ -48,6 +48,10 @@ impl Memory {
 struct State {
     rooms: BTreeMap<RoomId, Versioned<Room>>,
     queue_tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
+    /// Who left a line without being admitted, each with the number of the departure.
+    departures: BTreeMap<QueueTokenId, i64>,
+    /// When the holder of a place near the head last polled.
+    last_seen: BTreeMap<QueueTokenId, Timestamp>,
     accounts: BTreeMap<UserId, Versioned<Account>>,
     entries: BTreeMap<EntryId, Entry>,
     reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
@@ -75,6 +79,29 @@ impl State {
 
     fn waiting(&self, room_id: RoomId) -> u64 {
         count(self.tokens_in(room_id).filter(|token| token.state == QueueTokenState::Wait))
+    }
+
+    /// The last ticket that was given, 0 before the first.
+    fn last_ticket(&self, room_id: RoomId) -> TicketNumber {
+        self.tokens_in(room_id).map(|token| token.ticket).max().unwrap_or(TicketNumber(0))
+    }
+
+    /// The highest ticket that was ever admitted, 0 before the first.
+    fn admitted_through(&self, room_id: RoomId) -> TicketNumber {
+        let admitted = self.tokens_in(room_id).filter(|token| match token.state {
+            QueueTokenState::Wait => false,
+            QueueTokenState::Active { .. } => true,
+            QueueTokenState::Expired { activated_at, .. } => activated_at.is_some(),
+        });
+        admitted.map(|token| token.ticket).max().unwrap_or(TicketNumber(0))
+    }
+
+    /// Who left this line without being admitted.
+    fn departures_in(&self, room_id: RoomId) -> impl Iterator<Item = Departure> {
+        self.tokens_in(room_id).filter_map(|token| {
+            let number = *self.departures.get(&token.id)?;
+            Some(Departure { number, ticket: token.ticket })
+        })
     }
 
     fn active(&self, room_id: RoomId, now: Timestamp) -> u64 {

@@ -4,26 +4,54 @@ use async_trait::async_trait;
 use frontrow_domain::account::Entry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
-    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
+    ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, QueueTokenState, Room};
+use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{Seat, SeatPlace, SeatStatus};
 use frontrow_domain::{
-    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
-    UserId,
+    ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
 
 use super::{Memory, State, at_most, count};
 
 #[async_trait]
 impl QueueQueries for Memory {
-    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError> {
+    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
         let state = self.state();
-        let Some(token) = state.queue_tokens.get(&id).map(|row| row.value) else { return Ok(None) };
-        let room = state.rooms.get(&token.room_id).map(|row| row.value);
-        Ok(room.map(|room| QueueStanding { token, room, ahead: state.ahead_of(&token) }))
+        Ok(state.rooms.values().map(|room| state.line(*room)).collect())
+    }
+
+    async fn departures(
+        &self,
+        after: Vec<(RoomId, i64)>,
+        limit: u32,
+    ) -> Result<Vec<(RoomId, Departure)>, StorageError> {
+        let state = self.state();
+        let mut found = Vec::new();
+        for (room_id, after) in after {
+            let later = state.departures_in(room_id).filter(|departure| departure.number > after);
+            let mut later: Vec<_> = later.map(|departure| (room_id, departure)).collect();
+            later.sort_by_key(|(_, departure)| departure.number);
+            later.truncate(at_most(limit));
+            found.extend(later);
+        }
+        Ok(found)
+    }
+
+    async fn departed_tickets(
+        &self,
+        room_id: RoomId,
+        after: TicketNumber,
+        limit: u32,
+    ) -> Result<Vec<TicketNumber>, StorageError> {
+        let state = self.state();
+        let mut tickets: Vec<_> = state.departures_in(room_id).map(|departure| departure.ticket).collect();
+        tickets.retain(|ticket| *ticket > after);
+        tickets.sort();
+        tickets.truncate(at_most(limit));
+        Ok(tickets)
     }
 }
 
@@ -160,12 +188,15 @@ impl AdminQueries for Memory {
 }
 
 impl State {
-    fn ahead_of(&self, token: &QueueToken) -> u64 {
-        if token.state != QueueTokenState::Wait {
-            return 0;
+    fn line(&self, room: Versioned<Room>) -> LineState {
+        let id = room.value.id;
+        LineState {
+            room,
+            waiting: self.waiting(id),
+            last_ticket: self.last_ticket(id),
+            admitted_through: self.admitted_through(id),
+            departures: self.departures_in(id).map(|departure| departure.number).max().unwrap_or(0),
         }
-        let waiters = self.tokens_in(token.room_id).filter(|other| other.state == QueueTokenState::Wait);
-        count(waiters.filter(|other| other.ticket < token.ticket))
     }
 
     fn summary(&self, date: &PerformanceDate, now: Timestamp) -> DateSummary {

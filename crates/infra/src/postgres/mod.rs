@@ -38,7 +38,8 @@
 //! - Admit locks the head of the line by token id, while it holds the line: whoever else moves a waiter out has to
 //!   wait for the line first, and so holds none of these tokens. A guard on one of them may be in the way for a
 //!   moment; it has its line locks, if any, behind it.
-//! - ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
+//! - GiveUpAbandoned locks the head of the line as Admit does. Fill, which has the line too, locks nothing more.
+//! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
 //!   holds come after that, by key, as everywhere.
 //!
 //! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 2
@@ -54,10 +55,16 @@
 //! | charge | lock; keys; keys, accounts (new ones apart), entries: 5 | 3 |
 //! | reserve | lock; keys; keys, tokens, reservations, seats, their places in reservations, feeds: 8, and 1 over a lapsed hold | 3 |
 //! | pay | lock; keys; keys, tokens, accounts, reservations, seats, entries, payments, tickets, feeds: 11, and 1 for lines of waiting tokens | 3 |
-//! | poll (`standing`) | 1, without a transaction | 1 |
+//! | note polls | lock; the tokens: 2 | 3 |
+//! | give up the abandoned | lock; the head of the line with its counters: 2 | 3 |
+//! | what a node's view of all lines is refreshed by | 1, and 1 more when somebody left a line; without a transaction | 1 or 2 |
 //!
-//! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE. Every other read is
-//! one statement without a transaction, and gives its connection back at once.
+//! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE.
+//!
+//! # Reading
+//! Every read is one statement without a transaction, and gives its connection back at once. Aggregates are loaded by key
+//! for many callers at once (`Loader`): each kind has a queue of its own, and whoever comes while a statement is under
+//! way shares the next one, never one that has been sent, so that everybody reads what was committed before.
 //!
 //! ## Failures
 //! - A unit that is refused (key taken, version moved on, room closed) leaves its batch before anything is written.
@@ -74,14 +81,18 @@
 //! - A connection whose transaction may be open is closed, never pooled.
 
 mod audit;
+mod batches;
 mod cached;
 mod commit;
 mod connection;
 mod error;
 mod feeds;
+mod lines;
+mod loader;
 mod migrate;
 mod queries;
 mod repositories;
+mod shared;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -97,10 +108,12 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::ports::{Clock, StorageError};
 
+use self::batches::Bounds;
 use self::cached::Cached;
 use self::commit::{Committers, Writer};
 use self::connection::Connection;
 use self::error::read_error;
+use self::repositories::Loaders;
 use self::target::Target;
 use crate::sql::types::{DbTime, Instant as DbInstant};
 
@@ -170,6 +183,7 @@ pub struct PostgresStats {
 pub struct Postgres {
     pool: Pool<AsyncPgConnection>,
     committers: Arc<Committers>,
+    loaders: Arc<Loaders>,
 }
 
 impl fmt::Debug for Postgres {
@@ -204,8 +218,11 @@ impl Postgres {
         drop(connection);
         match missing {
             None => {
-                let committers = Arc::new(Committers::start(&Writer::new(pool.clone()), &options));
-                Ok(Self { pool, committers })
+                let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
+                let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
+                let committers = Arc::new(Committers::start(Writer::new(pool.clone()), bounds));
+                let loaders = Arc::new(Loaders::start(&pool));
+                Ok(Self { pool, committers, loaders })
             }
             Some(missing) => Err(ConnectError::SchemaBehind { missing }),
         }

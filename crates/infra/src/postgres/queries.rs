@@ -9,13 +9,12 @@ use diesel_async::RunQueryDsl;
 use frontrow_domain::account::Entry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
-    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, ReservationQueries,
+    ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, Room};
+use frontrow_domain::queue::Room;
 use frontrow_domain::{
-    ConcertId, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId,
-    Versioned,
+    ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
 use uuid::Uuid;
 
@@ -23,33 +22,13 @@ use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
 use crate::sql::rows::{
-    ConcertRow, DateSummaryRow, EntryRow, QueueTokenRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow,
-    money, seat_status,
+    ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money,
+    seat_status,
 };
 use crate::sql::schema::{
-    concerts, entries, lines, performance_dates, queue_tokens, reservation_seats, reservations, rooms, seats,
+    concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
 };
 use crate::sql::types::{DbId, DbTime, Id, Instant};
-
-#[async_trait]
-impl QueueQueries for Postgres {
-    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError> {
-        let ahead = "CASE WHEN queue_tokens.status = 'WAIT' THEN (SELECT count(*) FROM queue_tokens AS others \
-                     WHERE others.room_id = queue_tokens.room_id AND others.status = 'WAIT' \
-                     AND others.ticket < queue_tokens.ticket) ELSE 0 END";
-        let query = queue_tokens::table
-            .inner_join(rooms::table)
-            .filter(queue_tokens::token_id.eq(DbId(id.get())))
-            .select((QueueTokenRow::as_select(), RoomRow::as_select(), sql::<BigInt>(ahead)));
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result::<(QueueTokenRow, RoomRow, i64)>(&mut connection).await;
-        drop(connection);
-        let Some((token, room, ahead)) = row.optional().map_err(read_error)? else { return Ok(None) };
-        let token = Versioned::<QueueToken>::try_from(token)?.value;
-        let room = Versioned::<Room>::try_from(room)?.value;
-        Ok(Some(QueueStanding { token, room, ahead: counted(ahead) }))
-    }
-}
 
 #[async_trait]
 impl ConcertQueries for Postgres {

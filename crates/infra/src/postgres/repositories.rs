@@ -1,9 +1,11 @@
-//! Loading aggregates for decisions: one statement each.
+//! Loading aggregates for decisions: each kind by one statement for all who ask at the same time.
 
 use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Bool, Text};
+use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::account::Account;
 use frontrow_domain::concert::{Concert, PerformanceDate};
@@ -17,41 +19,214 @@ use frontrow_domain::seat::Seat;
 use frontrow_domain::{
     ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
+use super::loader::Loader;
 use crate::sql::rows::{
     AccountRow, ConcertRow, IdempotencyRow, PerformanceDateRow, QueueTokenRow, ReservationRow,
     ReservationSeatRow, RoomRow, SeatRow,
 };
 use crate::sql::schema::{
-    accounts, concerts, idempotency_records, performance_dates, queue_tokens, reservation_seats,
-    reservations, rooms, seats,
+    accounts, concerts, performance_dates, queue_tokens, reservation_seats, reservations, rooms, seats,
 };
-use crate::sql::types::{DbId, DbTime, Instant};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
 
-/// The token stored as WAIT or ACTIVE. The states are in the text, so that the partial index serves.
-pub(super) async fn live_token(
+/// A reservation with its seats, ordered by id.
+type ReservedRows = (ReservationRow, Vec<ReservationSeatRow>);
+
+/// Whose seats of which date, unlapsed when.
+type SeatCountKey = (DbId, DbId, DbTime);
+
+/// The reads by key, a kind each.
+pub(super) struct Loaders {
+    tokens: Loader<DbId, QueueTokenRow>,
+    live_tokens: Loader<(DbId, DbId), QueueTokenRow>,
+    rooms: Loader<DbId, RoomRow>,
+    concerts: Loader<DbId, ConcertRow>,
+    dates: Loader<DbId, (PerformanceDateRow, ConcertRow)>,
+    seats: Loader<DbId, SeatRow>,
+    reservations: Loader<DbId, ReservedRows>,
+    seat_counts: Loader<SeatCountKey, i64>,
+    accounts: Loader<DbId, AccountRow>,
+    answers: Loader<(DbId, String), IdempotencyRow>,
+}
+
+impl Loaders {
+    /// Starts them on the current runtime.
+    pub(super) fn start(pool: &Pool<AsyncPgConnection>) -> Self {
+        Self {
+            tokens: Loader::start(pool.clone(), fetch_tokens),
+            live_tokens: Loader::start(pool.clone(), fetch_live_tokens),
+            rooms: Loader::start(pool.clone(), fetch_rooms),
+            concerts: Loader::start(pool.clone(), fetch_concerts),
+            dates: Loader::start(pool.clone(), fetch_dates),
+            seats: Loader::start(pool.clone(), fetch_seats),
+            reservations: Loader::start(pool.clone(), fetch_reservations),
+            seat_counts: Loader::start(pool.clone(), fetch_seat_counts),
+            accounts: Loader::start(pool.clone(), fetch_accounts),
+            answers: Loader::start(pool.clone(), fetch_answers),
+        }
+    }
+}
+
+/// What a [`super::loader::Fetch`] gives.
+type Fetched<'c, K, V> = BoxFuture<'c, QueryResult<Vec<(K, V)>>>;
+
+fn keyed<K, V>(rows: Vec<V>, key: impl Fn(&V) -> K) -> Vec<(K, V)> {
+    rows.into_iter().map(|row| (key(&row), row)).collect()
+}
+
+fn fetch_tokens(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, QueueTokenRow> {
+    let query =
+        queue_tokens::table.filter(queue_tokens::token_id.eq_any(ids)).select(QueueTokenRow::as_select());
+    async move { Ok(keyed(Cached(query).load(connection).await?, |row: &QueueTokenRow| row.token_id)) }
+        .boxed()
+}
+
+/// The tokens stored as WAIT or ACTIVE. The states are in the text, so that the partial index serves; LATERAL with a LIMIT,
+/// so that each is looked up by it, whatever the planner thinks of the size of the table.
+const LIVE: &str = "\
+    SELECT live.* FROM unnest($1, $2) AS wanted (room_id, user_id) \
+    CROSS JOIN LATERAL (SELECT * FROM queue_tokens \
+        WHERE room_id = wanted.room_id AND user_id = wanted.user_id AND status IN ('WAIT', 'ACTIVE') LIMIT 1) AS live";
+
+/// The live tokens of these users in these rooms.
+pub(super) async fn live_tokens(
     mut connection: &AsyncPgConnection,
-    room_id: RoomId,
-    user_id: UserId,
-) -> QueryResult<Option<QueueTokenRow>> {
-    let query = queue_tokens::table
-        .filter(queue_tokens::room_id.eq(DbId(room_id.get())))
-        .filter(queue_tokens::user_id.eq(DbId(user_id.get())))
-        .filter(sql::<Bool>("status IN ('WAIT', 'ACTIVE')"))
-        .select(QueueTokenRow::as_select());
-    Cached(query).get_result(&mut connection).await.optional()
+    rooms: Vec<DbId>,
+    users: Vec<DbId>,
+) -> QueryResult<Vec<QueueTokenRow>> {
+    let query = sql_query(LIVE).bind::<Array<Id>, _>(rooms).bind::<Array<Id>, _>(users);
+    Cached(query).load(&mut connection).await
+}
+
+fn fetch_live_tokens(
+    connection: &mut AsyncPgConnection,
+    keys: Vec<(DbId, DbId)>,
+) -> Fetched<'_, (DbId, DbId), QueueTokenRow> {
+    async move {
+        let (rooms, users) = keys.into_iter().unzip();
+        Ok(keyed(live_tokens(connection, rooms, users).await?, |row| (row.room_id, row.user_id)))
+    }
+    .boxed()
+}
+
+fn fetch_rooms(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, RoomRow> {
+    let query = rooms::table.filter(rooms::room_id.eq_any(ids)).select(RoomRow::as_select());
+    async move { Ok(keyed(Cached(query).load(connection).await?, |row: &RoomRow| row.room_id)) }.boxed()
+}
+
+fn fetch_concerts(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, ConcertRow> {
+    let query = concerts::table.filter(concerts::concert_id.eq_any(ids)).select(ConcertRow::as_select());
+    async move { Ok(keyed(Cached(query).load(connection).await?, |row: &ConcertRow| row.concert_id)) }.boxed()
+}
+
+fn fetch_dates(
+    connection: &mut AsyncPgConnection,
+    ids: Vec<DbId>,
+) -> Fetched<'_, DbId, (PerformanceDateRow, ConcertRow)> {
+    let query = performance_dates::table
+        .inner_join(concerts::table)
+        .filter(performance_dates::performance_date_id.eq_any(ids))
+        .select((PerformanceDateRow::as_select(), ConcertRow::as_select()));
+    async move {
+        let rows: Vec<(PerformanceDateRow, ConcertRow)> = Cached(query).load(connection).await?;
+        Ok(keyed(rows, |(date, _)| date.performance_date_id))
+    }
+    .boxed()
+}
+
+fn fetch_seats(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, SeatRow> {
+    let query = seats::table.filter(seats::seat_id.eq_any(ids)).select(SeatRow::as_select());
+    async move { Ok(keyed(Cached(query).load(connection).await?, |row: &SeatRow| row.seat_id)) }.boxed()
+}
+
+fn fetch_reservations(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, ReservedRows> {
+    let query = reservations::table
+        .inner_join(reservation_seats::table)
+        .filter(reservations::reservation_id.eq_any(ids))
+        .order((reservations::reservation_id, reservation_seats::seat_id))
+        .select((ReservationRow::as_select(), ReservationSeatRow::as_select()));
+    async move {
+        let rows: Vec<(ReservationRow, ReservationSeatRow)> = Cached(query).load(connection).await?;
+        let mut found: Vec<(DbId, ReservedRows)> = Vec::new();
+        for (reservation, seat) in rows {
+            match found.last_mut() {
+                Some((id, (_, seats))) if *id == reservation.reservation_id => seats.push(seat),
+                _ => found.push((reservation.reservation_id, (reservation, vec![seat]))),
+            }
+        }
+        Ok(found)
+    }
+    .boxed()
+}
+
+const SEAT_COUNTS: &str = "\
+    SELECT wanted.user_id, wanted.date_id, wanted.now, ( \
+        SELECT count(*) FROM reservations JOIN reservation_seats USING (reservation_id) \
+        WHERE reservations.user_id = wanted.user_id AND performance_date_id = wanted.date_id \
+            AND status IN ('RESERVED', 'DONE') AND (status = 'DONE' OR hold_expires_at > wanted.now)) AS seats \
+    FROM unnest($1, $2, $3) AS wanted (user_id, date_id, now)";
+
+#[derive(QueryableByName)]
+struct SeatCountRow {
+    #[diesel(sql_type = Id)]
+    user_id: DbId,
+    #[diesel(sql_type = Id)]
+    date_id: DbId,
+    #[diesel(sql_type = Instant)]
+    now: DbTime,
+    #[diesel(sql_type = BigInt)]
+    seats: i64,
+}
+
+fn fetch_seat_counts(
+    connection: &mut AsyncPgConnection,
+    keys: Vec<SeatCountKey>,
+) -> Fetched<'_, SeatCountKey, i64> {
+    let query = sql_query(SEAT_COUNTS)
+        .bind::<Array<Id>, _>(keys.iter().map(|(user_id, _, _)| *user_id).collect::<Vec<_>>())
+        .bind::<Array<Id>, _>(keys.iter().map(|(_, date_id, _)| *date_id).collect::<Vec<_>>())
+        .bind::<Array<Instant>, _>(keys.iter().map(|(_, _, now)| *now).collect::<Vec<_>>());
+    async move {
+        let rows: Vec<SeatCountRow> = Cached(query).load(connection).await?;
+        Ok(rows.into_iter().map(|row| ((row.user_id, row.date_id, row.now), row.seats)).collect())
+    }
+    .boxed()
+}
+
+fn fetch_accounts(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, AccountRow> {
+    let query = accounts::table.filter(accounts::user_id.eq_any(ids)).select(AccountRow::as_select());
+    async move { Ok(keyed(Cached(query).load(connection).await?, |row: &AccountRow| row.user_id)) }.boxed()
+}
+
+/// LATERAL as in [`LIVE`].
+const ANSWERS: &str = "\
+    SELECT found.* FROM unnest($1, $2) AS wanted (user_id, key) \
+    CROSS JOIN LATERAL (SELECT * FROM idempotency_records \
+        WHERE user_id = wanted.user_id AND idempotency_key = wanted.key LIMIT 1) AS found";
+
+fn fetch_answers(
+    connection: &mut AsyncPgConnection,
+    keys: Vec<(DbId, String)>,
+) -> Fetched<'_, (DbId, String), IdempotencyRow> {
+    async move {
+        let (users, keys): (Vec<DbId>, Vec<String>) = keys.into_iter().unzip();
+        let query = sql_query(ANSWERS).bind::<Array<Id>, _>(users).bind::<Array<Text>, _>(keys);
+        let key = |row: &IdempotencyRow| (row.user_id, row.idempotency_key.clone());
+        Ok(keyed(Cached(query).load(connection).await?, key))
+    }
+    .boxed()
 }
 
 #[async_trait]
 impl QueueTokens for Postgres {
     async fn find(&self, id: QueueTokenId) -> Result<Option<Versioned<QueueToken>>, StorageError> {
-        let query = queue_tokens::table.find(DbId(id.get())).select(QueueTokenRow::as_select());
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result(&mut connection).await.optional().map_err(read_error)?;
-        drop(connection);
+        let row = self.loaders.tokens.one(DbId(id.get())).await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -60,9 +235,7 @@ impl QueueTokens for Postgres {
         room_id: RoomId,
         user_id: UserId,
     ) -> Result<Option<Versioned<QueueToken>>, StorageError> {
-        let connection = self.connection().await?;
-        let row = live_token(&connection, room_id, user_id).await.map_err(read_error)?;
-        drop(connection);
+        let row = self.loaders.live_tokens.one((DbId(room_id.get()), DbId(user_id.get()))).await?;
         row.map(TryInto::try_into).transpose()
     }
 }
@@ -70,10 +243,7 @@ impl QueueTokens for Postgres {
 #[async_trait]
 impl Rooms for Postgres {
     async fn find(&self, id: RoomId) -> Result<Option<Versioned<Room>>, StorageError> {
-        let query = rooms::table.find(DbId(id.get())).select(RoomRow::as_select());
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result(&mut connection).await.optional().map_err(read_error)?;
-        drop(connection);
+        let row = self.loaders.rooms.one(DbId(id.get())).await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -95,10 +265,7 @@ impl Rooms for Postgres {
 #[async_trait]
 impl Concerts for Postgres {
     async fn find(&self, id: ConcertId) -> Result<Option<Concert>, StorageError> {
-        let query = concerts::table.find(DbId(id.get())).select(ConcertRow::as_select());
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result(&mut connection).await.optional().map_err(read_error)?;
-        drop(connection);
+        let row = self.loaders.concerts.one(DbId(id.get())).await?;
         row.map(TryInto::try_into).transpose()
     }
 
@@ -106,46 +273,26 @@ impl Concerts for Postgres {
         &self,
         id: PerformanceDateId,
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
-        let query = performance_dates::table
-            .inner_join(concerts::table)
-            .filter(performance_dates::performance_date_id.eq(DbId(id.get())))
-            .select((PerformanceDateRow::as_select(), ConcertRow::as_select()));
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result::<(PerformanceDateRow, ConcertRow)>(&mut connection).await;
-        drop(connection);
-        let Some((date, concert)) = row.optional().map_err(read_error)? else { return Ok(None) };
+        let Some((date, concert)) = self.loaders.dates.one(DbId(id.get())).await? else { return Ok(None) };
         Ok(Some((date.into(), concert.try_into()?)))
     }
 }
 
 #[async_trait]
 impl Seats for Postgres {
-    async fn find_many(&self, ids: Vec<SeatId>) -> Result<Vec<Versioned<Seat>>, StorageError> {
-        let ids: Vec<DbId> = ids.into_iter().map(|id| DbId(id.get())).collect();
-        let query = seats::table
-            .filter(seats::seat_id.eq_any(ids))
-            .order(seats::seat_id)
-            .select(SeatRow::as_select());
-        let mut connection = self.connection().await?;
-        let rows: Vec<SeatRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
-        drop(connection);
-        rows.into_iter().map(TryInto::try_into).collect()
+    async fn find_many(&self, mut ids: Vec<SeatId>) -> Result<Vec<Versioned<Seat>>, StorageError> {
+        ids.sort_unstable();
+        ids.dedup();
+        let ids = ids.into_iter().map(|id| DbId(id.get())).collect();
+        self.loaders.seats.many(ids).await?.into_iter().map(TryInto::try_into).collect()
     }
 }
 
 #[async_trait]
 impl Reservations for Postgres {
     async fn find(&self, id: ReservationId) -> Result<Option<Versioned<Reservation>>, StorageError> {
-        let query = reservations::table
-            .inner_join(reservation_seats::table)
-            .filter(reservations::reservation_id.eq(DbId(id.get())))
-            .order(reservation_seats::seat_id)
-            .select((ReservationRow::as_select(), ReservationSeatRow::as_select()));
-        let mut connection = self.connection().await?;
-        let rows = Cached(query).load::<(ReservationRow, ReservationSeatRow)>(&mut connection).await;
-        drop(connection);
-        let (reservations, seats): (Vec<_>, Vec<_>) = rows.map_err(read_error)?.into_iter().unzip();
-        reservations.into_iter().next().map(|reservation| reservation.with_seats(seats)).transpose()
+        let found = self.loaders.reservations.one(DbId(id.get())).await?;
+        found.map(|(reservation, seats)| reservation.with_seats(seats)).transpose()
     }
 
     async fn count_live_seats(
@@ -154,18 +301,8 @@ impl Reservations for Postgres {
         performance_date_id: PerformanceDateId,
         now: Timestamp,
     ) -> Result<u32, StorageError> {
-        let is_live =
-            sql::<Bool>("status IN ('RESERVED', 'DONE') AND (status = 'DONE' OR hold_expires_at > ")
-                .bind::<Instant, _>(DbTime(now))
-                .sql(")");
-        let query = reservations::table
-            .inner_join(reservation_seats::table)
-            .filter(reservations::user_id.eq(DbId(user_id.get())))
-            .filter(reservations::performance_date_id.eq(DbId(performance_date_id.get())))
-            .filter(is_live)
-            .count();
-        let mut connection = self.connection().await?;
-        let seats: i64 = Cached(query).get_result(&mut connection).await.map_err(read_error)?;
+        let key = (DbId(user_id.get()), DbId(performance_date_id.get()), DbTime(now));
+        let seats = self.loaders.seat_counts.one(key).await?.unwrap_or(0);
         Ok(u32::try_from(seats).unwrap_or(u32::MAX))
     }
 }
@@ -173,10 +310,7 @@ impl Reservations for Postgres {
 #[async_trait]
 impl Accounts for Postgres {
     async fn find(&self, user_id: UserId) -> Result<Option<Versioned<Account>>, StorageError> {
-        let query = accounts::table.find(DbId(user_id.get())).select(AccountRow::as_select());
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result(&mut connection).await.optional().map_err(read_error)?;
-        drop(connection);
+        let row = self.loaders.accounts.one(DbId(user_id.get())).await?;
         row.map(TryInto::try_into).transpose()
     }
 }
@@ -188,12 +322,7 @@ impl IdempotencyRecords for Postgres {
         user_id: UserId,
         key: &IdempotencyKey,
     ) -> Result<Option<IdempotencyRecord>, StorageError> {
-        let query = idempotency_records::table
-            .find((DbId(user_id.get()), key.as_str()))
-            .select(IdempotencyRow::as_select());
-        let mut connection = self.connection().await?;
-        let row = Cached(query).get_result(&mut connection).await.optional().map_err(read_error)?;
-        drop(connection);
-        row.map(TryInto::try_into).transpose()
+        let key = (DbId(user_id.get()), key.as_str().to_owned());
+        self.loaders.answers.one(key).await?.map(TryInto::try_into).transpose()
     }
 }

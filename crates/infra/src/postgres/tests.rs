@@ -12,10 +12,10 @@ use frontrow_domain::account::{Account, Payment, Ticket};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
 use frontrow_domain::ports::{Accounts, Committer, QueueQueries, QueueTokens, Reservations, Rooms, Seats};
-use frontrow_domain::queue::{Room, RoomPolicy};
+use frontrow_domain::queue::{Room, RoomPolicy, TicketNumber};
 use frontrow_domain::reservation::{HoldTerms, Reservation, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
-use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, Join};
+use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, GiveUpAbandoned, Join};
 use frontrow_domain::{
     Change, ConcertId, EntryId, Label, Money, PaymentId, PerformanceDateId, QueueTokenId, ReservationId,
     RoomId, SeatId, TicketId, Timestamp, UnitOfWork, UserId, Versioned,
@@ -215,6 +215,10 @@ async fn admit(watched: &Watched, sale: &Sale) {
     watched.commit(UnitOfWork { command: Some(Command::Admit(admit)), ..Default::default() }).await;
 }
 
+async fn order(watched: &Watched, command: Command) {
+    watched.commit(UnitOfWork { command: Some(command), ..Default::default() }).await;
+}
+
 async fn charge_work(watched: &mut Watched, user_id: UserId) -> UnitOfWork {
     let loaded = Accounts::find(&watched.postgres, user_id).await.unwrap();
     let account = loaded.map_or_else(|| Account::empty(user_id), |loaded| loaded.value);
@@ -313,8 +317,18 @@ async fn statements_are_as_few_as_written_and_prepared_once() {
         step("join", &watched, 5, commit);
         join(&mut watched, &sale, user_id).await;
         step("join again", &watched, 3, "ROLLBACK");
-        watched.postgres.standing(token).await.unwrap().unwrap();
-        step("standing", &watched, 1, "");
+        watched.postgres.lines().await.unwrap();
+        step("lines", &watched, 1, "");
+        watched.postgres.departures(vec![(sale.room_id, 0)], 10).await.unwrap();
+        step("departures", &watched, 1, "");
+        watched.postgres.departed_tickets(sale.room_id, TicketNumber(0), 10).await.unwrap();
+        step("departed tickets", &watched, 1, "");
+        order(&watched, Command::NotePolls { tokens: vec![token], now: now() }).await;
+        step("note polls", &watched, 2, commit);
+        let (room_id, now) = (sale.room_id, now());
+        let sweep = GiveUpAbandoned { room_id, window: 9, gone_since: Some(now.minus_seconds(1)), now };
+        order(&watched, Command::GiveUpAbandoned(sweep)).await;
+        step("give up the abandoned", &watched, 2, commit);
         admit(&watched, &sale).await;
         step("admit", &watched, 2, commit);
         let charge = charge_work(&mut watched, user_id).await;

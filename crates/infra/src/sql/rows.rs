@@ -9,7 +9,7 @@ use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
 use frontrow_domain::ports::{DateSummary, StorageError};
 use frontrow_domain::queue::{
-    QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, TicketNumber,
+    LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, TicketNumber,
 };
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus, SeatUpdate};
@@ -62,6 +62,7 @@ pub(crate) struct RoomRow {
     pub(crate) active_ttl_seconds: i32,
     pub(crate) max_active: Option<i32>,
     pub(crate) max_waiting: Option<i32>,
+    pub(crate) wait_grace_seconds: Option<i32>,
     pub(crate) mode: String,
     pub(crate) last_tick_at: DbTime,
     pub(crate) next_tick_at: DbTime,
@@ -78,6 +79,7 @@ impl RoomRow {
             active_ttl_seconds: column(policy.active_ttl_seconds),
             max_active: policy.max_active.map(column),
             max_waiting: policy.max_waiting.map(column),
+            wait_grace_seconds: policy.wait_grace_seconds.map(column),
             mode: name_of(&RoomMode::NAMES, policy.mode).to_owned(),
             last_tick_at: DbTime(room.last_tick_at),
             next_tick_at: DbTime(room.next_tick_at),
@@ -96,6 +98,7 @@ impl TryFrom<RoomRow> for Versioned<Room> {
             active_ttl_seconds: count(row.active_ttl_seconds)?,
             max_active: row.max_active.map(count).transpose()?,
             max_waiting: row.max_waiting.map(count).transpose()?,
+            wait_grace_seconds: row.wait_grace_seconds.map(count).transpose()?,
             mode: named(&RoomMode::NAMES, &row.mode)?,
         };
         let room = Room {
@@ -105,6 +108,29 @@ impl TryFrom<RoomRow> for Versioned<Room> {
             next_tick_at: row.next_tick_at.0,
         };
         Ok(Self::new(room, Version::new(row.version)))
+    }
+}
+
+/// The counters of a line.
+#[derive(Debug, Clone, Copy, Queryable, Selectable)]
+#[diesel(table_name = schema::lines)]
+pub(crate) struct LineRow {
+    pub(crate) last_ticket: i64,
+    pub(crate) waiting: i64,
+    pub(crate) admitted_through: i64,
+    pub(crate) departures: i64,
+}
+
+impl LineRow {
+    /// The line with its room.
+    pub(crate) fn with_room(self, room: RoomRow) -> Result<LineState, StorageError> {
+        Ok(LineState {
+            room: room.try_into()?,
+            waiting: u64::try_from(self.waiting).map_err(corrupt)?,
+            last_ticket: TicketNumber(self.last_ticket),
+            admitted_through: TicketNumber(self.admitted_through),
+            departures: self.departures,
+        })
     }
 }
 
@@ -616,7 +642,7 @@ impl From<PerformanceDateRow> for PerformanceDate {
 }
 
 /// A stored answer.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = schema::idempotency_records, primary_key(user_id, idempotency_key), treat_none_as_default_value = false)]
 pub(crate) struct IdempotencyRow {
     pub(crate) user_id: DbId,

@@ -29,7 +29,7 @@ pub struct Instant;
 pub struct DbId(pub Uuid);
 
 /// The value of an [`Instant`] column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, AsExpression, FromSqlRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Instant)]
 pub struct DbTime(pub Timestamp);
 

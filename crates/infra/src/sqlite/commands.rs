@@ -6,24 +6,26 @@ use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
 use diesel::{QueryResult, SelectableHelper};
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
-use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Join};
-use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
+use frontrow_domain::unit_of_work::{
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join,
+};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
 use super::error::ApplyError;
 use super::feeds::FreedSeat;
 use super::statement::Sql;
 use super::{repositories, unit};
-use crate::sql::rows::{QueueTokenRow, RoomRow};
+use crate::sql::rows::{LineRow, QueueTokenRow, RoomRow};
 use crate::sql::schema::{lines, queue_tokens, rooms};
 use crate::sql::types::{DbId, DbTime};
 
 /// Does a command, and says which seats it freed.
 pub(super) fn execute(
     connection: &mut SqliteConnection,
-    command: Command,
+    command: &Command,
     freed: &mut Vec<FreedSeat>,
 ) -> Result<CommandOutcome, ApplyError> {
-    match command {
+    match *command {
         Command::Join(join) => take_place(connection, &join),
         Command::Admit(admit) => admit_waiters(connection, &admit).map(CommandOutcome::Admitted),
         Command::ExpireTokens { now, limit } => {
@@ -32,6 +34,11 @@ pub(super) fn execute(
         Command::ExpireHolds { now, limit } => {
             Ok(CommandOutcome::HoldsExpired(expire_holds(connection, now, limit, freed)?))
         }
+        Command::NotePolls { ref tokens, now } => {
+            Ok(CommandOutcome::PollsNoted(note_polls(connection, tokens, now)?))
+        }
+        Command::Fill(ref fill) => fill_line(connection, fill),
+        Command::GiveUpAbandoned(sweep) => give_up_abandoned(connection, &sweep).map(CommandOutcome::GivenUp),
     }
 }
 
@@ -71,8 +78,7 @@ fn take_place(connection: &mut SqliteConnection, join: &Join) -> Result<CommandO
     };
     let entrance = room.policy.entrance(count(waiting), active).map_err(CommitError::Refused)?;
     let token = new_token(join, &room.policy, entrance, TicketNumber(last_ticket.saturating_add(1)));
-    let waiting = if entrance == Entrance::Wait { waiting.saturating_add(1) } else { waiting };
-    add_to_line(connection, &token, waiting)?;
+    add_to_line(connection, &token)?;
     Ok(CommandOutcome::Joined(token))
 }
 
@@ -88,20 +94,25 @@ fn new_token(join: &Join, policy: &RoomPolicy, entrance: Entrance, ticket: Ticke
     QueueToken { id: token_id, room_id, user_id, ticket, entered_at: now, state }
 }
 
-fn add_to_line(connection: &mut SqliteConnection, token: &QueueToken, waiting: i64) -> QueryResult<()> {
+/// Whoever is let straight through is the last one admitted: nobody waits then.
+fn add_to_line(connection: &mut SqliteConnection, token: &QueueToken) -> QueryResult<()> {
     let row = QueueTokenRow::new(token, Version::FIRST);
-    let line = "UPDATE lines SET last_ticket = ?, waiting = ? WHERE room_id = ?";
-    Sql(line, (row.ticket, waiting, row.room_id)).execute(connection)?;
+    let line = if token.state == QueueTokenState::Wait {
+        "UPDATE lines SET last_ticket = ?1, waiting = waiting + 1 WHERE room_id = ?2"
+    } else {
+        "UPDATE lines SET last_ticket = ?1, admitted_through = ?1 WHERE room_id = ?2"
+    };
+    Sql(line, (row.ticket, row.room_id)).execute(connection)?;
     diesel::insert_into(queue_tokens::table).values(&row).execute(connection)?;
     Ok(())
 }
 
 fn admit_waiters(connection: &mut SqliteConnection, admit: &Admit) -> Result<u32, ApplyError> {
     let room_id = DbId(admit.room_id.get());
-    let waiting: Option<i64> =
-        lines::table.find(room_id).select(lines::waiting).first(connection).optional()?;
-    let waiting = waiting.ok_or(CommitError::Conflict(AggregateRef::Room(admit.room_id)))?;
-    let limit = count(waiting).min(u64::from(admit.limit));
+    let line: Option<LineRow> =
+        lines::table.find(room_id).select(LineRow::as_select()).first(connection).optional()?;
+    let line = line.ok_or(CommitError::Conflict(AggregateRef::Room(admit.room_id)))?;
+    let limit = count(line.waiting).min(u64::from(admit.limit));
     let free = match admit.max_active {
         Some(max) if limit > 0 => {
             u64::from(max).saturating_sub(count_active(connection, admit.room_id, admit.now)?)
@@ -112,18 +123,92 @@ fn admit_waiters(connection: &mut SqliteConnection, admit: &Admit) -> Result<u32
     if limit == 0 {
         return Ok(0);
     }
-    let admitted = activate_first(connection, admit, i64::try_from(limit).unwrap_or(i64::MAX))?;
-    let left = waiting.saturating_sub(i64::try_from(admitted).unwrap_or(i64::MAX));
-    Sql("UPDATE lines SET waiting = ? WHERE room_id = ?", (left, room_id)).execute(connection)?;
-    Ok(u32::try_from(admitted).unwrap_or(u32::MAX))
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let admitted = activate_first(connection, admit, line.admitted_through, limit)?;
+    let through = admitted.iter().map(|row| row.ticket).max().unwrap_or(line.admitted_through);
+    let left = line.waiting.saturating_sub(i64::try_from(admitted.len()).unwrap_or(i64::MAX));
+    let text = "UPDATE lines SET waiting = ?, admitted_through = ? WHERE room_id = ?";
+    Sql(text, (left, through, room_id)).execute(connection)?;
+    Ok(u32::try_from(admitted.len()).unwrap_or(u32::MAX))
 }
 
-fn activate_first(connection: &mut SqliteConnection, admit: &Admit, limit: i64) -> QueryResult<usize> {
+#[derive(QueryableByName)]
+struct Ticket {
+    #[diesel(sql_type = BigInt)]
+    ticket: i64,
+}
+
+/// The scan starts behind the last one admitted, so that it never walks over those who are through.
+fn activate_first(
+    connection: &mut SqliteConnection,
+    admit: &Admit,
+    behind: i64,
+    limit: i64,
+) -> QueryResult<Vec<Ticket>> {
     let text = "UPDATE queue_tokens SET status = 'ACTIVE', activated_at = ?, expires_at = ?, version = version + 1 \
                 WHERE token_id IN (SELECT token_id FROM queue_tokens WHERE room_id = ? AND status = 'WAIT' \
-                                   ORDER BY ticket LIMIT ?)";
+                                   AND ticket > ? ORDER BY ticket LIMIT ?) RETURNING ticket";
     let expires_at = DbTime(admit.now.plus_seconds(admit.active_ttl_seconds));
-    Sql(text, (DbTime(admit.now), expires_at, DbId(admit.room_id.get()), limit)).execute(connection)
+    let parameters = (DbTime(admit.now), expires_at, DbId(admit.room_id.get()), behind, limit);
+    Sql(text, parameters).load(connection)
+}
+
+/// A statement a person, prepared once: a crowd in one statement would be another text for every size.
+fn fill_line(connection: &mut SqliteConnection, fill: &Fill) -> Result<CommandOutcome, ApplyError> {
+    let room_id = DbId(fill.room_id.get());
+    let last: Option<i64> =
+        lines::table.find(room_id).select(lines::last_ticket).first(connection).optional()?;
+    let last = last.ok_or(CommitError::Conflict(AggregateRef::Room(fill.room_id)))?;
+    let insert = "INSERT INTO queue_tokens (token_id, room_id, user_id, ticket, entered_at, status, version) \
+                  VALUES (?, ?, ?, ?, ?, 'WAIT', 1)";
+    for ((token_id, user_id), ticket) in fill.people.iter().zip(last.saturating_add(1)..) {
+        let parameters = (DbId(token_id.get()), room_id, DbId(user_id.get()), ticket, DbTime(fill.now));
+        Sql(insert, parameters).execute(connection)?;
+    }
+    let people = i64::try_from(fill.people.len()).unwrap_or(i64::MAX);
+    let line = "UPDATE lines SET last_ticket = last_ticket + ?1, waiting = waiting + ?1 WHERE room_id = ?2";
+    Sql(line, (people, room_id)).execute(connection)?;
+    Ok(CommandOutcome::Filled)
+}
+
+/// No version changes: a poll is no decision about the token.
+fn note_polls(
+    connection: &mut SqliteConnection,
+    tokens: &[QueueTokenId],
+    now: Timestamp,
+) -> QueryResult<u32> {
+    let text = "UPDATE queue_tokens SET last_seen_at = ? WHERE status = 'WAIT' \
+                AND token_id IN (SELECT unhex(value) FROM json_each(?))";
+    let ids = repositories::json_of(tokens.iter().map(|id| id.get()));
+    let noted = Sql(text, (DbTime(now), ids)).execute(connection)?;
+    Ok(u32::try_from(noted).unwrap_or(u32::MAX))
+}
+
+fn give_up_abandoned(connection: &mut SqliteConnection, sweep: &GiveUpAbandoned) -> Result<u32, ApplyError> {
+    let GiveUpAbandoned { room_id, window, gone_since, now } = *sweep;
+    let (id, window, now) = (DbId(room_id.get()), i64::from(window), DbTime(now));
+    let exists: Option<i64> = lines::table.find(id).select(lines::waiting).first(connection).optional()?;
+    exists.ok_or(CommitError::Conflict(AggregateRef::Room(room_id)))?;
+    let start = "UPDATE queue_tokens SET last_seen_at = ?3 WHERE (last_seen_at IS NULL OR ?4) AND token_id IN (\
+                     SELECT token_id FROM queue_tokens WHERE room_id = ?1 AND status = 'WAIT' \
+                     AND ticket > (SELECT admitted_through FROM lines WHERE room_id = ?1) \
+                     ORDER BY ticket LIMIT ?2)";
+    Sql(start, (id, window, now, gone_since.is_none())).execute(connection)?;
+    let Some(gone_since) = gone_since else { return Ok(0) };
+    let give_up = "UPDATE queue_tokens SET status = 'EXPIRED', expires_at = ?3, version = version + 1, \
+                       departure = (SELECT departures FROM lines WHERE room_id = ?1) + gone.number \
+                   FROM (SELECT token_id, row_number() OVER (ORDER BY ticket) AS number FROM (\
+                       SELECT token_id, ticket, last_seen_at FROM queue_tokens WHERE room_id = ?1 AND status = 'WAIT' \
+                       AND ticket > (SELECT admitted_through FROM lines WHERE room_id = ?1) \
+                       ORDER BY ticket LIMIT ?2) AS head WHERE last_seen_at <= ?4) AS gone \
+                   WHERE queue_tokens.token_id = gone.token_id";
+    let gone = Sql(give_up, (id, window, now, DbTime(gone_since))).execute(connection)?;
+    if gone > 0 {
+        let leave =
+            "UPDATE lines SET waiting = waiting - ?1, departures = departures + ?1 WHERE room_id = ?2";
+        Sql(leave, (i64::try_from(gone).unwrap_or(i64::MAX), id)).execute(connection)?;
+    }
+    Ok(u32::try_from(gone).unwrap_or(u32::MAX))
 }
 
 /// A lapsed token ended at its deadline, which it keeps.

@@ -5,22 +5,22 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::{
-    BoolExpressionMethods, Connection, ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
-    RunQueryDsl, SelectableHelper,
+    BoolExpressionMethods, Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension,
+    QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 use frontrow_domain::account::Entry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, QueueStanding,
-    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
+    ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, Room};
+use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::seat::{SeatPlace, SeatStatus};
 use frontrow_domain::{
-    ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
 
 use super::Sqlite;
@@ -28,7 +28,7 @@ use super::error::ReadError;
 use super::repositories::json_of;
 use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
-    ConcertRow, DateSummaryRow, EntryRow, QueueTokenRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow,
+    ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow,
     money, name_of, seat_status,
 };
 use crate::sql::schema::{
@@ -42,25 +42,56 @@ fn count(number: i64) -> u64 {
 
 #[async_trait]
 impl QueueQueries for Sqlite {
-    async fn standing(&self, id: QueueTokenId) -> Result<Option<QueueStanding>, StorageError> {
+    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+        self.read(|connection| {
+            let rows: Vec<(RoomRow, LineRow)> = rooms::table
+                .inner_join(lines::table)
+                .select((RoomRow::as_select(), LineRow::as_select()))
+                .load(connection)?;
+            Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn departures(
+        &self,
+        after: Vec<(RoomId, i64)>,
+        limit: u32,
+    ) -> Result<Vec<(RoomId, Departure)>, StorageError> {
         self.read(move |connection| {
-            let ahead = sql::<BigInt>(
-                "CASE queue_tokens.status WHEN 'WAIT' THEN (\
-                     SELECT COUNT(*) FROM queue_tokens AS waiter WHERE waiter.room_id = queue_tokens.room_id \
-                     AND waiter.status = 'WAIT' AND waiter.ticket < queue_tokens.ticket) ELSE 0 END",
-            );
-            let query = queue_tokens::table
-                .inner_join(rooms::table)
-                .filter(queue_tokens::token_id.eq(DbId(id.get())))
-                .select((QueueTokenRow::as_select(), RoomRow::as_select(), ahead));
-            let row: Option<(QueueTokenRow, RoomRow, i64)> =
-                Cached(query).get_result(connection).optional()?;
-            let Some((token, room, ahead)) = row else { return Ok(None) };
-            Ok(Some(QueueStanding {
-                token: Versioned::<QueueToken>::try_from(token)?.value,
-                room: Versioned::<Room>::try_from(room)?.value,
-                ahead: count(ahead),
-            }))
+            let mut found = Vec::new();
+            for (room_id, after) in after {
+                let query = queue_tokens::table
+                    .filter(queue_tokens::room_id.eq(DbId(room_id.get())))
+                    .filter(queue_tokens::departure.gt(after))
+                    .order(queue_tokens::departure)
+                    .limit(i64::from(limit))
+                    .select((queue_tokens::departure.assume_not_null(), queue_tokens::ticket));
+                let rows: Vec<(i64, i64)> = query.load(connection)?;
+                let departure = |(number, ticket)| Departure { number, ticket: TicketNumber(ticket) };
+                found.extend(rows.into_iter().map(|row| (room_id, departure(row))));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn departed_tickets(
+        &self,
+        room_id: RoomId,
+        after: TicketNumber,
+        limit: u32,
+    ) -> Result<Vec<TicketNumber>, StorageError> {
+        self.read(move |connection| {
+            let tickets: Vec<i64> = queue_tokens::table
+                .filter(queue_tokens::room_id.eq(DbId(room_id.get())))
+                .filter(queue_tokens::ticket.gt(after.0))
+                .filter(queue_tokens::departure.is_not_null())
+                .order(queue_tokens::ticket)
+                .limit(i64::from(limit))
+                .select(queue_tokens::ticket)
+                .load(connection)?;
+            Ok(tickets.into_iter().map(TicketNumber).collect())
         })
         .await
     }

@@ -98,6 +98,7 @@ parameters!(A 0);
 parameters!(A 0, B 1);
 parameters!(A 0, B 1, C 2);
 parameters!(A 0, B 1, C 2, D 3);
+parameters!(A 0, B 1, C 2, D 3, E 4);
 
 /// Runs a constant text without parameters.
 pub(super) fn run(connection: &mut SqliteConnection, text: &'static str) -> QueryResult<()> {

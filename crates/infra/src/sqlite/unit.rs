@@ -47,7 +47,7 @@ pub(super) fn apply(
     }
     let mut freed = Vec::new();
     let execute = |command| commands::execute(connection, command, &mut freed);
-    let outcome = work.command.map(execute).transpose()?;
+    let outcome = work.command.as_ref().map(execute).transpose()?;
     write_rooms_and_concerts(connection, work)?;
     for token in &work.queue_tokens {
         update_token(connection, token)?;
@@ -163,14 +163,24 @@ fn write_room(connection: &mut SqliteConnection, room: &Change<Room>) -> Applied
     }
 }
 
-/// Stores a token over the version that was loaded. One that leaves WAIT leaves the line.
+/// Stores a token over the version that was loaded. One that leaves WAIT leaves the line: admitted, or else with the next
+/// departure of the line.
 pub(super) fn update_token(connection: &mut SqliteConnection, token: &Versioned<QueueToken>) -> Applied {
     let Versioned { value, version } = token;
     let id = DbId(value.id.get());
+    let departs = matches!(value.state, QueueTokenState::Expired { activated_at: None, .. });
     if value.state != QueueTokenState::Wait {
-        let leave = "UPDATE lines SET waiting = waiting - 1 WHERE room_id = ? \
-                     AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ? AND status = 'WAIT')";
-        Sql(leave, (DbId(value.room_id.get()), id)).execute(connection)?;
+        let admitted = if departs { 0 } else { value.ticket.0 };
+        let leave = "UPDATE lines SET waiting = waiting - 1, departures = departures + ?3, \
+                         admitted_through = max(admitted_through, ?4) \
+                     WHERE room_id = ?1 \
+                     AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ?2 AND status = 'WAIT')";
+        let parameters = (DbId(value.room_id.get()), id, i64::from(departs), admitted);
+        if Sql(leave, parameters).execute(connection)? > 0 && departs {
+            let number = "UPDATE queue_tokens SET departure = (SELECT departures FROM lines WHERE room_id = ?1) \
+                          WHERE token_id = ?2";
+            Sql(number, (DbId(value.room_id.get()), id)).execute(connection)?;
+        }
     }
     let row = QueueTokenStateRow::new(&value.state, version.next());
     let loaded = queue_tokens::token_id.eq(id).and(queue_tokens::version.eq(version.get()));

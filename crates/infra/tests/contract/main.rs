@@ -21,6 +21,7 @@ mod feeds;
 mod fixture;
 mod holds;
 mod idempotency;
+mod lines;
 mod order;
 mod queue;
 mod races;
@@ -73,9 +74,19 @@ macro_rules! contract {
                     admission_works_in_every_mode,
                     nobody_is_admitted_to_an_unknown_room,
                     lapsed_tokens_are_expired_in_batches,
-                    standings_count_those_ahead,
                     every_state_of_a_token_comes_back,
                     the_extremes_of_time_come_back_in_tokens;
+                lines:
+                    a_line_counts_what_moves_it,
+                    whoever_goes_straight_through_is_the_last_one_admitted,
+                    paying_while_waiting_is_a_departure,
+                    departures_are_read_from_where_one_was,
+                    a_view_tells_who_is_where,
+                    the_abandoned_near_the_head_are_given_up,
+                    clocks_start_again_where_nobody_is_judged,
+                    only_waiters_are_given_up,
+                    departures_are_gapless_when_many_leave_at_once,
+                    a_crowd_is_put_at_the_tail_in_order;
                 concerts:
                     concerts_and_dates_are_absent_until_inserted,
                     every_field_of_a_concert_comes_back,

@@ -1,4 +1,4 @@
-//! Lines: joining, admission, expiry, standings.
+//! Lines: joining, admission, expiry.
 
 use frontrow_domain::queue::{QueueToken, QueueTokenState, RoomMode, RoomPolicy, RoomRefusal, TicketNumber};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError};
@@ -287,32 +287,6 @@ fn expired_at_deadline(token: &Versioned<QueueToken>, admitted: i64) -> Versione
         expires_at: at(admitted + i64::from(TTL)),
     };
     Versioned::new(QueueToken { state, ..token.value }, token.version.next())
-}
-
-pub(crate) async fn standings_count_those_ahead(fixture: &Fixture) {
-    let room = fixture.default_room().await;
-    let elsewhere = fixture.default_room().await;
-    fixture.crowd(elsewhere.id, 3, at(0)).await;
-    let crowd = fixture.crowd(room.id, 5, at(0)).await;
-    let ahead = async || {
-        let mut ahead = Vec::new();
-        for token in &crowd {
-            let standing = fixture.storage.queue_queries.standing(token.id).await.unwrap().unwrap();
-            assert_eq!(standing.token, fixture.token(token.id).await.value);
-            assert_eq!(standing.room, room);
-            ahead.push(standing.ahead);
-        }
-        ahead
-    };
-    assert_eq!(ahead().await, [0, 1, 2, 3, 4]);
-    fixture.leave(crowd[2].id, at(1)).await;
-    assert_eq!(ahead().await, [0, 1, 0, 2, 3]);
-    fixture.admit(room.id, 1, at(2)).await;
-    assert_eq!(ahead().await, [0, 0, 0, 1, 2]);
-    fixture.order(Command::ExpireTokens { now: at(2 + i64::from(TTL)), limit: 10 }).await;
-    assert_eq!(ahead().await, [0, 0, 0, 1, 2]);
-    let unknown = fixture.id(QueueTokenId::new);
-    assert_eq!(fixture.storage.queue_queries.standing(unknown).await.unwrap(), None);
 }
 
 pub(crate) async fn every_state_of_a_token_comes_back(fixture: &Fixture) {

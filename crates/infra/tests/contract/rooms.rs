@@ -39,6 +39,7 @@ pub(crate) async fn every_field_of_a_room_comes_back(fixture: &Fixture) {
         active_ttl_seconds: 3,
         max_active: Some(0),
         max_waiting: Some(4),
+        wait_grace_seconds: Some(RoomPolicy::MIN_GRACE_SECONDS),
         mode: RoomMode::Auto,
     };
     let large = RoomPolicy {
@@ -47,6 +48,7 @@ pub(crate) async fn every_field_of_a_room_comes_back(fixture: &Fixture) {
         active_ttl_seconds: RoomPolicy::MAX_SECONDS - 1,
         max_active: None,
         max_waiting: Some(RoomPolicy::MAX_COUNT),
+        wait_grace_seconds: None,
         mode: RoomMode::Auto,
     };
     for (mode, _) in RoomMode::NAMES {

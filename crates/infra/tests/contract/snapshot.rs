@@ -42,7 +42,7 @@ async fn facts_of(fixture: &Fixture, id: Uuid) -> (Uuid, Vec<String>) {
         format!("{:?}", storage.seats.find_many(vec![SeatId::new(id)]).await.unwrap()),
         format!("{:?}", storage.concerts.find_date(date).await.unwrap()),
         format!("{:?}", storage.idempotency_records.find(user, &key()).await.unwrap()),
-        format!("{:?}", storage.queue_queries.standing(QueueTokenId::new(id)).await.unwrap()),
+        format!("{:?}", line_of(fixture, RoomId::new(id)).await),
         format!("{:?}", dates_of(fixture, ConcertId::new(id)).await),
         format!("{:?}", storage.concert_queries.list_seats(date, SeatFilter::All, now).await.unwrap()),
         format!("{:?}", storage.reservation_queries.list_own(user, None, ALL, now).await.unwrap()),
@@ -50,6 +50,12 @@ async fn facts_of(fixture: &Fixture, id: Uuid) -> (Uuid, Vec<String>) {
         format!("{:?}", storage.admin_queries.sales(date, now).await.unwrap()),
     ];
     (id, facts.into_iter().filter(|fact| fact != "None" && fact != "[]").collect())
+}
+
+async fn line_of(fixture: &Fixture, id: RoomId) -> impl std::fmt::Debug {
+    let lines = fixture.storage.queue_queries.lines().await.unwrap();
+    let departures = fixture.storage.queue_queries.departures(vec![(id, 0)], ALL).await.unwrap();
+    lines.into_iter().find(|line| line.room.value.id == id).map(|line| (line, departures))
 }
 
 async fn dates_of(fixture: &Fixture, id: ConcertId) -> impl std::fmt::Debug {

@@ -13,7 +13,7 @@ use crate::fixture::{HOLD, TTL, at};
 
 impl Opened {
     /// `last_ticket`, `waiting`, `admitted_through` and `departures` of a line.
-    async fn line(&self, room: RoomId) -> [i64; 4] {
+    pub(crate) async fn line(&self, room: RoomId) -> [i64; 4] {
         let mut counters = [0; 4];
         for (counter, name) in
             counters.iter_mut().zip(["last_ticket", "waiting", "admitted_through", "departures"])
@@ -24,7 +24,7 @@ impl Opened {
         counters
     }
 
-    async fn departure(&self, ticket: i64) -> i64 {
+    pub(crate) async fn departure(&self, ticket: i64) -> i64 {
         let sql = format!("SELECT coalesce(departure, 0) FROM queue_tokens WHERE ticket = {ticket}");
         self.database.query_i64(&sql).await.unwrap()
     }

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod batches;
 mod concurrency;
 mod connecting;
 mod counters;

@@ -371,6 +371,8 @@ async fn a_busy_sale(database: &Database) {
     for _ in 0..3 {
         app.waiting(&sale).await;
     }
+    let left = app.waiting(&sale).await;
+    sent(left.own(app.delete("/queue")), 204).await;
     app.stop().await;
 }
 
@@ -380,7 +382,7 @@ fn broken(output: &Output) -> Vec<&str> {
 }
 
 /// Each breach: which promise it breaks, and how it is made.
-const BREACHES: [(&str, &str); 20] = [
+const BREACHES: [(&str, &str); 25] = [
     (
         "at most one live reservation a seat",
         "DROP INDEX reservation_seats_one_live;
@@ -438,6 +440,20 @@ const BREACHES: [(&str, &str); 20] = [
          WHERE ticket = (SELECT max(ticket) FROM queue_tokens)",
     ),
     ("a room counts its waiters right", "UPDATE lines SET waiting = waiting + 1"),
+    ("a room knows the last one it admitted", "UPDATE lines SET admitted_through = admitted_through - 1"),
+    ("a room knows the last one it admitted", "UPDATE lines SET admitted_through = last_ticket"),
+    (
+        "whoever left a line without being admitted has a departure",
+        "UPDATE lines SET departures = departures + 1",
+    ),
+    (
+        "whoever left a line without being admitted has a departure",
+        "UPDATE queue_tokens SET departure = 2 WHERE status = 'WAIT' AND ticket = (SELECT max(ticket) FROM queue_tokens)",
+    ),
+    (
+        "those behind the last one admitted wait, or have departed",
+        "UPDATE queue_tokens SET departure = NULL",
+    ),
     ("a date counts its seats right", "UPDATE seat_feeds SET total_seats = total_seats + 1"),
     ("a date counts its seats right", "DELETE FROM seat_feeds"),
     ("a date counts its AVAILABLE seats right", "UPDATE seat_feeds SET available_seats = available_seats + 1"),

@@ -11,13 +11,14 @@ use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Commit
 use futures_util::TryFutureExt;
 use futures_util::future::try_join3;
 
-use super::failure::{Failure, Shared};
+use super::failure::Failure;
 use super::plan::{Plan, Verdict, plan};
 use super::queue::{Counters, Job};
 use super::witness::Witness;
 use super::write::statement::run_all;
 use super::{command, find, lock, write};
 use crate::postgres::connection;
+use crate::postgres::shared::Shared;
 use crate::postgres::transaction::{CommitFailure, Transaction};
 
 /// How often a batch is tried at most before it is taken apart.
@@ -187,7 +188,7 @@ async fn apply<'u>(
     let mut plan = plan(units, &locked, &found)?;
     if let ([work], [verdict @ Verdict::Done(_)]) = (units, plan.verdicts.as_mut_slice()) {
         let connection = transaction.connection()?;
-        if let Some(command) = work.command
+        if let Some(command) = &work.command
             && let Some(outcome) = command::execute(connection, command, &locked).await?
         {
             *verdict = Verdict::Done(Some(outcome));
@@ -205,11 +206,13 @@ impl Plan<'_> {
             UnitOfWork { guards: Vec::new(), command: None, ..(*work).clone() } == UnitOfWork::default()
         };
         let did_something = |verdict: &Verdict| {
-            use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, TokensExpired};
+            use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, PollsNoted, TokensExpired};
             let Verdict::Done(outcome) = verdict else { return false };
             !matches!(
                 outcome,
-                None | Some(AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0))
+                None | Some(
+                    AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0) | PollsNoted(0)
+                )
             )
         };
         self.verdicts.iter().any(did_something) || !self.units.iter().all(is_idle)
@@ -231,7 +234,7 @@ fn answer(jobs: Vec<Job>, verdicts: Vec<Verdict>) -> Vec<Job> {
 
 /// What was refused is not written in any case.
 fn unknown(verdicts: Vec<Verdict>, cause: Source) -> Vec<Verdict> {
-    let cause = Shared(Arc::from(cause));
+    let cause = Shared::of(cause);
     let unless_refused = |verdict| match verdict {
         Verdict::Done(_) => Verdict::Refused(CommitError::OutcomeUnknown(Box::new(cause.clone()))),
         verdict => verdict,

@@ -7,7 +7,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome};
 use frontrow_domain::{RoomId, Timestamp};
 
+use super::abandoned;
 use super::failure::Failure;
+use super::fill;
 use super::lock::Locked;
 use super::write::seat_feeds::Feeds;
 use super::write::statement::run_all;
@@ -18,10 +20,10 @@ use crate::sql::types::{DbId, DbTime, Id, Instant};
 /// has its outcome from the plan of its batch.
 pub(super) async fn execute(
     connection: &mut AsyncPgConnection,
-    command: Command,
+    command: &Command,
     locked: &Locked,
 ) -> Result<Option<CommandOutcome>, Failure> {
-    let outcome = match command {
+    let outcome = match *command {
         Command::Join(_) => return Ok(None),
         Command::Admit(admit) => {
             require_line(admit.room_id, locked)?;
@@ -33,6 +35,18 @@ pub(super) async fn execute(
         Command::ExpireHolds { now, limit } => {
             CommandOutcome::HoldsExpired(expire_holds(connection, now, limit).await?)
         }
+        Command::NotePolls { ref tokens, now } => {
+            CommandOutcome::PollsNoted(abandoned::note_polls(connection, tokens, now).await?)
+        }
+        Command::GiveUpAbandoned(sweep) => {
+            require_line(sweep.room_id, locked)?;
+            CommandOutcome::GivenUp(abandoned::give_up(connection, sweep).await?)
+        }
+        Command::Fill(ref crowd) => {
+            require_line(crowd.room_id, locked)?;
+            fill::fill(connection, crowd).await?;
+            CommandOutcome::Filled
+        }
     };
     Ok(Some(outcome))
 }
@@ -42,14 +56,14 @@ fn require_line(room_id: RoomId, locked: &Locked) -> Result<(), Failure> {
 }
 
 #[derive(QueryableByName)]
-struct Counted {
+pub(super) struct Counted {
     #[diesel(sql_type = BigInt)]
     rows: i64,
 }
 
 impl Counted {
     /// Every command has a limit of 32 bits.
-    fn get(&self) -> u32 {
+    pub(super) fn get(&self) -> u32 {
         u32::try_from(self.rows).unwrap_or(u32::MAX)
     }
 }

@@ -1,10 +1,9 @@
 //! Why an attempt to write a batch failed, and what is to be done about it.
 
-use std::fmt;
-use std::sync::Arc;
-
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind as Kind, Error as DieselError};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Source};
+
+use crate::postgres::shared::Shared;
 
 /// What PostgreSQL calls a deadlock (SQLSTATE 40P01, which diesel drops).
 const DEADLOCK: &str = "deadlock detected";
@@ -55,24 +54,8 @@ impl Failure {
 }
 
 fn unavailable(cause: Source, units: usize) -> Vec<CommitError> {
-    let shared = Shared(Arc::from(cause));
+    let shared = Shared::of(cause);
     (0..units).map(|_| CommitError::Unavailable(Box::new(shared.clone()))).collect()
-}
-
-/// One cause of many answers.
-#[derive(Debug, Clone)]
-pub(super) struct Shared(pub(super) Arc<dyn std::error::Error + Send + Sync>);
-
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Shared {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
 }
 
 /// A statement that failed before COMMIT was sent.

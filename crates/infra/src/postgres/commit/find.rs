@@ -15,6 +15,7 @@ use futures_util::future::try_join3;
 
 use super::failure::Failure;
 use crate::postgres::cached::Cached;
+use crate::postgres::repositories::live_tokens;
 use crate::sql::rows::{QueueTokenRow, RoomRow};
 use crate::sql::schema::rooms;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
@@ -69,8 +70,7 @@ pub(super) const fn join_of(work: &UnitOfWork) -> Option<Join> {
     }
 }
 
-// LATERAL with a LIMIT, so that each is looked up by its index, whatever the planner thinks of the size of the table.
-
+/// LATERAL with a LIMIT: each is looked up by its index, whatever the planner thinks of the size of the table.
 const KEYS: &str = "\
     SELECT taken.user_id, taken.idempotency_key, taken.expires_at FROM unnest($1, $2) AS wanted (user_id, key) \
     CROSS JOIN LATERAL (SELECT * FROM idempotency_records \
@@ -121,13 +121,8 @@ async fn policies(
     rows.into_iter().map(policy).collect()
 }
 
-const LIVE: &str = "\
-    SELECT live.* FROM unnest($1, $2) AS wanted (room_id, user_id) \
-    CROSS JOIN LATERAL (SELECT * FROM queue_tokens \
-        WHERE room_id = wanted.room_id AND user_id = wanted.user_id AND status IN ('WAIT', 'ACTIVE') LIMIT 1) AS live";
-
 async fn live(
-    mut connection: &AsyncPgConnection,
+    connection: &AsyncPgConnection,
     joins: &[Join],
 ) -> Result<HashMap<(RoomId, UserId), Versioned<QueueToken>>, Failure> {
     if joins.is_empty() {
@@ -135,8 +130,7 @@ async fn live(
     }
     let (rooms, users): (Vec<DbId>, Vec<DbId>) =
         joins.iter().map(|join| (DbId(join.room_id.get()), DbId(join.user_id.get()))).unzip();
-    let query = sql_query(LIVE).bind::<Array<Id>, _>(rooms).bind::<Array<Id>, _>(users);
-    let rows: Vec<QueueTokenRow> = Cached(query).load(&mut connection).await?;
+    let rows = live_tokens(connection, rooms, users).await?;
     let token = |row: QueueTokenRow| {
         let token = Versioned::<QueueToken>::try_from(row).map_err(Failure::unavailable)?;
         Ok(((token.value.room_id, token.value.user_id), token))

@@ -193,10 +193,13 @@ impl Keys {
 
 /// The lines whose length, or whose room, the unit may change.
 fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
-    let of_command = match work.command {
+    let of_command = match &work.command {
         Some(Command::Join(join)) => Some(join.room_id),
         Some(Command::Admit(admit)) => Some(admit.room_id),
-        Some(Command::ExpireTokens { .. } | Command::ExpireHolds { .. }) | None => None,
+        Some(Command::GiveUpAbandoned(sweep)) => Some(sweep.room_id),
+        Some(Command::Fill(fill)) => Some(fill.room_id),
+        Some(Command::ExpireTokens { .. } | Command::ExpireHolds { .. } | Command::NotePolls { .. })
+        | None => None,
     };
     let of_rooms = work.rooms.iter().map(|change| change.value().id);
     let leaving = work.queue_tokens.iter().map(|token| &token.value).filter(|token| was_waiting(token));

@@ -1,9 +1,11 @@
 //! Group commit: units of work of all callers, many to a transaction. The steps are in the order in which
 //! [`frontrow_domain::unit_of_work::CommitError`] is to be reported.
 
+mod abandoned;
 mod batch;
 mod command;
 mod failure;
+mod fill;
 mod find;
 mod lock;
 mod plan;

@@ -1,0 +1,304 @@
+//! What a node knows of the lines, so that asking costs no database call (ADR 0007).
+//!
+//! The views follow the database by [`Lines::refresh`], which the scheduler runs several times a second. What this node
+//! commits itself is in them at once: [`WatchedCommitter`] sees to it. They answer reads alone; no write is decided by them.
+//!
+//! Reads: a refresh is 1 read, and 1 more when somebody left a line. Who waits costs none. Who does not costs 1 read of
+//! the token, unless it was read or written here within a second.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use frontrow_domain::ports::{Clock, QueueQueries, QueueTokens, WaitClaims};
+use frontrow_domain::queue::{
+    LineState, LineView, PlaceInLine, QueueToken, QueueTokenState, Room, TicketNumber,
+};
+use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
+use futures_util::lock::Mutex as AsyncMutex;
+
+use self::known_tokens::KnownTokens;
+use crate::Failure;
+
+mod known_tokens;
+mod polls;
+mod watched;
+
+pub(crate) use self::polls::Polls;
+pub use self::watched::WatchedCommitter;
+
+/// How long what was known last still answers while the database is away, in seconds.
+const ANSWERS_FOR_SECONDS: u64 = 30;
+/// How old a token may be to answer without a look at the database, in seconds.
+const TOKEN_FRESH_SECONDS: u64 = 1;
+/// The most departures of a line, and tickets of those, in one read.
+const BATCH: u32 = 10_000;
+
+/// Where a token stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) token: Versioned<QueueToken>,
+    pub(crate) room: Room,
+    /// 1 for the next to be admitted; of no meaning unless it waits.
+    pub(crate) position: u64,
+}
+
+/// What a node knows of the lines and of tokens. Cloning shares it.
+#[derive(Clone)]
+pub struct Lines(Arc<Inner>);
+
+struct Inner {
+    queries: Arc<dyn QueueQueries>,
+    tokens: Arc<dyn QueueTokens>,
+    clock: Arc<dyn Clock>,
+    views: RwLock<Views>,
+    known: KnownTokens,
+    polls: Mutex<Polls>,
+    /// One refresh at a time.
+    refreshing: AsyncMutex<()>,
+    /// Refreshes that were begun, the last one that ended, and the last one that ended well.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    succeeded: AtomicU64,
+}
+
+#[derive(Default)]
+struct Views {
+    by_room: HashMap<RoomId, LineView>,
+    /// Everything committed before this time is in.
+    as_of: Option<Timestamp>,
+}
+
+impl Views {
+    /// Whether they still answer.
+    fn answer(&self, now: Timestamp) -> bool {
+        self.as_of.is_some_and(|as_of| now.since(as_of).as_secs() < ANSWERS_FOR_SECONDS)
+    }
+}
+
+impl Lines {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(queries: Arc<dyn QueueQueries>, tokens: Arc<dyn QueueTokens>, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner {
+            queries,
+            tokens,
+            clock,
+            views: RwLock::default(),
+            known: KnownTokens::new(),
+            polls: Mutex::default(),
+            refreshing: AsyncMutex::new(()),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            succeeded: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes in what was committed up to now. Several who ask at once share one that began after they asked.
+    ///
+    /// # Errors
+    /// [`Failure`] when the lines cannot be read; what was known before still answers for a while.
+    pub async fn refresh(&self) -> Result<(), Failure> {
+        let inner = &*self.0;
+        let begun_before = inner.begun.load(Ordering::SeqCst);
+        let _turn = inner.refreshing.lock().await;
+        let ended = inner.ended.load(Ordering::SeqCst);
+        if ended > begun_before {
+            return if inner.succeeded.load(Ordering::SeqCst) == ended {
+                Ok(())
+            } else {
+                Err(Failure::Unavailable("the lines could not be read".into()))
+            };
+        }
+        let this = inner.begun.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+        let done = self.load().await;
+        if done.is_ok() {
+            inner.succeeded.store(this, Ordering::SeqCst);
+        }
+        inner.ended.store(this, Ordering::SeqCst);
+        done
+    }
+
+    async fn load(&self) -> Result<(), Failure> {
+        let inner = &*self.0;
+        let now = inner.clock.now();
+        let mut behind = Vec::new();
+        for state in inner.queries.lines().await? {
+            match self.advance(&state) {
+                None => self.load_line(&state).await?,
+                Some(seen) if seen < state.departures => behind.push((state.room.value.id, seen)),
+                Some(_) => {}
+            }
+        }
+        while !behind.is_empty() {
+            behind = self.load_departures(behind).await?;
+        }
+        self.write(|views| views.as_of = views.as_of.max(Some(now)));
+        Ok(())
+    }
+
+    /// Takes in the counters of a line that is known, and says up to which number its departures are.
+    fn advance(&self, state: &LineState) -> Option<i64> {
+        self.write(|views| {
+            let view = views.by_room.get_mut(&state.room.value.id)?;
+            view.advance(state);
+            Some(view.departures_seen())
+        })
+    }
+
+    /// A line that is not known yet shows when all of it is. Of its departures only those behind the last one admitted
+    /// count, and mostly there are none. Some may be later than its counters: they come a second time, and do no harm.
+    async fn load_line(&self, state: &LineState) -> Result<(), Failure> {
+        let room_id = state.room.value.id;
+        let mut view = LineView::new(state.room);
+        view.advance(state);
+        let mut after = state.admitted_through;
+        let mut is_behind = state.departed_in_line() > 0;
+        while is_behind {
+            let tickets = self.0.queries.departed_tickets(room_id, after, BATCH).await?;
+            tickets.iter().for_each(|ticket| view.departed(*ticket));
+            after = tickets.last().copied().unwrap_or(after);
+            is_behind = is_full(tickets.len());
+        }
+        view.departures_are_known(state.departures);
+        self.write(|views| views.by_room.insert(room_id, view));
+        Ok(())
+    }
+
+    /// Takes in the next departures of lines, and says which have more.
+    async fn load_departures(&self, behind: Vec<(RoomId, i64)>) -> Result<Vec<(RoomId, i64)>, Failure> {
+        let found = self.0.queries.departures(behind, BATCH).await?;
+        let mut read: HashMap<RoomId, (usize, i64)> = HashMap::new();
+        self.write(|views| {
+            for (room_id, departure) in found {
+                let Some(view) = views.by_room.get_mut(&room_id) else { continue };
+                view.departed(departure.ticket);
+                view.departures_are_known(departure.number);
+                let (count, last) = read.entry(room_id).or_default();
+                *count = count.saturating_add(1);
+                *last = departure.number;
+            }
+        });
+        let more = read.into_iter().filter(|(_, (count, _))| is_full(*count));
+        Ok(more.map(|(room_id, (_, last))| (room_id, last)).collect())
+    }
+
+    /// Where the token behind these claims stands; `None` when there is no such token of that user.
+    ///
+    /// # Errors
+    /// [`Failure`] when what is known is too old and storage cannot be read.
+    pub(crate) async fn standing(&self, claims: &WaitClaims) -> Result<Option<Standing>, Failure> {
+        let now = self.0.clock.now();
+        let mut seen = self.look(claims, now);
+        if seen.is_none() {
+            self.refresh().await?;
+            seen = self.look(claims, now);
+        }
+        let Some((room, place, position)) = seen else { return Ok(None) };
+        if let PlaceInLine::Waiting { position } = place {
+            if room.policy.notes_polls_at(position) {
+                self.polls(|polls| polls.note(claims.token_id, now));
+            }
+            return Ok(Some(Standing { token: waiting(claims), room, position }));
+        }
+        let token = self.token(claims, place == PlaceInLine::Left, now).await?;
+        let own = token.filter(|token| token.value.user_id == claims.user_id);
+        Ok(own.map(|token| Standing { token, room, position }))
+    }
+
+    /// What the view of its line says of a ticket; `None` when there is no view, or it is too old.
+    fn look(&self, claims: &WaitClaims, now: Timestamp) -> Option<(Room, PlaceInLine, u64)> {
+        let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
+        if !views.answer(now) {
+            return None;
+        }
+        let view = views.by_room.get(&claims.room_id)?;
+        Some((*view.room(), view.place(claims.ticket), view.position(claims.ticket)))
+    }
+
+    /// The token behind these claims, as it was within the last second; longer ago while storage is away. One that is
+    /// known to have left the line (`has_left`) is not looked for among those that waited when they were read.
+    async fn token(
+        &self,
+        claims: &WaitClaims,
+        has_left: bool,
+        now: Timestamp,
+    ) -> Result<Option<Versioned<QueueToken>>, Failure> {
+        let known = self.0.known.get(claims.token_id);
+        let known = known.filter(|known| !has_left || known.token.value.state != QueueTokenState::Wait);
+        if let Some(known) = known.filter(|known| known.age_seconds(now) < TOKEN_FRESH_SECONDS) {
+            return Ok(Some(known.token));
+        }
+        match self.0.tokens.find(claims.token_id).await {
+            Ok(token) => Ok(token.map(|token| self.0.known.put(token, now))),
+            Err(error) => match known.filter(|known| known.age_seconds(now) < ANSWERS_FOR_SECONDS) {
+                Some(known) => Ok(Some(known.token)),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// Remembers a token that was just read or written; who waits is known by the line.
+    pub(crate) fn remember(&self, token: Versioned<QueueToken>) {
+        if token.value.state != QueueTokenState::Wait {
+            self.0.known.put(token, self.0.clock.now());
+        }
+    }
+
+    /// Lets go of a token of which nobody knows what was written.
+    fn forget(&self, token: &QueueToken) {
+        self.0.known.remove(token.id);
+    }
+
+    /// The holder of this place left the line without being admitted.
+    fn departed(&self, room_id: RoomId, ticket: TicketNumber) {
+        self.change(room_id, |view| view.departed(ticket));
+    }
+
+    /// Somebody joined a line.
+    fn joined(&self, token: &QueueToken) {
+        let is_through = token.state != QueueTokenState::Wait;
+        self.change(token.room_id, |view| {
+            view.joined(token.ticket);
+            if is_through {
+                view.admitted(token.ticket);
+            }
+        });
+    }
+
+    /// A line that is not known yet is read as a whole later on.
+    fn change(&self, room_id: RoomId, change: impl FnOnce(&mut LineView)) {
+        self.write(|views| views.by_room.get_mut(&room_id).map(change));
+    }
+
+    /// The rooms in which abandoned places are given up; `None` when what is known is older than `seconds`.
+    pub(crate) fn rooms_with_grace(&self, seconds: u64, now: Timestamp) -> Option<Vec<Room>> {
+        let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
+        views.as_of.filter(|as_of| now.since(*as_of).as_secs() < seconds)?;
+        let rooms = views.by_room.values().map(|view| *view.room());
+        Some(rooms.filter(|room| room.policy.wait_grace_seconds.is_some()).collect())
+    }
+
+    pub(crate) fn polls<T>(&self, work: impl FnOnce(&mut Polls) -> T) -> T {
+        work(&mut self.0.polls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&mut Views) -> T) -> T {
+        work(&mut self.0.views.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A token that waits is as it was made: nothing is written to it before it leaves the line.
+fn waiting(claims: &WaitClaims) -> Versioned<QueueToken> {
+    let WaitClaims { token_id, room_id, user_id, ticket, entered_at } = *claims;
+    let state = QueueTokenState::Wait;
+    Versioned::new(QueueToken { id: token_id, room_id, user_id, ticket, entered_at, state }, Version::FIRST)
+}
+
+/// Whether a read of so many may have left some.
+fn is_full(count: usize) -> bool {
+    u32::try_from(count).unwrap_or(u32::MAX) >= BATCH
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,380 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use frontrow_domain::ports::{QueueQueries, StorageError, WaitClaims};
+use frontrow_domain::queue::{
+    Departure, LineState, QueueToken, QueueTokenState, QueueTokenStatus, RoomPolicy, TicketNumber,
+};
+use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Join};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
+use uuid::Uuid;
+
+use super::{ANSWERS_FOR_SECONDS, BATCH};
+use crate::testing::{
+    Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, room, stored, token,
+    wait_token, world,
+};
+use crate::{Gate, Lines, WatchedCommitter};
+
+/// A token of the n-th of a crowd.
+fn one_of(n: u128, state: QueueTokenState) -> QueueToken {
+    QueueToken {
+        id: QueueTokenId::new(Uuid::from_u128(0x9000 + n)),
+        user_id: UserId::new(Uuid::from_u128(0xA000 + n)),
+        ticket: TicketNumber(i64::try_from(n).unwrap()),
+        ..token(state)
+    }
+}
+
+/// A world in whose line tickets 1 to 9 wait.
+fn crowded() -> World {
+    let world = world();
+    let mut facts = world.facts();
+    facts.tokens.clear();
+    for n in 1..=9 {
+        facts.put_token(stored(one_of(n, WAITING), 1));
+    }
+    drop(facts);
+    world
+}
+
+async fn status(lines: &Lines, world: &World, of: &QueueToken) -> QueueTokenStatus {
+    let standing = lines.standing(&WaitClaims::from(of)).await.unwrap().unwrap();
+    standing.token.value.status_at(world.facts().now)
+}
+
+async fn position(lines: &Lines, n: u128) -> u64 {
+    lines.standing(&WaitClaims::from(&one_of(n, WAITING))).await.unwrap().unwrap().position
+}
+
+fn leave(world: &World, n: u128, number: i64) {
+    let mut facts = world.facts();
+    let state = QueueTokenState::Expired { activated_at: None, expires_at: now() };
+    let token = one_of(n, state);
+    facts.put_token(stored(token, 2));
+    facts.departures.push(Departure { number, ticket: token.ticket });
+}
+
+fn turn_the_clock(world: &World, seconds: i64) {
+    world.facts().now = at(1_000 + seconds);
+}
+
+#[tokio::test]
+async fn who_waits_costs_no_read() {
+    let world = crowded();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Lines]);
+    for n in 1..=9 {
+        assert_eq!(position(&lines, n).await, u64::try_from(n).unwrap());
+    }
+    assert_eq!(world.take_loads(), []);
+}
+
+#[tokio::test]
+async fn a_refresh_reads_departures_once_and_only_when_there_are_new_ones() {
+    let world = crowded();
+    let lines = world.lines();
+    leave(&world, 2, 1);
+    lines.refresh().await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Lines, Load::DepartedTickets], "a line that is new");
+    assert_eq!(position(&lines, 3).await, 2);
+    lines.refresh().await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Lines]);
+    leave(&world, 5, 2);
+    leave(&world, 4, 3);
+    lines.refresh().await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Lines, Load::Departures]);
+    assert_eq!(position(&lines, 9).await, 6);
+}
+
+#[tokio::test]
+async fn many_departures_are_read_in_batches() {
+    let world = crowded();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    let tail = u128::from(BATCH) + 10;
+    {
+        let mut facts = world.facts();
+        facts.put_token(stored(one_of(tail, WAITING), 1));
+        facts.departures = (1..=i64::from(BATCH))
+            .map(|number| Departure { number, ticket: TicketNumber(9 + number) })
+            .collect();
+    }
+    world.take_loads();
+    lines.refresh().await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Lines, Load::Departures, Load::Departures]);
+    assert_eq!(position(&lines, tail).await, 10);
+    let fresh = world.lines();
+    fresh.refresh().await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Lines, Load::DepartedTickets, Load::DepartedTickets]);
+    assert_eq!(position(&fresh, tail).await, 10);
+}
+
+#[tokio::test]
+async fn whoever_is_through_is_read_at_most_once_a_second() {
+    let world = world();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    world.take_loads();
+    let own = token(WAITING);
+    for (second, loads) in [(0, vec![Load::Token]), (0, vec![]), (1, vec![Load::Token]), (1, vec![])] {
+        turn_the_clock(&world, second);
+        assert_eq!(status(&lines, &world, &own).await, QueueTokenStatus::Active);
+        assert_eq!(world.take_loads(), loads, "{second}");
+    }
+    // The deadline is judged by the clock, whatever is remembered.
+    world.facts().tokens.get_mut(&TOKEN).unwrap().value.state = active_until(1_002);
+    turn_the_clock(&world, 2);
+    assert_eq!(status(&lines, &world, &own).await, QueueTokenStatus::Expired);
+}
+
+/// What was read while it waited says nothing once the line knows better.
+#[tokio::test]
+async fn an_admission_shows_as_soon_as_the_line_knows_of_it() {
+    let world = crowded();
+    let (lines, first) = (world.lines(), one_of(1, WAITING));
+    lines.refresh().await.unwrap();
+    assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Wait);
+    world.facts().put_token(stored(one_of(1, active_until(1_100)), 2));
+    lines.refresh().await.unwrap();
+    assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active);
+    assert_eq!(position(&lines, 2).await, 1);
+}
+
+#[tokio::test]
+async fn somebody_who_joined_elsewhere_a_moment_ago_is_looked_for() {
+    let world = crowded();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    let (waits, through) = (one_of(10, WAITING), one_of(11, active_until(1_100)));
+    world.facts().put_token(stored(waits, 1));
+    world.facts().put_token(stored(through, 1));
+    world.take_loads();
+    assert_eq!(status(&lines, &world, &waits).await, QueueTokenStatus::Wait);
+    assert_eq!(position(&lines, 10).await, 10);
+    assert_eq!(status(&lines, &world, &through).await, QueueTokenStatus::Active);
+    let unknown = lines.standing(&WaitClaims::from(&one_of(12, WAITING))).await.unwrap();
+    assert_eq!(unknown, None);
+    assert!(!world.take_loads().contains(&Load::Lines));
+}
+
+#[tokio::test]
+async fn while_storage_is_away_the_last_view_answers_for_a_while() {
+    let world = crowded();
+    world.facts().put_token(stored(one_of(1, active_until(9_000)), 2));
+    let (lines, first) = (world.lines(), one_of(1, WAITING));
+    lines.refresh().await.unwrap();
+    assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active);
+    let seconds = i64::try_from(ANSWERS_FOR_SECONDS).unwrap();
+    for down in [Load::Lines, Load::Token] {
+        world.facts().down = Some(down);
+        turn_the_clock(&world, seconds - 1);
+        assert_eq!(position(&lines, 3).await, 2, "{down:?}");
+        assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active, "{down:?}");
+    }
+    world.facts().down = Some(Load::Lines);
+    assert!(lines.refresh().await.is_err());
+    turn_the_clock(&world, seconds);
+    let waiting = lines.standing(&WaitClaims::from(&one_of(3, WAITING))).await;
+    assert!(refusal(waiting).starts_with("Unavailable"));
+    world.facts().down = Some(Load::Token);
+    turn_the_clock(&world, 2 * seconds);
+    assert!(refusal(lines.standing(&WaitClaims::from(&first)).await).starts_with("Unavailable"));
+    world.facts().down = None;
+    assert_eq!(position(&lines, 3).await, 2);
+}
+
+#[tokio::test]
+async fn a_room_that_is_new_is_read_when_it_is_asked_for() {
+    let world = crowded();
+    let lines = world.lines();
+    assert_eq!(position(&lines, 4).await, 4);
+    assert_eq!(world.take_loads(), [Load::Lines]);
+    world.facts().rooms.clear();
+    let elsewhere = world.lines();
+    assert_eq!(elsewhere.standing(&WaitClaims::from(&one_of(4, WAITING))).await.unwrap(), None);
+}
+
+/// Commits by `work` through a node that knows the line, whose committer answers like this.
+async fn committed(world: &World, lines: &Lines, work: UnitOfWork, outcome: Option<CommandOutcome>) {
+    use frontrow_domain::ports::Committer;
+    world.on_commit(move |_| Ok(Committed { outcome }));
+    WatchedCommitter::new(world.committer(), lines.clone()).commit(work).await.unwrap();
+}
+
+fn writing(token: Versioned<QueueToken>) -> UnitOfWork {
+    UnitOfWork { queue_tokens: vec![token], ..UnitOfWork::default() }
+}
+
+#[tokio::test]
+async fn what_this_node_commits_shows_at_once() {
+    let world = crowded();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    world.take_loads();
+
+    let left = one_of(3, QueueTokenState::Expired { activated_at: None, expires_at: now() });
+    committed(&world, &lines, writing(stored(left, 1)), None).await;
+    assert_eq!(status(&lines, &world, &left).await, QueueTokenStatus::Expired);
+    assert_eq!(position(&lines, 4).await, 3);
+
+    let join = |token: &QueueToken| {
+        let QueueToken { id: token_id, room_id, user_id, .. } = *token;
+        let join = Join { token_id, room_id, user_id, now: now() };
+        UnitOfWork { command: Some(Command::Join(join)), ..UnitOfWork::default() }
+    };
+    let tail = one_of(10, WAITING);
+    committed(&world, &lines, join(&tail), Some(CommandOutcome::Joined(tail))).await;
+    assert_eq!(position(&lines, 10).await, 9);
+    assert_eq!(world.take_loads(), []);
+    let through = one_of(11, active_until(1_100));
+    committed(&world, &lines, join(&through), Some(CommandOutcome::Joined(through))).await;
+    assert_eq!(status(&lines, &world, &through).await, QueueTokenStatus::Active);
+    assert_eq!(world.take_loads(), []);
+}
+
+#[tokio::test]
+async fn a_nodes_own_admission_shows_before_it_is_told() {
+    let world = crowded();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    let admit = Admit { room_id: ROOM, limit: 1, max_active: None, active_ttl_seconds: 100, now: now() };
+    let work = UnitOfWork { command: Some(Command::Admit(admit)), ..UnitOfWork::default() };
+    world.facts().put_token(stored(one_of(1, active_until(1_100)), 2));
+    world.take_loads();
+    committed(&world, &lines, work.clone(), Some(CommandOutcome::Admitted(0))).await;
+    assert_eq!(world.take_loads(), [], "nobody moved");
+    committed(&world, &lines, work, Some(CommandOutcome::Admitted(1))).await;
+    assert_eq!(status(&lines, &world, &one_of(1, WAITING)).await, QueueTokenStatus::Active);
+    assert_eq!(world.take_loads(), [Load::Lines, Load::Token]);
+}
+
+/// A read that began before the payment and ends after it must not bring the token back.
+#[tokio::test]
+async fn an_older_read_does_not_undo_what_this_node_wrote() {
+    let world = world();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    let paid = stored(token(over()), 2);
+    committed(&world, &lines, writing(paid), None).await;
+    turn_the_clock(&world, 1);
+    assert_eq!(world.facts().tokens[&TOKEN].value.state, active_until(1_100), "as it was read before");
+    assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Expired);
+    assert!(world.take_loads().contains(&Load::Token));
+}
+
+#[tokio::test]
+async fn a_commit_whose_outcome_is_unknown_is_looked_up() {
+    use frontrow_domain::ports::Committer;
+    let world = world();
+    let lines = world.lines();
+    assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Active);
+    world.on_commit(|facts| {
+        facts.put_token(stored(token(over()), 3));
+        Err(CommitError::OutcomeUnknown("lost".into()))
+    });
+    let watched = WatchedCommitter::new(world.committer(), lines.clone());
+    assert!(watched.commit(writing(stored(token(over()), 2))).await.is_err());
+    assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Expired);
+}
+
+#[tokio::test]
+async fn who_only_looks_is_judged_by_what_is_known() {
+    let world = world();
+    let gate: Gate = world.gate();
+    let text = wait_token(&token(WAITING));
+    let pass = gate.check_to_look(USER, Some(&text)).await.unwrap();
+    assert_eq!(pass.token(), stored(token(active_until(1_100)), 2));
+    world.take_loads();
+    gate.check_to_look(USER, Some(&text)).await.unwrap();
+    assert_eq!(world.take_loads(), []);
+    gate.check(USER, Some(&text)).await.unwrap();
+    assert_eq!(world.take_loads(), [Load::Token], "who writes is judged exactly");
+
+    for (state, expected) in [(WAITING, "NotActive"), (over(), "Expired"), (active_until(1_000), "Expired")] {
+        let world = self::world();
+        world.facts().put_token(stored(token(state), 5));
+        assert_eq!(refusal(world.gate().check_to_look(USER, Some(&text)).await), expected, "{state:?}");
+    }
+    assert_eq!(refusal(gate.check_to_look(USER, None).await), "Missing");
+    assert_eq!(refusal(gate.check_to_look(USER, Some("forged")).await), "Invalid");
+}
+
+/// Lines that take a while to read, and are counted.
+#[derive(Default)]
+struct Slow {
+    reads: AtomicU32,
+    is_away: bool,
+}
+
+#[async_trait]
+impl QueueQueries for Slow {
+    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        if self.is_away { Err(StorageError::Unavailable("away".into())) } else { Ok(Vec::new()) }
+    }
+
+    async fn departures(
+        &self,
+        _: Vec<(RoomId, i64)>,
+        _: u32,
+    ) -> Result<Vec<(RoomId, Departure)>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    async fn departed_tickets(
+        &self,
+        _: RoomId,
+        _: TicketNumber,
+        _: u32,
+    ) -> Result<Vec<TicketNumber>, StorageError> {
+        Ok(Vec::new())
+    }
+}
+
+/// One refresh runs; whoever asks meanwhile must not be content with that one, but all of them share the next.
+#[tokio::test]
+async fn those_who_ask_while_one_runs_share_the_next() {
+    for is_away in [false, true] {
+        let slow = Arc::new(Slow { is_away, ..Slow::default() });
+        let world = world();
+        let lines = Lines::new(slow.clone(), world.tokens(), world.clock());
+        let refreshes = (0..20).map(|_| lines.refresh());
+        for done in futures_util::future::join_all(refreshes).await {
+            assert_eq!(done.is_err(), is_away);
+        }
+        assert_eq!(slow.reads.load(Ordering::SeqCst), 2);
+        assert_eq!(lines.refresh().await.is_err(), is_away);
+        assert_eq!(slow.reads.load(Ordering::SeqCst), 3);
+    }
+}
+
+#[tokio::test]
+async fn polls_are_noted_near_the_head_of_rooms_with_a_grace_alone() {
+    let world = crowded();
+    let polled = |lines: &Lines| lines.polls(|polls| polls.take(now()));
+    let lines = world.lines();
+    position(&lines, 1).await;
+    assert_eq!(polled(&lines), []);
+
+    let policy = RoomPolicy { admit_batch: 1, wait_grace_seconds: Some(120), ..RoomPolicy::default() };
+    world.facts().put_room(stored(room(policy, at(900)), 9));
+    lines.refresh().await.unwrap();
+    for n in [4, 3, 1, 1, 5] {
+        position(&lines, n).await;
+    }
+    let ids = |tokens: &[u128]| tokens.iter().map(|n| one_of(*n, WAITING).id).collect::<Vec<_>>();
+    assert_eq!(polled(&lines), ids(&[3, 1]), "the window is three batches");
+    position(&lines, 3).await;
+    assert_eq!(polled(&lines), [], "it was noted a moment ago");
+    let later: Timestamp = at(1_030);
+    world.facts().now = later;
+    lines.refresh().await.unwrap();
+    position(&lines, 3).await;
+    assert_eq!(lines.polls(|polls| polls.take(later)), ids(&[3]));
+}

@@ -1,0 +1,77 @@
+//! What this node commits is known on it at once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use frontrow_domain::ports::Committer;
+use frontrow_domain::queue::{QueueToken, QueueTokenState};
+use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed, UnitOfWork};
+use frontrow_domain::{Version, Versioned};
+
+use super::Lines;
+
+/// Commits, and lets the lines know before anybody else hears of it. A caller that goes away takes that with it; the next
+/// refresh makes up for it.
+pub struct WatchedCommitter {
+    committer: Arc<dyn Committer>,
+    lines: Lines,
+}
+
+impl WatchedCommitter {
+    /// Watches what goes through `committer`.
+    #[must_use]
+    pub fn new(committer: Arc<dyn Committer>, lines: Lines) -> Self {
+        Self { committer, lines }
+    }
+
+    async fn committed(
+        &self,
+        tokens: &[Versioned<QueueToken>],
+        has_rooms: bool,
+        outcome: Option<CommandOutcome>,
+    ) {
+        for token in tokens {
+            self.lines.remember(Versioned::new(token.value, token.version.next()));
+            if matches!(token.value.state, QueueTokenState::Expired { activated_at: None, .. }) {
+                self.lines.departed(token.value.room_id, token.value.ticket);
+            }
+        }
+        let has_moved = match outcome {
+            Some(CommandOutcome::Joined(token)) => {
+                self.lines.remember(Versioned::new(token, Version::FIRST));
+                self.lines.joined(&token);
+                false
+            }
+            Some(CommandOutcome::Admitted(people) | CommandOutcome::GivenUp(people)) => people > 0,
+            Some(
+                CommandOutcome::AlreadyJoined(_)
+                | CommandOutcome::TokensExpired(_)
+                | CommandOutcome::HoldsExpired(_)
+                | CommandOutcome::PollsNoted(_)
+                | CommandOutcome::Filled,
+            )
+            | None => false,
+        };
+        if has_moved || has_rooms {
+            if let Err(error) = self.lines.refresh().await {
+                tracing::debug!(%error, "the lines could not be read after a commit; the next refresh is soon");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Committer for WatchedCommitter {
+    async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
+        let (tokens, has_rooms) = (work.queue_tokens.clone(), !work.rooms.is_empty());
+        let committed = self.committer.commit(work).await;
+        match &committed {
+            Ok(committed) => self.committed(&tokens, has_rooms, committed.outcome).await,
+            Err(CommitError::OutcomeUnknown(_)) => {
+                tokens.iter().for_each(|token| self.lines.forget(&token.value));
+            }
+            Err(_) => {}
+        }
+        committed
+    }
+}
