@@ -31,6 +31,11 @@ pub enum ConcertError {
     Failure(#[from] Failure),
 }
 
+/// Pages of concerts, by where they start and how many there may be.
+type Listed = Kept<(Option<ConcertId>, u32), Vec<Concert>>;
+/// Dates, by concert and filter.
+type Dates = Kept<(ConcertId, DateFilter), Vec<DateSummary>>;
+
 /// The seed's ConcertService. Cloning shares what it keeps.
 #[derive(Clone)]
 pub struct ConcertService {
@@ -38,8 +43,8 @@ pub struct ConcertService {
     queries: Arc<dyn ConcertQueries>,
     seat_maps: SeatMaps,
     clock: Arc<dyn Clock>,
-    listed: Arc<Kept<(Option<ConcertId>, u32), Vec<Concert>>>,
-    dates: Arc<Kept<(ConcertId, DateFilter), Vec<DateSummary>>>,
+    listed: Arc<Listed>,
+    dates: Arc<Dates>,
 }
 
 impl ConcertService {

@@ -29,6 +29,8 @@ pub use self::watched::WatchedCommitter;
 
 /// How long what was known last still answers while the database is away, in seconds.
 const ANSWERS_FOR_SECONDS: u64 = 30;
+/// How old a token may be to answer while the database is away, in seconds: whoever is through asks every half minute.
+const TOKEN_ANSWERS_FOR_SECONDS: u64 = 120;
 /// How old a token may be to answer without a look at the database, in seconds.
 const TOKEN_FRESH_SECONDS: u64 = 1;
 /// The most departures of a line, and tickets of those, in one read.
@@ -231,7 +233,7 @@ impl Lines {
         }
         match self.0.tokens.find(claims.token_id).await {
             Ok(token) => Ok(token.map(|token| self.0.known.put(token, now))),
-            Err(error) => match known.filter(|known| known.age_seconds(now) < ANSWERS_FOR_SECONDS) {
+            Err(error) => match known.filter(|known| known.age_seconds(now) < TOKEN_ANSWERS_FOR_SECONDS) {
                 Some(known) => Ok(Some(known.token)),
                 None => Err(error.into()),
             },

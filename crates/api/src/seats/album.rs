@@ -24,9 +24,12 @@ const OLDEST: Duration = Duration::from_millis(100);
 /// A map is not drawn again before so many times the time that drawing it took.
 const REST: u32 = 4;
 
+/// Albums, each with the map that its pictures are of.
+type ByDate = HashMap<PerformanceDateId, (Weak<SeatMap>, Arc<Album>)>;
+
 /// The pictures of every map that is there. Cloning shares them.
 #[derive(Clone, Default)]
-pub(crate) struct Albums(Arc<Mutex<HashMap<PerformanceDateId, (Weak<SeatMap>, Arc<Album>)>>>);
+pub(crate) struct Albums(Arc<Mutex<ByDate>>);
 
 impl Albums {
     /// The pictures of a map.

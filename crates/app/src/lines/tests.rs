@@ -10,7 +10,7 @@ use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError,
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 use uuid::Uuid;
 
-use super::{ANSWERS_FOR_SECONDS, BATCH};
+use super::{ANSWERS_FOR_SECONDS, BATCH, TOKEN_ANSWERS_FOR_SECONDS};
 use crate::testing::{
     Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, room, stored, token,
     wait_token, world,
@@ -180,7 +180,9 @@ async fn while_storage_is_away_the_last_view_answers_for_a_while() {
     let waiting = lines.standing(&WaitClaims::from(&one_of(3, WAITING))).await;
     assert!(refusal(waiting).starts_with("Unavailable"));
     world.facts().down = Some(Load::Token);
-    turn_the_clock(&world, 2 * seconds);
+    turn_the_clock(&world, 100);
+    assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active, "the lines are known again");
+    turn_the_clock(&world, 119 + i64::try_from(TOKEN_ANSWERS_FOR_SECONDS).unwrap());
     assert!(refusal(lines.standing(&WaitClaims::from(&first)).await).starts_with("Unavailable"));
     world.facts().down = None;
     assert_eq!(position(&lines, 3).await, 2);
@@ -298,6 +300,16 @@ async fn who_only_looks_is_judged_by_what_is_known() {
         world.facts().put_token(stored(token(state), 5));
         assert_eq!(refusal(world.gate().check_to_look(USER, Some(&text)).await), expected, "{state:?}");
     }
+    // Admitted by another node since the line was read here; and with storage away the line is what there is.
+    let world = self::world();
+    world.facts().put_token(stored(token(WAITING), 1));
+    let gate_of_one = world.gate();
+    assert_eq!(refusal(gate_of_one.check_to_look(USER, Some(&text)).await), "NotActive");
+    world.facts().down = Some(Load::Token);
+    assert_eq!(refusal(gate_of_one.check_to_look(USER, Some(&text)).await), "NotActive");
+    world.facts().down = None;
+    world.facts().put_token(stored(token(active_until(1_100)), 2));
+    gate_of_one.check_to_look(USER, Some(&text)).await.unwrap();
     assert_eq!(refusal(gate.check_to_look(USER, None).await), "Missing");
     assert_eq!(refusal(gate.check_to_look(USER, Some("forged")).await), "Invalid");
 }

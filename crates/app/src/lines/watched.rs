@@ -52,10 +52,10 @@ impl WatchedCommitter {
             )
             | None => false,
         };
-        if has_moved || has_rooms {
-            if let Err(error) = self.lines.refresh().await {
-                tracing::debug!(%error, "the lines could not be read after a commit; the next refresh is soon");
-            }
+        if (has_moved || has_rooms)
+            && let Err(error) = self.lines.refresh().await
+        {
+            tracing::debug!(%error, "the lines could not be read after a commit; the next refresh is soon");
         }
     }
 }

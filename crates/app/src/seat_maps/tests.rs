@@ -14,9 +14,11 @@ use crate::testing::{
     DATE, HELD, OTHER_DATE, World, held_by, now, seat, seat_id, sold_to, stored, version, world,
 };
 
+type StoredSeats = BTreeMap<SeatId, Versioned<Seat>>;
+
 /// The feeds of two dates with three seats each, and how often they were read.
 struct Feeds {
-    stored: Mutex<BTreeMap<PerformanceDateId, (FeedVersion, BTreeMap<SeatId, Versioned<Seat>>)>>,
+    stored: Mutex<BTreeMap<PerformanceDateId, (FeedVersion, StoredSeats)>>,
     /// Which seats were changed by each version that is not forgotten.
     changes: Mutex<BTreeMap<(PerformanceDateId, FeedVersion), SeatId>>,
     is_away: Mutex<bool>,

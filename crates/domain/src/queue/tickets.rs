@@ -88,7 +88,7 @@ impl TicketSet {
         let (mut end, mut sum) = (blocks, 0);
         while let Some(entry) = end.checked_sub(1) {
             sum += u64::from(self.tree.get(entry).copied().unwrap_or(0));
-            end = entry & end;
+            end &= entry;
         }
         sum
     }

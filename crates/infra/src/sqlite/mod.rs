@@ -32,13 +32,16 @@
 //! | join | 4: line, live token, line, token; one more to expire a lapsed token, and one to count in an OPEN room with a cap |
 //! | admit | 1 when nobody waits, else 3, and one to count under a cap; however many are admitted |
 //! | expire tokens, expire holds | 1 and 3; however many are expired |
+//! | leave the line | 3: line, its number in the departures, token |
+//! | note polls, give up the abandoned | 1; 2 after an outage, else 3, and the line when somebody is gone; however many there are |
+//! | fill | 2, and one a person |
 //!
 //! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. If its units change seats, it adds one statement that looks at them before,
 //! and for each date three at the end, which move its feed on: the version with the counts, the seats that this version
 //! changed, and the oldest such row, which goes. A batch that makes dates adds one for each. So a lone reserve or payment has
 //! 4 statements more than the table says, and a batch of 256 of one date has 4 more too.
 //!
-//! A load or a query is one statement (a poll, too). Several in one read transaction are reservations as their user sees them
+//! A load or a query is one statement (the lines of all rooms, too). Several in one read transaction are reservations as their user sees them
 //! (2), all seats of a date with the version of its feed (2), and what a feed tells (3).
 
 mod audit;

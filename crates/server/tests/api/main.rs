@@ -20,6 +20,7 @@ mod gate;
 mod idempotency;
 mod identity;
 mod lapsing;
+mod lines;
 mod nodes;
 mod outage;
 mod outside_identity;
@@ -198,6 +199,12 @@ macro_rules! contract {
                         a_cancelled_hold_does_not_lapse,
                         what_is_paid_does_not_lapse,
                         the_limits_of_holds_are_configured;
+                    lines:
+                        an_admission_shows_at_once_where_it_was_made_and_soon_elsewhere,
+                        a_place_given_up_shows_at_once_where_it_was_and_soon_elsewhere,
+                        modes_take_effect_on_every_node,
+                        what_entering_says_holds_for_polls,
+                        an_abandoned_place_is_given_up;
                     outside_identity:
                         eddsa,
                         rs256;

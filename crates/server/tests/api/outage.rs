@@ -10,11 +10,11 @@ use frontrow_app::SeatMaps;
 use frontrow_domain::PerformanceDateId;
 use frontrow_domain::seat::SeatStatus;
 use frontrow_infra::identity::SystemClock;
-use frontrow_testkit::app::{Database, TestApp, settings};
+use frontrow_testkit::app::{Buyer, Database, TestApp, settings};
 use frontrow_testkit::postgres::{Cluster, PrivateCluster, Template};
 use serde_json::json;
 
-use crate::support::{ask, asked, balance, becomes};
+use crate::support::{ask, asked, balance, becomes, place, place_status};
 
 async fn a_cluster() -> Option<(PrivateCluster, Database)> {
     let cluster = Cluster::start_private().await?;
@@ -34,6 +34,14 @@ async fn without_storage_it_says_so_and_recovers() {
     let buyer = app.guest().await;
     app.charge(&buyer, 5).await;
     asked(app.get("/readyz"), 200).await;
+    let sale = app.sale(json!({"mode": "HOLD"}), 1, 1).await;
+    let (waiting, through) = (app.waiting(&sale).await, app.waiting(&sale).await);
+    app.admit(sale.room_id, 1).await;
+    let places = async || {
+        let status = async |buyer: &Buyer| place_status(&app, buyer).await;
+        (status(&waiting).await, status(&through).await)
+    };
+    assert_eq!(places().await, ("ACTIVE".to_owned(), "WAIT".to_owned()));
 
     cluster.stop_immediate().await;
     ask(app.get("/readyz")).await.any_problem(503);
@@ -51,10 +59,18 @@ async fn without_storage_it_says_so_and_recovers() {
         assert!(answer.retry_after() >= 1);
     }
 
+    // Whoever is in line or through it is told so from memory, while nobody enters or leaves.
+    assert_eq!(places().await, ("ACTIVE".to_owned(), "WAIT".to_owned()));
+    assert_eq!(place(&app, &through).await["position"], 1);
+    let leave = through.own(app.delete("/queue")).timeout(Duration::from_secs(30));
+    ask(leave).await.problem(503, "UNAVAILABLE");
+
     cluster.start().await;
     becomes("ready again", 200, async || ask(app.get("/readyz")).await.status).await;
     becomes("the charge", 200, async || ask(charge()).await.status).await;
     assert_eq!(balance(&app, &buyer).await, 12);
+    becomes("a place given up", 204, async || ask(through.own(app.delete("/queue"))).await.status).await;
+    assert_eq!(place_status(&app, &through).await, "EXPIRED");
     app.stop().await;
 }
 

@@ -448,7 +448,7 @@ const BREACHES: [(&str, &str); 25] = [
     ),
     (
         "whoever left a line without being admitted has a departure",
-        "UPDATE queue_tokens SET departure = 2 WHERE status = 'WAIT' AND ticket = (SELECT max(ticket) FROM queue_tokens)",
+        "UPDATE queue_tokens SET departure = 2 WHERE status = 'WAIT' AND ticket = (SELECT max(ticket) FROM queue_tokens WHERE status = 'WAIT')",
     ),
     (
         "those behind the last one admitted wait, or have departed",
@@ -513,6 +513,30 @@ fn sold_out(output: &Output) {
     assert!(output.stdout.contains("20 of 20 seats sold"), "{}", output.stdout);
     assert!(output.stdout.contains("at most one live reservation a seat"), "{}", output.stdout);
     assert_eq!(broken(output), Vec::<&str>::new(), "{}", output.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_filled_for_sizing() {
+    for database in [Some(Database::sqlite()), Database::postgres().await].into_iter().flatten() {
+        let folder = tempdir().unwrap();
+        let url = url(&database);
+        let env = [("FRONTROW_DATABASE_URL", url.as_str()), ("FRONTROW_SECRET", SECRET)];
+        let filled = run(folder.path(), "load --people 25001", &env);
+        assert_eq!(filled.code, Some(0), "{filled:?}");
+        assert!(filled.stdout.contains("25001 people"), "{filled:?}");
+        let nowhere = "load --people 1 --room 018f0000-0000-7000-8000-00000000dead";
+        assert!(refused(&run(folder.path(), nowhere, &env)).contains("018f0000"));
+        let audit = run(folder.path(), "audit", &env);
+        assert_eq!((audit.code, broken(&audit).len()), (Some(0), 0), "{audit:?}");
+
+        let serving = Serving::start(folder.path(), "serve", &env);
+        let client = Client::builder().no_proxy().build().unwrap();
+        let session: Value = sent(client.post(format!("http://{}/sessions", serving.address)), 201).await;
+        let bearer = session["accessToken"].as_str().unwrap();
+        let entering = client.post(format!("http://{}/queue", serving.address)).bearer_auth(bearer);
+        assert_eq!(sent(entering, 201).await["position"], 25_002);
+        assert_eq!(serving.stop().0, Some(0));
+    }
 }
 
 const DEMO: &str = "demo --exit --buyers 60 --seats 20 --bind 127.0.0.1:0";
