@@ -17,6 +17,7 @@ mod paging;
 mod problem;
 mod query;
 mod routes;
+mod seats;
 
 use actix_web::{HttpRequest, web};
 use frontrow_app::UseCases;
@@ -29,6 +30,15 @@ pub use routes::configure;
 pub struct ApiState {
     /// What the routes call.
     pub use_cases: UseCases,
+    albums: seats::Albums,
+}
+
+impl ApiState {
+    /// Routes that call these.
+    #[must_use]
+    pub fn new(use_cases: UseCases) -> Self {
+        Self { use_cases, albums: seats::Albums::default() }
+    }
 }
 
 /// The state, where no extractor can be asked for it.

@@ -152,6 +152,17 @@ fn all() -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["all"])).build()
 }
 
+/// What the client knows already.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "describes a parameter that is read by hand")]
+pub(crate) struct SinceParams {
+    /// Tells what has changed since this version: the `version` of an answer to `since`, or the `Seat-Map-Version` of another
+    /// answer. 0 asks for all.
+    #[param(minimum = 0)]
+    since: Option<i64>,
+}
+
 /// What the client has already, and what it understands.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]

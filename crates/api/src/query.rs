@@ -2,6 +2,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::web::Query;
+use frontrow_domain::seat::FeedVersion;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -34,6 +35,23 @@ pub(crate) fn asks_for_all(req: &HttpRequest) -> Result<bool, Problem> {
         Some("all") => Ok(true),
         Some(_) => Err(Problem::malformed("status: must be absent or \"all\"")),
     }
+}
+
+#[derive(Deserialize)]
+struct Since {
+    since: Option<String>,
+}
+
+/// The version after `?since=`.
+///
+/// # Errors
+/// 400 when it is no whole number from 0.
+pub(crate) fn since(req: &HttpRequest) -> Result<Option<FeedVersion>, Problem> {
+    let Some(since) = parse::<Since>(req.query_string())?.since else { return Ok(None) };
+    let version = since.parse().ok().filter(|version: &i64| *version >= 0 && !since.starts_with('+'));
+    let version =
+        version.ok_or_else(|| Problem::malformed("since: must be a version, a whole number from 0"))?;
+    Ok(Some(FeedVersion::new(version)))
 }
 
 /// The id in the path under this name.

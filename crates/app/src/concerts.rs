@@ -1,15 +1,17 @@
 //! Concerts, dates and seats (seed: ConcertService, 예약 가능 날짜 / 좌석). Dates and seats lie behind the gate.
 //!
-//! Reads: concerts 1; dates 2 (the concert, its dates); seats 2 (the date with its concert, the seats), besides the gate's 1.
+//! Reads, besides the gate's and that of a concert or date that is not known yet: concerts 1, dates 1, each shared by all who ask
+//! for the same meanwhile; seats none, see [`SeatMaps`].
 
 use std::sync::Arc;
 
 use frontrow_domain::concert::Concert;
-use frontrow_domain::ports::{
-    Clock, ConcertQueries, Concerts, DateFilter, DateSummary, SeatFilter, SeatView,
-};
-use frontrow_domain::{ConcertId, PerformanceDateId};
+use frontrow_domain::ports::{Clock, ConcertQueries, Concerts, DateFilter, DateSummary};
+use frontrow_domain::{ConcertId, PerformanceDateId, Timestamp};
+use futures_util::FutureExt;
 
+use crate::kept::Kept;
+use crate::seat_maps::{SeatMap, SeatMaps};
 use crate::{Failure, GatePass, WrongRoom};
 
 /// Why dates or seats cannot be listed.
@@ -29,25 +31,46 @@ pub enum ConcertError {
     Failure(#[from] Failure),
 }
 
-/// The seed's ConcertService.
+/// Pages of concerts, by where they start and how many there may be.
+type Listed = Kept<(Option<ConcertId>, u32), Vec<Concert>>;
+/// Dates, by concert and filter.
+type Dates = Kept<(ConcertId, DateFilter), Vec<DateSummary>>;
+
+/// The seed's ConcertService. Cloning shares what it keeps.
 #[derive(Clone)]
-#[allow(missing_docs, reason = "each field is the port of its type")]
 pub struct ConcertService {
-    pub concerts: Arc<dyn Concerts>,
-    pub queries: Arc<dyn ConcertQueries>,
-    pub clock: Arc<dyn Clock>,
+    concerts: Arc<dyn Concerts>,
+    queries: Arc<dyn ConcertQueries>,
+    seat_maps: SeatMaps,
+    clock: Arc<dyn Clock>,
+    listed: Arc<Listed>,
+    dates: Arc<Dates>,
 }
 
 impl ConcertService {
-    /// Up to `limit` concerts after `after`. Public.
+    /// Answers by these ports and maps.
+    #[must_use]
+    pub fn new(
+        concerts: Arc<dyn Concerts>,
+        queries: Arc<dyn ConcertQueries>,
+        seat_maps: SeatMaps,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (listed, dates) = (Arc::new(Kept::new(clock.clone())), Arc::new(Kept::new(clock.clone())));
+        Self { concerts, queries, seat_maps, clock, listed, dates }
+    }
+
+    /// Up to `limit` concerts after `after`. Public. The last answer does for half a minute while the database is away.
     ///
     /// # Errors
     /// [`Failure`] alone.
     pub async fn list_concerts(&self, after: Option<ConcertId>, limit: u32) -> Result<Vec<Concert>, Failure> {
-        Ok(self.queries.list_concerts(after, limit).await?)
+        let queries = self.queries.clone();
+        let read = move |_| async move { queries.list_concerts(after, limit).await }.boxed();
+        Ok(self.listed.ask((after, limit), read).await?)
     }
 
-    /// The dates of a concert (seed: 예약 가능한 날짜 목록 조회).
+    /// The dates of a concert (seed: 예약 가능한 날짜 목록 조회). The last answer does for half a minute while the database is away.
     ///
     /// # Errors
     /// [`ConcertError`] says why not.
@@ -59,29 +82,42 @@ impl ConcertService {
     ) -> Result<Vec<DateSummary>, ConcertError> {
         let concert = self.find_concert(concert_id).await?;
         pass.require_room(concert.room_id)?;
-        let dates = self.queries.list_dates(concert_id, filter, self.clock.now()).await;
+        let queries = self.queries.clone();
+        let read = move |now| async move { queries.list_dates(concert_id, filter, now).await }.boxed();
+        let dates = self.dates.ask((concert_id, filter), read).await;
         Ok(dates.map_err(Failure::from)?)
     }
 
-    /// The seats of a date (seed: 예약 가능한 좌석 목록 조회).
+    /// The map of the seats of a date (seed: 예약 가능한 좌석 목록 조회).
     ///
     /// # Errors
     /// [`ConcertError`] says why not.
-    pub async fn list_seats(
+    pub async fn seat_map(
         &self,
         pass: &GatePass,
         concert_id: ConcertId,
         date_id: PerformanceDateId,
-        filter: SeatFilter,
-    ) -> Result<Vec<SeatView>, ConcertError> {
+    ) -> Result<Arc<SeatMap>, ConcertError> {
         let found = self.concerts.find_date(date_id).await.map_err(Failure::from)?;
         let Some((_, concert)) = found.filter(|(date, _)| date.concert_id == concert_id) else {
             self.find_concert(concert_id).await?;
             return Err(ConcertError::PerformanceDateNotFound);
         };
         pass.require_room(concert.room_id)?;
-        let seats = self.queries.list_seats(date_id, filter, self.clock.now()).await;
-        Ok(seats.map_err(Failure::from)?)
+        Ok(self.seat_maps.find(date_id).await?)
+    }
+
+    /// Brings the maps up to date, because somebody knows more than they. When that fails, what they know must do.
+    pub async fn look_again(&self) {
+        if let Err(error) = self.seat_maps.look_again().await {
+            tracing::debug!(%error, "seat maps could not be brought up to date");
+        }
+    }
+
+    /// Now, for looking at a map.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     async fn find_concert(&self, id: ConcertId) -> Result<Concert, ConcertError> {

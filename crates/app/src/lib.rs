@@ -6,15 +6,21 @@ mod abandonment;
 mod accounts;
 mod admin;
 mod admission;
+mod announcing;
 mod concerts;
 mod expiry;
 mod failure;
+mod flight;
 mod gate;
 mod idempotency;
+mod kept;
+mod known_concerts;
 mod lines;
+mod outage;
 mod payment;
 mod queue;
 mod reservations;
+mod seat_maps;
 mod sessions;
 #[cfg(test)]
 mod testing;
@@ -23,18 +29,20 @@ pub use abandonment::Abandonment;
 pub use accounts::{AccountService, ChargeError, ChargeReceipt};
 pub use admin::{AdminError, AdminService, NewDate};
 pub use admission::{Admission, Admitted};
+pub use announcing::AnnouncingCommitter;
 pub use concerts::{ConcertError, ConcertService};
 pub use expiry::{Expired, Expiry};
 pub use failure::Failure;
 pub use gate::{Gate, GateError, GatePass, WrongRoom};
 pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
+pub use known_concerts::KnownConcerts;
 pub use lines::{Lines, WatchedCommitter};
 pub use payment::{PayError, PayReceipt, PaymentService};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
 pub use reservations::{
     CancelError, Held, HoldRules, ReadReservationError, ReservationService, ReserveError, ReserveRequest,
 };
-
+pub use seat_maps::{SeatMap, SeatMaps, SeatsChanged, SeatsShown};
 pub use sessions::{Caller, Session, SessionService, Unauthenticated};
 
 /// Every use case, for a transport to call.

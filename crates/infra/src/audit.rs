@@ -28,7 +28,7 @@ pub(crate) fn count_query(query: &str) -> String {
 }
 
 /// Every invariant, in the order of the report.
-pub(crate) const INVARIANTS: [Invariant; 17] = [
+pub(crate) const INVARIANTS: [Invariant; 19] = [
     Invariant {
         promise: "at most one live reservation a seat",
         checked: "SELECT count(*) FROM seats",
@@ -205,5 +205,26 @@ pub(crate) const INVARIANTS: [Invariant; 17] = [
             WHERE l.waiting <> l.last_ticket - l.admitted_through - (
                 SELECT count(*) FROM queue_tokens t WHERE t.room_id = l.room_id
                 AND t.ticket > l.admitted_through AND t.departure IS NOT NULL)",
+    },
+    Invariant {
+        promise: "a date counts its seats right",
+        checked: "SELECT count(*) FROM performance_dates",
+        breaches: "SELECT count(*) FROM performance_dates d
+            LEFT JOIN seat_feeds f ON f.performance_date_id = d.performance_date_id
+            LEFT JOIN (
+                SELECT performance_date_id, count(*) AS seats FROM seats GROUP BY performance_date_id
+            ) found ON found.performance_date_id = d.performance_date_id
+            WHERE f.total_seats IS NULL OR f.total_seats <> coalesce(found.seats, 0)",
+    },
+    Invariant {
+        promise: "a date counts its AVAILABLE seats right",
+        checked: "SELECT count(*) FROM performance_dates",
+        breaches: "SELECT count(*) FROM performance_dates d
+            LEFT JOIN seat_feeds f ON f.performance_date_id = d.performance_date_id
+            LEFT JOIN (
+                SELECT performance_date_id, count(*) AS seats FROM seats
+                WHERE status = 'AVAILABLE' GROUP BY performance_date_id
+            ) found ON found.performance_date_id = d.performance_date_id
+            WHERE f.available_seats IS NULL OR f.available_seats <> coalesce(found.seats, 0)",
     },
 ];

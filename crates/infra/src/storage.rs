@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use frontrow_domain::ports::{
     AccountQueries, Accounts, AdminQueries, Committer, ConcertQueries, Concerts, IdempotencyRecords,
-    QueueQueries, QueueTokens, ReservationQueries, Reservations, Rooms, Seats,
+    QueueQueries, QueueTokens, ReservationQueries, Reservations, Rooms, SeatFeeds, Seats,
 };
 
 /// The ports of one storage adapter, each on its own, so that a use case takes only what it needs.
@@ -21,6 +21,7 @@ pub struct Storage {
     pub idempotency_records: Arc<dyn IdempotencyRecords>,
     pub queue_queries: Arc<dyn QueueQueries>,
     pub concert_queries: Arc<dyn ConcertQueries>,
+    pub seat_feeds: Arc<dyn SeatFeeds>,
     pub reservation_queries: Arc<dyn ReservationQueries>,
     pub account_queries: Arc<dyn AccountQueries>,
     pub admin_queries: Arc<dyn AdminQueries>,
@@ -40,6 +41,7 @@ impl Storage {
             + IdempotencyRecords
             + QueueQueries
             + ConcertQueries
+            + SeatFeeds
             + ReservationQueries
             + AccountQueries
             + AdminQueries
@@ -56,6 +58,7 @@ impl Storage {
             idempotency_records: adapter.clone(),
             queue_queries: adapter.clone(),
             concert_queries: adapter.clone(),
+            seat_feeds: adapter.clone(),
             reservation_queries: adapter.clone(),
             account_queries: adapter.clone(),
             admin_queries: adapter,

@@ -80,15 +80,22 @@ impl Observed {
         Self { fixture: Fixture::new(storage, ()), path, _directory: directory, _turn: turn }
     }
 
-    /// The statements that a unit of work took, without its savepoint.
-    async fn cost(&self, work: UnitOfWork) -> usize {
+    /// The statements that a unit of work took, without its savepoint; and those that its batch took for it.
+    async fn costs(&self, work: UnitOfWork) -> (usize, usize) {
         REPORTED.lock().unwrap().clear();
         self.fixture.write(work).await;
         let run = statements();
-        let (first, last) = (&run[..2], &run[run.len() - 2..]);
-        assert_eq!(first, ["BEGIN IMMEDIATE", "SAVEPOINT unit"]);
-        assert_eq!(last, ["RELEASE unit", "COMMIT"]);
-        run.len() - 4
+        let of = |text: &str| run.iter().position(|statement| statement == text).unwrap();
+        let (begin, end) = (of("SAVEPOINT unit"), of("RELEASE unit"));
+        assert_eq!((of("BEGIN IMMEDIATE"), of("COMMIT")), (0, run.len() - 1));
+        (end - begin - 1, begin - 1 + (run.len() - 1 - end - 1))
+    }
+
+    /// What a unit took that changes no seat: its batch took nothing for it.
+    async fn cost(&self, work: UnitOfWork) -> usize {
+        let (unit, batch) = self.costs(work).await;
+        assert_eq!(batch, 0);
+        unit
     }
 }
 
@@ -132,12 +139,12 @@ async fn units_cost_what_the_documentation_says() {
         let sale = fixture.sale(4).await;
         let work = hold_work(fixture, &sale, seats).await;
         let reservation = work.reservations[0].value().id;
-        assert_eq!(observed.cost(work).await, 4 + 2 * seats, "reserve {seats}");
+        assert_eq!(observed.costs(work).await, (4 + 2 * seats, 4), "reserve {seats}");
         let held = fixture.reservation(reservation).await;
         let work = pay_work(fixture, &held).await;
         assert!(!work.queue_tokens.is_empty(), "the payer's token is live");
         let key_is_taken = UnitOfWork { idempotency: None, ..work };
-        assert_eq!(observed.cost(key_is_taken).await, 7 + 2 * seats, "pay {seats}, without a key");
+        assert_eq!(observed.costs(key_is_taken).await, (7 + 2 * seats, 4), "pay {seats}, without a key");
     }
 }
 
@@ -163,7 +170,7 @@ async fn commands_cost_the_same_for_many() {
     }
     let lapsed = at(100_000);
     let expire_holds = commanded(Command::ExpireHolds { now: lapsed, limit: 100 });
-    assert_eq!(observed.cost(expire_holds).await, 3, "expire holds");
+    assert_eq!(observed.costs(expire_holds).await, (3, 3), "expire holds");
     let expire_tokens = commanded(Command::ExpireTokens { now: lapsed, limit: 100 });
     assert_eq!(observed.cost(expire_tokens).await, 1, "expire tokens");
 
@@ -221,6 +228,10 @@ async fn call_everything(fixture: &Fixture) {
     for filter in [SeatFilter::All, SeatFilter::Available] {
         storage.concert_queries.list_seats(date, filter, now).await.unwrap();
     }
+    let since = storage.seat_feeds.versions(vec![date]).await.unwrap()[0].1;
+    fixture.hold(&sale, &sale.seat_ids()[3..], at(0)).await;
+    assert_eq!(storage.seat_feeds.news(date, since).await.unwrap().unwrap().updates.len(), 1);
+    assert_eq!(storage.seat_feeds.load(date).await.unwrap().unwrap().seats.len(), 4);
     storage.reservation_queries.find_own(user, reservation, now).await.unwrap().unwrap();
     for before in [None, Some(lapsing.value.id)] {
         storage.reservation_queries.list_own(user, before, 10, now).await.unwrap();
@@ -258,7 +269,7 @@ async fn statements_are_prepared_once() {
 }
 
 /// The tables that grow with sales. Rooms and concerts are few, and are read in pages by key or by tick.
-const GROWING: [&str; 10] = [
+const GROWING: [&str; 12] = [
     "accounts",
     "entries",
     "idempotency_records",
@@ -267,6 +278,8 @@ const GROWING: [&str; 10] = [
     "queue_tokens",
     "reservation_seats",
     "reservations",
+    "seat_changes",
+    "seat_feeds",
     "seats",
     "tickets",
 ];

@@ -9,9 +9,9 @@ use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result, bail};
 use frontrow_api::ApiState;
 use frontrow_app::{
-    Abandonment, AccountService, AdminService, Admission, ConcertService, Expiry, Gate, HoldRules,
-    Idempotency, Lines, PaymentService, QueueService, ReservationService, SessionService, UseCases,
-    WatchedCommitter,
+    Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
+    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, QueueService, ReservationService, SeatMaps,
+    SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
@@ -125,22 +125,24 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
     }
-    let mut storage = backend.storage();
+    let storage = backend.storage();
     let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
-    storage.committer = Arc::new(WatchedCommitter::new(storage.committer, lines.clone()));
+    let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+    let storage = showing(storage, &lines, &seat_maps);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let use_cases = compose(&storage, &identity, &lines, settings.hold_rules);
+    let use_cases = compose(&storage, &identity, &lines, &seat_maps, settings.hold_rules);
     check_global_room(&use_cases, settings.global_policy).await?;
     let work = Work {
         admission: use_cases.admin.admission.clone(),
         expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
         abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
         lines,
+        seat_maps,
     };
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
@@ -213,7 +215,7 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
-    let state = web::Data::new(ApiState { use_cases });
+    let state = web::Data::new(ApiState::new(use_cases));
     let server =
         HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
     let server = server
@@ -243,7 +245,22 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
     }
 }
 
-fn compose(storage: &Storage, identity: &Identity, lines: &Lines, rules: HoldRules) -> UseCases {
+/// Storage as a node uses it that serves: what it commits is in its views of lines and on its seat maps at once, and
+/// concerts and dates are read once.
+fn showing(storage: Storage, lines: &Lines, seat_maps: &SeatMaps) -> Storage {
+    let committer = Arc::new(WatchedCommitter::new(storage.committer, lines.clone()));
+    let committer = Arc::new(AnnouncingCommitter::new(committer, seat_maps.clone()));
+    let concerts = Arc::new(KnownConcerts::new(storage.concerts));
+    Storage { committer, concerts, ..storage }
+}
+
+fn compose(
+    storage: &Storage,
+    identity: &Identity,
+    lines: &Lines,
+    seat_maps: &SeatMaps,
+    rules: HoldRules,
+) -> UseCases {
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
     let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
@@ -261,11 +278,12 @@ fn compose(storage: &Storage, identity: &Identity, lines: &Lines, rules: HoldRul
             clock: clock.clone(),
             ids: ids.clone(),
         },
-        concerts: ConcertService {
-            concerts: storage.concerts.clone(),
-            queries: storage.concert_queries.clone(),
-            clock: clock.clone(),
-        },
+        concerts: ConcertService::new(
+            storage.concerts.clone(),
+            storage.concert_queries.clone(),
+            seat_maps.clone(),
+            clock.clone(),
+        ),
         reservations: ReservationService {
             rules,
             gate,

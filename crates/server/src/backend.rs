@@ -43,7 +43,11 @@ impl Backend {
                 Ok(Self::Sqlite(Arc::new(opened.with_context(|| format!("cannot open {url:?}"))?)))
             }
             DatabaseUrl::Postgres(url) => {
-                let connected = Postgres::connect(url, PostgresOptions::default()).await;
+                let mut options = PostgresOptions::default();
+                if let Some(limit) = group_commit_limit {
+                    options.group_commit_limit = limit.into();
+                }
+                let connected = Postgres::connect(url, options).await;
                 Ok(Self::Postgres(Arc::new(connected.context("cannot use the PostgreSQL database")?)))
             }
         }

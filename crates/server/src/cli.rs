@@ -123,7 +123,7 @@ pub struct Options {
     /// For how many seconds the global room lets somebody in [default: 600]
     #[arg(long, env = "FRONTROW_ACTIVE_TTL_SECONDS", global = true)]
     pub active_ttl_seconds: Option<i64>,
-    /// How many units of work one transaction of the database takes at most
+    /// How many units of work one transaction of the database takes at most [default: 256 on SQLite, 128 on PostgreSQL]
     #[arg(long, env = "FRONTROW_GROUP_COMMIT_LIMIT", global = true, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub group_commit_limit: Option<u16>,
     /// How to write the log

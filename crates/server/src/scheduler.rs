@@ -1,10 +1,11 @@
-//! What runs by itself: the views of the lines, admission, abandoned places, expiry, and on PostgreSQL the correction of the clock. Any number of nodes may run it.
+//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
+//! PostgreSQL the correction of the clock. Any number of nodes may run it.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_app::{Abandonment, Admission, Expiry, Lines};
+use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
 use frontrow_infra::identity::SystemClock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ const LINES_EVERY: Duration = Duration::from_millis(250);
 const ABANDONMENT_EVERY: Duration = Duration::from_secs(1);
 /// How often lapsed tokens and holds are expired: they show as such within two seconds.
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
+/// How often seat maps that somebody looks at are brought up to date: what is shown is at most 250 ms old.
+const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long a pass that runs may take to finish when the server stops.
@@ -32,6 +35,7 @@ pub struct Work {
     pub expiry: Expiry,
     pub lines: Lines,
     pub abandonment: Abandonment,
+    pub seat_maps: SeatMaps,
 }
 
 /// The tasks that run by themselves.
@@ -44,19 +48,21 @@ impl Scheduler {
     /// Starts them.
     #[must_use]
     pub fn start(work: Work, clock: Arc<SystemClock>, backend: Backend) -> Self {
-        let Work { admission, expiry, lines, abandonment } = work;
+        let Work { admission, expiry, lines, abandonment, seat_maps } = work;
         let abandonment = Arc::new(abandonment);
         let (stop, stopped) = watch::channel(false);
         let lines = every(LINES_EVERY, stopped.clone(), move || refresh(lines.clone()));
         let abandonment = every(ABANDONMENT_EVERY, stopped.clone(), move || give_up(abandonment.clone()));
         let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
         let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
+        let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
         let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
         let tasks = vec![
             tokio::spawn(lines),
             tokio::spawn(admission),
             tokio::spawn(abandonment),
             tokio::spawn(expiry),
+            tokio::spawn(seat_maps),
             tokio::spawn(clock),
         ];
         Self { stop, tasks }
@@ -118,6 +124,13 @@ async fn expire(expiry: Expiry) {
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
+    }
+}
+
+/// What keeps it from being done is warned of by those who want seats.
+async fn show(seat_maps: SeatMaps) {
+    if let Err(error) = seat_maps.refresh().await {
+        tracing::debug!(%error, "seat maps could not be brought up to date; trying again");
     }
 }
 

@@ -1,13 +1,19 @@
 //! Concerts, dates and seats (seed: 예약 가능 날짜 / 좌석 API). Dates and seats lie behind the gate.
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, VARY};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, VARY,
+};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, rt};
+use frontrow_app::{ConcertService, SeatMap};
 use frontrow_domain::concert::Concert;
-use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter, SeatView};
-use frontrow_domain::seat::SeatStatus;
-use frontrow_domain::{ConcertId, PerformanceDateId};
+use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter};
+use frontrow_domain::seat::{FeedVersion, SeatSpot, SeatStatus};
+use frontrow_domain::{ConcertId, PerformanceDateId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -18,12 +24,16 @@ use crate::dto::{Items, fresh, name_of};
 use crate::etag::{self, Encoding};
 use crate::gate::Passed;
 use crate::openapi::{
-    BEARER, CursorParams, GATE, PUBLIC, STORAGE, SeatConditions, StatusParams, WaitTokenHeader, names,
-    problems,
+    BEARER, CursorParams, GATE, PUBLIC, STORAGE, SeatConditions, SinceParams, StatusParams, WaitTokenHeader,
+    names, problems,
 };
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
-use crate::query::{asks_for_all, path_id};
+use crate::query::{self, asks_for_all, path_id};
+use crate::seats::{self, Album, Parts};
+
+/// From which version on `since` tells what an answer does not.
+const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
@@ -70,7 +80,8 @@ problems! { ConcertsProblems: PUBLIC, STORAGE, &[Code::MalformedRequest] }
 )]
 pub(crate) async fn list_concerts(state: State, req: HttpRequest) -> Result<HttpResponse, Problem> {
     let page = Page::<ConcertId>::parse(req.query_string())?;
-    let concerts = state.use_cases.concerts.list_concerts(page.after, page.fetch()).await?;
+    let concerts = &state.use_cases.concerts;
+    let concerts = patiently(|| concerts.list_concerts(page.after, page.fetch())).await?;
     let items = Items::new(page.cut(concerts, |concert| concert.id), ConcertDto::from);
     Ok(fresh(StatusCode::OK, &items))
 }
@@ -126,16 +137,29 @@ pub(crate) async fn list_dates(
 ) -> Result<HttpResponse, Problem> {
     let concert_id = path_id(&req, "concertId", ConcertId::new)?;
     let filter = if asks_for_all(&req)? { DateFilter::All } else { DateFilter::Reservable };
-    let dates = state.use_cases.concerts.list_dates(&pass, concert_id, filter).await?;
+    let concerts = &state.use_cases.concerts;
+    let dates = patiently(|| concerts.list_dates(&pass, concert_id, filter)).await?;
     let performance_dates = dates.into_iter().map(DateDto::from).collect();
     Ok(fresh(StatusCode::OK, &DatesDto { concert_id: concert_id.get(), performance_dates }))
 }
 
 /// The seats of a date.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes a body that is put together from pieces")]
 pub(crate) struct SeatsDto<'a> {
     seats: Vec<SeatDto<'a>>,
+}
+
+/// What has changed of the seats of a date.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SeatsSinceDto<'a> {
+    /// What to ask with next.
+    pub(crate) version: i64,
+    /// Whether these are all seats, because what has changed since then is not known.
+    pub(crate) full: bool,
+    /// Seats of every status; some of them may not have changed.
+    pub(crate) seats: Vec<SeatDto<'a>>,
 }
 
 /// A seat.
@@ -157,61 +181,18 @@ fn seat_status_names() -> utoipa::openapi::Object {
     names(&SeatStatus::NAMES)
 }
 
-impl<'a> From<&'a SeatView> for SeatDto<'a> {
-    fn from(seat: &'a SeatView) -> Self {
+impl<'a> SeatDto<'a> {
+    /// Shows a seat with this status.
+    pub(crate) fn new(spot: &SeatSpot<'a>, status: SeatStatus) -> Self {
         Self {
-            seat_id: seat.id.get(),
-            section: seat.place.section.as_str(),
-            row: seat.place.row,
-            number: seat.place.number,
-            grade: seat.place.grade.as_str(),
-            price: seat.place.price.minor_units(),
-            status: name_of(&SeatStatus::NAMES, seat.status),
+            seat_id: spot.id.get(),
+            section: spot.section.as_str(),
+            row: spot.row,
+            number: spot.number,
+            grade: spot.grade.as_str(),
+            price: spot.price.minor_units(),
+            status: name_of(&SeatStatus::NAMES, status),
         }
-    }
-}
-
-/// The seats as they are sent.
-struct SeatMap {
-    tag: String,
-    encoding: Encoding,
-    /// Absent when the client has it already.
-    body: Option<Vec<u8>>,
-}
-
-impl SeatMap {
-    /// With more seats than this the work is done on another thread: a worker has other clients to serve.
-    const MANY_SEATS: usize = 1_000;
-
-    fn new(seats: &[SeatView], filter: SeatFilter, headers: &HeaderMap) -> Result<Self, Problem> {
-        let seats = SeatsDto { seats: seats.iter().map(SeatDto::from).collect() };
-        let body = serde_json::to_vec(&seats).map_err(Problem::internal)?;
-        let encoding = Encoding::choose(headers, body.len());
-        let variant = match filter {
-            SeatFilter::All => "all",
-            SeatFilter::Available => "available",
-        };
-        let tag = etag::tag(variant, encoding, &body);
-        let body = match encoding {
-            _ if etag::is_named(headers, &tag) => None,
-            Encoding::Identity => Some(body),
-            Encoding::Gzip => Some(etag::gzip(&body).map_err(Problem::internal)?),
-        };
-        Ok(Self { tag, encoding, body })
-    }
-
-    fn response(self) -> HttpResponse {
-        let status = if self.body.is_some() { StatusCode::OK } else { StatusCode::NOT_MODIFIED };
-        let mut response = HttpResponse::build(status);
-        response.insert_header((ETAG, self.tag));
-        response.insert_header((VARY, "Accept-Encoding"));
-        response.insert_header((CACHE_CONTROL, "private, no-cache"));
-        let Some(body) = self.body else { return response.finish() };
-        if self.encoding != Encoding::Identity {
-            response.insert_header((CONTENT_ENCODING, self.encoding.name()));
-        }
-        response.insert_header((CONTENT_TYPE, "application/json"));
-        response.body(body)
     }
 }
 
@@ -220,22 +201,26 @@ problems! {
     &[Code::MalformedRequest, Code::ConcertNotFound, Code::PerformanceDateNotFound]
 }
 
-/// The AVAILABLE seats of a date, or all of them.
+/// The AVAILABLE seats of a date, or all of them, as they were at most 250 ms ago.
+///
+/// With `since` only what has changed is told: seats of every status, whatever `status` says, of which some may not have
+/// changed. Start with `since=0`, and go on with the version of each answer. An answer to `since` is not to be kept.
 #[utoipa::path(
     get, path = "/concerts/{concertId}/performanceDates/{performanceDateId}/seats", tag = "concerts",
     operation_id = "listSeats",
     params(
         ("concertId" = Uuid, Path, description = "The concert."),
         ("performanceDateId" = Uuid, Path, description = "The performance date."),
-        StatusParams, WaitTokenHeader, SeatConditions,
+        StatusParams, SinceParams, WaitTokenHeader, SeatConditions,
     ),
     responses(
         (status = 200, description = "The seats, by section, row and number.", body = SeatsDto<'_>, headers(
-            ("ETag" = String, description = "Strong; of this status filter and encoding."),
+            ("ETag" = String, description = "Strong; of this status filter and encoding. None with `since`."),
+            ("Seat-Map-Version" = i64, description = "A version from which on `since` tells what this answer does not. None with `since`."),
             ("Vary" = String), ("Cache-Control" = String),
         )),
         (status = 304, description = "The client has them already.", headers(
-            ("ETag" = String), ("Vary" = String), ("Cache-Control" = String),
+            ("ETag" = String), ("Seat-Map-Version" = i64), ("Vary" = String), ("Cache-Control" = String),
         )),
         SeatsProblems,
     ),
@@ -249,13 +234,83 @@ pub(crate) async fn list_seats(
     let concert_id = path_id(&req, "concertId", ConcertId::new)?;
     let date_id = path_id(&req, "performanceDateId", PerformanceDateId::new)?;
     let filter = if asks_for_all(&req)? { SeatFilter::All } else { SeatFilter::Available };
-    let seats = state.use_cases.concerts.list_seats(&pass, concert_id, date_id, filter).await?;
-    let map = if seats.len() > SeatMap::MANY_SEATS {
-        let headers = req.headers().clone();
-        let map = web::block(move || SeatMap::new(&seats, filter, &headers)).await;
-        map.map_err(Problem::internal)??
-    } else {
-        SeatMap::new(&seats, filter, req.headers())?
+    let since = query::since(&req)?;
+    let concerts = &state.use_cases.concerts;
+    let map = patiently(|| concerts.seat_map(&pass, concert_id, date_id)).await?;
+    let album = state.albums.of(date_id, &map);
+    match since {
+        None => seats_as_they_are(&req, &album, &map, filter, concerts.now()).await,
+        Some(since) => seats_since(&req, &album, &map, since, concerts).await,
+    }
+}
+
+async fn seats_as_they_are(
+    req: &HttpRequest,
+    album: &Arc<Album>,
+    map: &Arc<SeatMap>,
+    filter: SeatFilter,
+    now: Timestamp,
+) -> Result<HttpResponse, Problem> {
+    let picture = album.picture(map, filter, now).await?;
+    let encoding = Encoding::choose(req.headers(), picture.plain().len());
+    let tag = picture.tag(encoding);
+    let is_known = etag::is_named(req.headers(), tag);
+    let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+    let mut response = HttpResponse::build(status);
+    response.insert_header((ETAG, tag.clone()));
+    response.insert_header((SEAT_MAP_VERSION, picture.version().clone()));
+    response.insert_header((VARY, HeaderValue::from_static("Accept-Encoding")));
+    response.insert_header((CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
+    if is_known {
+        return Ok(response.finish());
+    }
+    Ok(send(response, encoding, album.body(&picture, encoding).await?))
+}
+
+async fn seats_since(
+    req: &HttpRequest,
+    album: &Arc<Album>,
+    map: &Arc<SeatMap>,
+    since: FeedVersion,
+    concerts: &ConcertService,
+) -> Result<HttpResponse, Problem> {
+    if since > map.version() {
+        // Another node may be ahead. If none is, the version is made up, or older than the database.
+        patiently(|| concerts.look_again()).await;
+    }
+    let now = concerts.now();
+    let mut response = HttpResponse::build(StatusCode::OK);
+    response.insert_header((VARY, HeaderValue::from_static("Accept-Encoding")));
+    response.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    let Some(changed) = map.changed_since(since, now) else {
+        let encoding = Encoding::choose(req.headers(), usize::MAX);
+        return Ok(send(response, encoding, album.since_unknown(map, encoding, now).await?));
     };
-    Ok(map.response())
+    let body = seats::delta(&changed)?;
+    let encoding = Encoding::choose(req.headers(), body.len());
+    let body = match encoding {
+        Encoding::Identity => body,
+        Encoding::Gzip => etag::gzip(&body).map_err(Problem::internal)?,
+    };
+    Ok(send(response, encoding, Parts::new(vec![body.into()])))
+}
+
+fn send(mut response: HttpResponseBuilder, encoding: Encoding, body: Parts) -> HttpResponse {
+    if encoding != Encoding::Identity {
+        response.insert_header((CONTENT_ENCODING, HeaderValue::from_static(encoding.name())));
+    }
+    response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    body.send(response)
+}
+
+/// For how long an answer of the database is waited for where what is known already may do.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Asks, and asks again when there is no answer in time: by then it shows that the database is away, and what is known will do.
+/// Where nothing is known the second time takes as long as it takes; a read that was begun is not begun again.
+async fn patiently<T, F: Future<Output = T>>(ask: impl Fn() -> F) -> T {
+    match rt::time::timeout(PATIENCE, ask()).await {
+        Ok(answer) => answer,
+        Err(_) => ask().await,
+    }
 }

@@ -1,14 +1,14 @@
 use std::io::Read;
 
-use frontrow_domain::SeatId;
-use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter, SeatView};
+use frontrow_domain::ports::{DateFilter, DateSummary, SeatsOfDate};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState};
-use frontrow_domain::seat::SeatStatus;
+use frontrow_domain::seat::{FeedVersion, Seat, SeatState};
+use frontrow_domain::{ReservationId, SeatId};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::harness::{
-    BEARER, CONCERT, DATE, OTHER_ROOM, Ports, WAIT_TOKEN, active, ask, concert, date, now, place,
+    BEARER, CONCERT, DATE, OTHER_ROOM, Ports, WAIT_TOKEN, active, ask, concert, date, now, place, stored,
 };
 
 const PASS: [(&str, &str); 2] = [BEARER, WAIT_TOKEN];
@@ -25,13 +25,16 @@ fn seats() -> String {
 fn with_seats(count: u32) -> Ports {
     let mut ports = Ports::with_token(active());
     ports.concerts.expect_find_date().returning(|_| Ok(Some((date(), concert(DEFAULT_ROOM_ID)))));
-    ports.concert_queries.expect_list_seats().returning(move |_, filter, _| {
-        let all = (1..=count).map(|number| SeatView {
+    ports.seat_feeds.expect_load().returning(move |_| {
+        let sold = SeatState::Unavailable { reservation_id: ReservationId::new(Uuid::from_u128(9)) };
+        let seat = |number: u32| Seat {
             id: SeatId::new(Uuid::from_u128(number.into())),
+            performance_date_id: DATE,
             place: place(number),
-            status: if number == 1 { SeatStatus::Unavailable } else { SeatStatus::Available },
-        });
-        Ok(all.filter(|s| filter == SeatFilter::All || s.status == SeatStatus::Available).collect())
+            state: if number == 1 { sold } else { SeatState::Available },
+        };
+        let seats = (1..=count).map(|number| stored(seat(number))).collect();
+        Ok(Some(SeatsOfDate { seats, version: FeedVersion::new(7) }))
     });
     ports
 }
@@ -146,5 +149,32 @@ async fn seats_have_a_strong_tag_per_encoding() {
         }
         let both = [bearer, pass, accept, ("If-None-Match", packed_tag)];
         assert_eq!(ask(&state, "GET", &seats(), &both, "").await.status, 304);
+
+        let another_node = with_seats(count).state();
+        assert_eq!(ask(&another_node, "GET", &seats(), &PASS, "").await.header("etag"), tag);
+        let other_seats = with_seats(count + 1).state();
+        assert_ne!(ask(&other_seats, "GET", &seats(), &PASS, "").await.header("etag"), tag);
+    }
+}
+
+#[actix_web::test]
+async fn what_has_changed_is_asked_for_by_version() {
+    let mut ports = with_seats(3);
+    ports.seat_feeds.expect_versions().returning(|_| Ok(vec![(DATE, FeedVersion::new(7))]));
+    let state = ports.state();
+    let since =
+        async |since: &str| ask(&state, "GET", &format!("{}?since={since}", seats()), &PASS, "").await;
+    let plain = ask(&state, "GET", &seats(), &PASS, "").await;
+    assert_eq!(plain.header("seat-map-version"), "7");
+    let all = ask(&state, "GET", &format!("{}?status=all", seats()), &PASS, "").await.json();
+    for unknown in ["0", "6", "8", "9223372036854775807"] {
+        let answer = since(unknown).await;
+        assert_eq!(answer.json(), json!({"version": 7, "full": true, "seats": all["seats"]}), "{unknown}");
+        assert_eq!((answer.header("etag"), answer.header("cache-control")), ("", "no-store"));
+    }
+    assert_eq!(since("7").await.json(), json!({"version": 7, "full": false, "seats": []}));
+    assert_eq!(since("7&status=all").await.json(), json!({"version": 7, "full": false, "seats": []}));
+    for malformed in ["", "-1", "+1", "1.0", "x", "9223372036854775808", "1&since=2"] {
+        since(malformed).await.assert_problem(400, "MALFORMED_REQUEST");
     }
 }

@@ -10,14 +10,14 @@ use actix_web::{App, web};
 use frontrow_api::ApiState;
 use frontrow_app::{
     AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
-    PaymentService, QueueService, ReservationService, SessionService, UseCases,
+    PaymentService, QueueService, ReservationService, SeatMaps, SessionService, UseCases,
 };
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
     AccessClaims, InvalidAccessToken, InvalidWaitToken, MockAccessTokens, MockAccountQueries, MockAccounts,
     MockAdminQueries, MockClock, MockCommitter, MockConcertQueries, MockConcerts, MockIdGenerator,
     MockIdempotencyRecords, MockQueueQueries, MockQueueTokens, MockReservationQueries, MockReservations,
-    MockRooms, MockSeats, MockTokenProvider, Role, WaitClaims,
+    MockRooms, MockSeatFeeds, MockSeats, MockTokenProvider, Role, WaitClaims,
 };
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber,
@@ -123,6 +123,7 @@ pub(crate) struct Ports {
     pub(crate) committer: MockCommitter,
     pub(crate) queue_queries: MockQueueQueries,
     pub(crate) concert_queries: MockConcertQueries,
+    pub(crate) seat_feeds: MockSeatFeeds,
     pub(crate) reservation_queries: MockReservationQueries,
     pub(crate) account_queries: MockAccountQueries,
     pub(crate) admin_queries: MockAdminQueries,
@@ -160,6 +161,7 @@ impl Ports {
             committer: MockCommitter::new(),
             queue_queries: MockQueueQueries::new(),
             concert_queries: MockConcertQueries::new(),
+            seat_feeds: MockSeatFeeds::new(),
             reservation_queries: MockReservationQueries::new(),
             account_queries: MockAccountQueries::new(),
             admin_queries: MockAdminQueries::new(),
@@ -179,7 +181,7 @@ impl Ports {
         let mut ids = MockIdGenerator::new();
         let next = AtomicU64::new(0x1000);
         ids.expect_next_id().returning(move || Uuid::from_u128(next.fetch_add(1, Ordering::SeqCst).into()));
-        web::Data::new(ApiState { use_cases: self.use_cases(Arc::new(clock), Arc::new(ids)) })
+        web::Data::new(ApiState::new(self.use_cases(Arc::new(clock), Arc::new(ids))))
     }
 
     fn use_cases(mut self, clock: Arc<MockClock>, ids: Arc<MockIdGenerator>) -> UseCases {
@@ -210,11 +212,12 @@ impl Ports {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
-            concerts: ConcertService {
-                concerts: concerts.clone(),
-                queries: Arc::new(self.concert_queries),
-                clock: clock.clone(),
-            },
+            concerts: ConcertService::new(
+                concerts.clone(),
+                Arc::new(self.concert_queries),
+                SeatMaps::new(Arc::new(self.seat_feeds), clock.clone()),
+                clock.clone(),
+            ),
             reservations: ReservationService {
                 rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
                 gate,

@@ -15,11 +15,12 @@ pub use identity::{
 pub use identity::{MockAccessTokens, MockClock, MockIdGenerator, MockTokenProvider};
 pub use queries::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFilter, SeatView,
+    ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatView, SeatsOfDate,
 };
 #[cfg(feature = "mocks")]
 pub use queries::{
     MockAccountQueries, MockAdminQueries, MockConcertQueries, MockQueueQueries, MockReservationQueries,
+    MockSeatFeeds,
 };
 pub use repositories::{
     Accounts, Committer, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,

@@ -7,8 +7,10 @@ use crate::concert::Concert;
 use crate::ports::StorageError;
 use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
-use crate::seat::{SeatPlace, SeatStatus};
-use crate::{ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId};
+use crate::seat::{FeedVersion, Seat, SeatPlace, SeatStatus, SeatUpdate};
+use crate::{
+    ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+};
 
 /// Reads lines.
 #[cfg_attr(feature = "mocks", mockall::automock)]
@@ -36,7 +38,7 @@ pub trait QueueQueries: Send + Sync {
 }
 
 /// Which dates to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DateFilter {
     /// Those that start after now and have a seat left.
     Reservable,
@@ -102,6 +104,44 @@ pub trait ConcertQueries: Send + Sync {
         filter: SeatFilter,
         now: Timestamp,
     ) -> Result<Vec<SeatView>, StorageError>;
+}
+
+/// All seats of a date, with the version of its feed that they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatsOfDate {
+    /// The seats, in any order.
+    pub seats: Vec<Versioned<Seat>>,
+    /// The version of the feed.
+    pub version: FeedVersion,
+}
+
+/// What the feed of a date tells since a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatNews {
+    /// Every seat that has changed since, once, as it is now.
+    pub updates: Vec<SeatUpdate>,
+    /// The version up to which that is.
+    pub version: FeedVersion,
+}
+
+/// Reads the feeds of dates: a version that every change of seats moves on, in the transaction of the change, and which seats
+/// each of the newest versions changed. That is how nodes keep their seat maps (ADR 0008).
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait SeatFeeds: Send + Sync {
+    /// The versions that these dates have now, by id; unknown dates are left out.
+    async fn versions(
+        &self,
+        ids: Vec<PerformanceDateId>,
+    ) -> Result<Vec<(PerformanceDateId, FeedVersion)>, StorageError>;
+
+    /// What has changed after `since`, from one snapshot. `None` when the feed does not reach back so far, or there is no
+    /// such date: then all of it must be loaded.
+    async fn news(&self, id: PerformanceDateId, since: FeedVersion)
+    -> Result<Option<SeatNews>, StorageError>;
+
+    /// All seats of a date, from one snapshot; `None` when there is no such date.
+    async fn load(&self, id: PerformanceDateId) -> Result<Option<SeatsOfDate>, StorageError>;
 }
 
 /// A reservation as its user sees it.

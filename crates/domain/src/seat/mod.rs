@@ -1,6 +1,12 @@
 //! A seat on one performance date. AVAILABLE -> RESERVED -> UNAVAILABLE, and back to AVAILABLE when a hold ends.
 
+mod image;
+mod layout;
+
 use crate::{Label, Money, PerformanceDateId, ReservationId, SeatId, Timestamp};
+
+pub use image::{FeedVersion, SeatImage, SeatUpdate, UnknownSeat};
+pub use layout::{SeatLayout, SeatSpot};
 
 /// The status of a seat as clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -17,6 +17,7 @@ impl Committer for Memory {
         let mut state = self.state();
         let mut next = state.clone();
         let outcome = next.apply(work)?;
+        next.move_feeds_on(&state);
         *state = next;
         Ok(Committed { outcome })
     }

@@ -6,6 +6,7 @@
 mod commands;
 mod commit;
 mod constraints;
+mod feeds;
 mod queries;
 mod repositories;
 
@@ -17,7 +18,7 @@ use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::queue::{Departure, QueueToken, QueueTokenState, QueueTokenStatus, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
-use frontrow_domain::seat::Seat;
+use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::{
     ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
     UserId, Versioned,
@@ -58,6 +59,8 @@ struct State {
     payments: BTreeMap<PaymentId, Payment>,
     concerts: BTreeMap<ConcertId, Concert>,
     performance_dates: BTreeMap<PerformanceDateId, PerformanceDate>,
+    seat_feeds: BTreeMap<PerformanceDateId, FeedVersion>,
+    seat_changes: BTreeMap<(PerformanceDateId, FeedVersion), Vec<SeatId>>,
     idempotency_records: BTreeMap<(UserId, IdempotencyKey), IdempotencyRecord>,
 }
 

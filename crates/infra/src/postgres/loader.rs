@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
@@ -102,42 +102,4 @@ async fn fetch_all<K, V>(
 ) -> Result<Vec<(K, V)>, StorageError> {
     let mut connection = connection::acquire(pool).await?;
     fetch(&mut connection, keys).await.map_err(read_error)
-}
-
-/// The most rows that are remembered of a kind.
-const MOST_REMEMBERED: usize = 4_096;
-
-/// What never changes, once it was found; so it is read once.
-pub(super) struct Remembered<K, V>(Mutex<HashMap<K, V>>);
-
-impl<K: Eq + Hash, V: Clone> Remembered<K, V> {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(HashMap::new()))
-    }
-
-    pub(super) fn get(&self, key: &K) -> Option<V> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    /// Starts over when there is too much of it.
-    pub(super) fn keep(&self, key: K, value: V) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if rows.len() >= MOST_REMEMBERED {
-            rows.clear();
-        }
-        rows.insert(key, value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let rows = Remembered::new();
-        (0..=MOST_REMEMBERED).for_each(|key| rows.keep(key, key * 2));
-        assert_eq!(rows.get(&0), None);
-        assert_eq!(rows.get(&MOST_REMEMBERED), Some(MOST_REMEMBERED * 2));
-    }
 }

@@ -64,8 +64,7 @@
 //! # Reading
 //! Every read is one statement without a transaction, and gives its connection back at once. Aggregates are loaded by key
 //! for many callers at once (`Loader`): each kind has a queue of its own, and whoever comes while a statement is under
-//! way shares the next one, never one that has been sent, so that everybody reads what was committed before. Concerts
-//! and dates never change: they are read once.
+//! way shares the next one, never one that has been sent, so that everybody reads what was committed before.
 //!
 //! ## Failures
 //! - A unit that is refused (key taken, version moved on, room closed) leaves its batch before anything is written.
@@ -87,6 +86,7 @@ mod cached;
 mod commit;
 mod connection;
 mod error;
+mod feeds;
 mod lines;
 mod loader;
 mod migrate;

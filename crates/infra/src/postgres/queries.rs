@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use frontrow_domain::account::Entry;
@@ -21,13 +22,13 @@ use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
 use crate::sql::rows::{
-    ConcertRow, EntryRow, PerformanceDateRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money,
+    ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money,
     seat_status,
 };
 use crate::sql::schema::{
     concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
 };
-use crate::sql::types::{DbId, DbTime, Instant};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 #[async_trait]
 impl ConcertQueries for Postgres {
@@ -53,24 +54,14 @@ impl ConcertQueries for Postgres {
         filter: DateFilter,
         now: Timestamp,
     ) -> Result<Vec<DateSummary>, StorageError> {
-        let available =
-            sql::<BigInt>("count(*) FILTER (WHERE seats.status = 'AVAILABLE' OR seats.hold_expires_at <= ")
-                .bind::<Instant, _>(DbTime(now))
-                .sql(")");
-        let all = filter == DateFilter::All;
-        let query = performance_dates::table
-            .left_join(seats::table)
-            .filter(performance_dates::concert_id.eq(DbId(concert_id.get())))
-            .filter(all.into_sql::<Bool>().or(performance_dates::starts_at.gt(DbTime(now))))
-            .group_by(performance_dates::performance_date_id)
-            .order((performance_dates::starts_at, performance_dates::performance_date_id))
-            .select((PerformanceDateRow::as_select(), sql::<BigInt>("count(seats.seat_id)"), available));
+        let query = sql_query(DATES)
+            .bind::<Id, _>(DbId(concert_id.get()))
+            .bind::<Instant, _>(DbTime(now))
+            .bind::<Bool, _>(filter == DateFilter::All);
         let mut connection = self.connection().await?;
-        let rows = Cached(query).load::<(PerformanceDateRow, i64, i64)>(&mut connection).await;
+        let rows: Vec<DateSummaryRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
         drop(connection);
-        let rows = rows.map_err(read_error)?.into_iter();
-        let listed = rows.filter(|(_, _, available)| all || *available > 0);
-        Ok(listed.map(|(date, total, available)| summary(&date, total, available)).collect())
+        Ok(rows.into_iter().map(DateSummary::from).collect())
     }
 
     async fn list_seats(
@@ -98,15 +89,18 @@ impl ConcertQueries for Postgres {
     }
 }
 
-fn summary(date: &PerformanceDateRow, total: i64, available: i64) -> DateSummary {
-    DateSummary {
-        id: PerformanceDateId::new(date.performance_date_id.0),
-        starts_at: date.starts_at.0,
-        on_sale_at: date.on_sale_at.map(|time| time.0),
-        total_seats: counted(total),
-        available_seats: counted(available),
-    }
-}
+/// What is stored as AVAILABLE is counted by the feed; lapsed holds that nobody has swept are free as well. Those are few, and
+/// found by their deadline.
+const DATES: &str = "\
+    WITH lapsed AS MATERIALIZED ( \
+        SELECT held.performance_date_id, count(*) AS seats \
+        FROM reservations AS held JOIN reservation_seats USING (reservation_id) \
+        WHERE held.status = 'RESERVED' AND held.hold_expires_at <= $2 GROUP BY 1) \
+    SELECT performance_date_id, starts_at, on_sale_at, total_seats, \
+        available_seats + coalesce(lapsed.seats, 0) AS available_seats \
+    FROM performance_dates JOIN seat_feeds USING (performance_date_id) LEFT JOIN lapsed USING (performance_date_id) \
+    WHERE concert_id = $1 AND ($3 OR (starts_at > $2 AND available_seats + coalesce(lapsed.seats, 0) > 0)) \
+    ORDER BY starts_at, performance_date_id";
 
 /// A reservation with one of its seats.
 type ReservedRow = (ReservationRow, DbId, SeatPlaceRow);
@@ -140,9 +134,9 @@ impl ReservationQueries for Postgres {
     ) -> Result<Vec<ReservationView>, StorageError> {
         let before = before.map_or(Uuid::max(), ReservationId::get);
         let on_this_page = sql::<Bool>("reservations.reservation_id IN (SELECT own.reservation_id FROM reservations AS own WHERE own.user_id = ")
-            .bind::<crate::sql::types::Id, _>(DbId(user_id.get()))
+            .bind::<Id, _>(DbId(user_id.get()))
             .sql(" AND own.reservation_id < ")
-            .bind::<crate::sql::types::Id, _>(DbId(before))
+            .bind::<Id, _>(DbId(before))
             .sql(" ORDER BY own.reservation_id DESC LIMIT ")
             .bind::<BigInt, _>(i64::from(limit))
             .sql(")");

@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
-use super::loader::{Loader, Remembered};
+use super::loader::Loader;
 use crate::sql::rows::{
     AccountRow, ConcertRow, IdempotencyRow, PerformanceDateRow, QueueTokenRow, ReservationRow,
     ReservationSeatRow, RoomRow, SeatRow,
@@ -53,8 +53,6 @@ pub(super) struct Loaders {
     seat_counts: Loader<SeatCountKey, i64>,
     accounts: Loader<DbId, AccountRow>,
     answers: Loader<(DbId, String), IdempotencyRow>,
-    known_concerts: Remembered<ConcertId, Concert>,
-    known_dates: Remembered<PerformanceDateId, (PerformanceDate, Concert)>,
 }
 
 impl Loaders {
@@ -71,8 +69,6 @@ impl Loaders {
             seat_counts: Loader::start(pool.clone(), fetch_seat_counts),
             accounts: Loader::start(pool.clone(), fetch_accounts),
             answers: Loader::start(pool.clone(), fetch_answers),
-            known_concerts: Remembered::new(),
-            known_dates: Remembered::new(),
         }
     }
 }
@@ -269,28 +265,16 @@ impl Rooms for Postgres {
 #[async_trait]
 impl Concerts for Postgres {
     async fn find(&self, id: ConcertId) -> Result<Option<Concert>, StorageError> {
-        let known = &self.loaders.known_concerts;
-        if let Some(concert) = known.get(&id) {
-            return Ok(Some(concert));
-        }
-        let Some(row) = self.loaders.concerts.one(DbId(id.get())).await? else { return Ok(None) };
-        let concert = Concert::try_from(row)?;
-        known.keep(id, concert.clone());
-        Ok(Some(concert))
+        let row = self.loaders.concerts.one(DbId(id.get())).await?;
+        row.map(TryInto::try_into).transpose()
     }
 
     async fn find_date(
         &self,
         id: PerformanceDateId,
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
-        let known = &self.loaders.known_dates;
-        if let Some(date) = known.get(&id) {
-            return Ok(Some(date));
-        }
         let Some((date, concert)) = self.loaders.dates.one(DbId(id.get())).await? else { return Ok(None) };
-        let date = (date.into(), concert.try_into()?);
-        known.keep(id, date.clone());
-        Ok(Some(date))
+        Ok(Some((date.into(), concert.try_into()?)))
     }
 }
 

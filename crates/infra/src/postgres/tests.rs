@@ -21,6 +21,7 @@ use frontrow_domain::{
     RoomId, SeatId, TicketId, Timestamp, UnitOfWork, UserId, Versioned,
 };
 use frontrow_testkit::postgres::{Template, TestDatabase, database};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -390,4 +391,33 @@ async fn a_batch_takes_as_many_statements_as_one_unit() {
         pays.push(pay_work(&mut watched, *token, id).await);
     }
     watched.batch(&sale, pays, 11).await;
+}
+
+/// Whoever asks while a read is under way shares the next one. Those who went away disturb nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_many_callers_share_their_statements() {
+    let Some(mut watched) = watched().await else { return };
+    let users: Vec<UserId> = (0..BUYERS).map(|_| watched.id(UserId::new)).collect();
+    for user in &users[1..] {
+        let work = charge_work(&mut watched, *user).await;
+        watched.commit(work).await;
+    }
+    watched.taken();
+    // While the only connection is in use, both readers wait with what they have taken.
+    let connection = watched.postgres.connection().await.unwrap();
+    let postgres = &watched.postgres;
+    let mut reads: Vec<_> =
+        users.iter().chain(&users).map(|user| (*user, Box::pin(Accounts::find(postgres, *user)))).collect();
+    for (_, read) in &mut reads {
+        assert!(read.now_or_never().is_none(), "it is queued");
+    }
+    // Two of three go away.
+    let left = reads.into_iter().step_by(3).map(|(user, read)| async move { (user, read.await.unwrap()) });
+    let left = join_all(left);
+    drop(connection);
+    for (user, found) in left.await {
+        assert_eq!(found.map(|account| account.value.user_id), (user != users[0]).then_some(user));
+    }
+    let (texts, _) = watched.taken();
+    assert!((1..=3).contains(&texts.len()), "{texts:#?}");
 }

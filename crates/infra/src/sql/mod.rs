@@ -4,3 +4,7 @@
 pub(crate) mod rows;
 pub(crate) mod schema;
 pub(crate) mod types;
+
+/// How many of the newest versions of a date's seats are told of: the change of version `v` is forgotten with version
+/// `v + 4096`. Who has missed more loads all seats.
+pub(crate) const KEPT_SEAT_CHANGES: i64 = 4_096;

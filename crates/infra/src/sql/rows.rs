@@ -3,22 +3,23 @@
 //! so that it is prepared once, and many rows fit in one insert.
 
 use diesel::prelude::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
+use diesel::sql_types::{BigInt, Nullable};
 use frontrow_domain::account::{Account, Entry, EntryKind, Payment, Ticket};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
-use frontrow_domain::ports::StorageError;
+use frontrow_domain::ports::{DateSummary, StorageError};
 use frontrow_domain::queue::{
     LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, TicketNumber,
 };
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
-use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus};
+use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus, SeatUpdate};
 use frontrow_domain::{
     ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId,
     Timestamp, UserId, Version, Versioned,
 };
 
 use crate::sql::schema;
-use crate::sql::types::{DbId, DbTime};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// The name of `value` in a table of names.
 pub(crate) fn name_of<T: Copy + PartialEq>(names: &[(T, &'static str)], value: T) -> &'static str {
@@ -481,6 +482,11 @@ impl SeatStateRow {
         }
     }
 
+    /// What the row says of this seat.
+    pub(crate) fn update(&self, id: SeatId) -> Result<SeatUpdate, StorageError> {
+        Ok(SeatUpdate { id, state: self.state()?, version: Version::new(self.version) })
+    }
+
     fn state(&self) -> Result<SeatState, StorageError> {
         let reservation_id = self.reservation_id.map(|id| ReservationId::new(id.0));
         let hold_expires_at = self.hold_expires_at.map(|time| time.0);
@@ -687,4 +693,32 @@ impl TryFrom<IdempotencyRow> for IdempotencyRecord {
 /// The status of a seat row at `now`.
 pub(crate) fn seat_status(state: &SeatStateRow, now: Timestamp) -> Result<SeatStatus, StorageError> {
     Ok(state.state()?.status_at(now))
+}
+
+/// A date with its seats counted.
+#[derive(QueryableByName)]
+pub(crate) struct DateSummaryRow {
+    #[diesel(sql_type = Id)]
+    performance_date_id: DbId,
+    #[diesel(sql_type = Instant)]
+    starts_at: DbTime,
+    #[diesel(sql_type = Nullable<Instant>)]
+    on_sale_at: Option<DbTime>,
+    #[diesel(sql_type = BigInt)]
+    total_seats: i64,
+    #[diesel(sql_type = BigInt)]
+    available_seats: i64,
+}
+
+impl From<DateSummaryRow> for DateSummary {
+    fn from(row: DateSummaryRow) -> Self {
+        let counted = |number: i64| u64::try_from(number).unwrap_or(0);
+        Self {
+            id: PerformanceDateId::new(row.performance_date_id.0),
+            starts_at: row.starts_at.0,
+            on_sale_at: row.on_sale_at.map(|time| time.0),
+            total_seats: counted(row.total_seats),
+            available_seats: counted(row.available_seats),
+        }
+    }
 }

@@ -12,16 +12,18 @@ use frontrow_domain::unit_of_work::{
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
 use super::error::ApplyError;
+use super::feeds::FreedSeat;
 use super::statement::Sql;
 use super::{repositories, unit};
 use crate::sql::rows::{LineRow, QueueTokenRow, RoomRow};
 use crate::sql::schema::{lines, queue_tokens, rooms};
 use crate::sql::types::{DbId, DbTime};
 
-/// Does a command.
+/// Does a command, and says which seats it freed.
 pub(super) fn execute(
     connection: &mut SqliteConnection,
     command: &Command,
+    freed: &mut Vec<FreedSeat>,
 ) -> Result<CommandOutcome, ApplyError> {
     match *command {
         Command::Join(join) => take_place(connection, &join),
@@ -30,7 +32,7 @@ pub(super) fn execute(
             Ok(CommandOutcome::TokensExpired(expire_tokens(connection, now, limit)?))
         }
         Command::ExpireHolds { now, limit } => {
-            Ok(CommandOutcome::HoldsExpired(expire_holds(connection, now, limit)?))
+            Ok(CommandOutcome::HoldsExpired(expire_holds(connection, now, limit, freed)?))
         }
         Command::NotePolls { ref tokens, now } => {
             Ok(CommandOutcome::PollsNoted(note_polls(connection, tokens, now)?))
@@ -223,18 +225,20 @@ fn expire_tokens(connection: &mut SqliteConnection, now: Timestamp, limit: u32) 
 }
 
 /// The reservations themselves come last: the statements before them look for the same ones.
-fn expire_holds(connection: &mut SqliteConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
-    run_on_lapsed(
-        connection,
-        "WITH lapsed AS MATERIALIZED (\
+fn expire_holds(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+    limit: u32,
+    freed: &mut Vec<FreedSeat>,
+) -> QueryResult<u32> {
+    let free = "WITH lapsed AS MATERIALIZED (\
              SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= ? \
              ORDER BY hold_expires_at, reservation_id LIMIT ?) \
          UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
          WHERE status = 'RESERVED' AND (seat_id, reservation_id) IN (\
-             SELECT held.seat_id, held.reservation_id FROM lapsed CROSS JOIN reservation_seats AS held USING (reservation_id))",
-        now,
-        limit,
-    )?;
+             SELECT held.seat_id, held.reservation_id FROM lapsed CROSS JOIN reservation_seats AS held USING (reservation_id)) \
+         RETURNING seat_id, performance_date_id";
+    *freed = Sql(free, (DbTime(now), i64::from(limit))).load(connection)?;
     run_on_lapsed(
         connection,
         "UPDATE reservation_seats SET live = 0 WHERE live AND reservation_id IN (\

@@ -36,13 +36,19 @@
 //! | note polls, give up the abandoned | 1; 2 after an outage, else 3, and the line when somebody is gone; however many there are |
 //! | fill | 2, and one a person |
 //!
-//! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. A load or a query is one statement (the lines of all rooms, too), except reservations as
-//! their user sees them, which are two in one read transaction.
+//! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. If its units change seats, it adds one statement that looks at them before,
+//! and for each date three at the end, which move its feed on: the version with the counts, the seats that this version
+//! changed, and the oldest such row, which goes. A batch that makes dates adds one for each. So a lone reserve or payment has
+//! 4 statements more than the table says, and a batch of 256 of one date has 4 more too.
+//!
+//! A load or a query is one statement (the lines of all rooms, too). Several in one read transaction are reservations as their user sees them
+//! (2), all seats of a date with the version of its feed (2), and what a feed tells (3).
 
 mod audit;
 mod commands;
 mod connection;
 mod error;
+mod feeds;
 mod queries;
 mod repositories;
 mod statement;

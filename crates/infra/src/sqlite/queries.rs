@@ -8,7 +8,7 @@ use diesel::prelude::{
     BoolExpressionMethods, Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension,
     QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper,
 };
-use diesel::sql_types::{BigInt, Bool, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 use frontrow_domain::account::Entry;
 use frontrow_domain::concert::Concert;
@@ -28,13 +28,13 @@ use super::error::ReadError;
 use super::repositories::json_of;
 use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
-    ConcertRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money, name_of,
-    seat_status,
+    ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow,
+    money, name_of, seat_status,
 };
 use crate::sql::schema::{
     concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
 };
-use crate::sql::types::{DbId, DbTime, Id, Instant};
+use crate::sql::types::{DbId, DbTime, Instant};
 
 fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
@@ -97,32 +97,6 @@ impl QueueQueries for Sqlite {
     }
 }
 
-#[derive(QueryableByName)]
-struct DateSummaryRow {
-    #[diesel(sql_type = Id)]
-    performance_date_id: DbId,
-    #[diesel(sql_type = Instant)]
-    starts_at: DbTime,
-    #[diesel(sql_type = Nullable<Instant>)]
-    on_sale_at: Option<DbTime>,
-    #[diesel(sql_type = BigInt)]
-    total_seats: i64,
-    #[diesel(sql_type = BigInt)]
-    available_seats: i64,
-}
-
-impl From<DateSummaryRow> for DateSummary {
-    fn from(row: DateSummaryRow) -> Self {
-        Self {
-            id: PerformanceDateId::new(row.performance_date_id.0),
-            starts_at: row.starts_at.0,
-            on_sale_at: row.on_sale_at.map(|time| time.0),
-            total_seats: count(row.total_seats),
-            available_seats: count(row.available_seats),
-        }
-    }
-}
-
 #[async_trait]
 impl ConcertQueries for Sqlite {
     async fn list_concerts(
@@ -152,12 +126,16 @@ impl ConcertQueries for Sqlite {
         now: Timestamp,
     ) -> Result<Vec<DateSummary>, StorageError> {
         self.read(move |connection| {
-            let text = "SELECT date.performance_date_id, starts_at, on_sale_at, COUNT(seat_id) AS total_seats, \
-                    COUNT(CASE WHEN status = 'AVAILABLE' OR hold_expires_at <= ?1 THEN 1 END) AS available_seats \
-                FROM performance_dates AS date \
-                LEFT JOIN seats ON seats.performance_date_id = date.performance_date_id \
-                WHERE concert_id = ?2 AND (?3 OR starts_at > ?1) \
-                GROUP BY date.performance_date_id HAVING ?3 OR available_seats > 0 \
+            // What is stored as AVAILABLE is counted by the feed; lapsed holds that nobody has swept are free as well.
+            let text = "WITH lapsed AS MATERIALIZED (\
+                    SELECT reservations.performance_date_id, COUNT(*) AS seats \
+                    FROM reservations CROSS JOIN reservation_seats USING (reservation_id) \
+                    WHERE reservations.status = 'RESERVED' AND hold_expires_at <= ?1 GROUP BY 1) \
+                SELECT date.performance_date_id, starts_at, on_sale_at, total_seats, \
+                    available_seats + COALESCE(lapsed.seats, 0) AS available_seats \
+                FROM performance_dates AS date CROSS JOIN seat_feeds USING (performance_date_id) \
+                LEFT JOIN lapsed USING (performance_date_id) \
+                WHERE concert_id = ?2 AND (?3 OR (starts_at > ?1 AND seat_feeds.available_seats + COALESCE(lapsed.seats, 0) > 0)) \
                 ORDER BY starts_at, date.performance_date_id";
             let all = filter == DateFilter::All;
             let rows: Vec<DateSummaryRow> =

@@ -6,7 +6,7 @@
 use diesel::QueryResult;
 use diesel::prelude::RunQueryDsl;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Bool, Text, Untyped};
+use diesel::sql_types::{BigInt, Binary, Bool, Text, Untyped};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 
 use crate::sql::types::{DbId, DbTime, Id, Instant};
@@ -80,7 +80,7 @@ macro_rules! parameter {
     )+};
 }
 
-parameter!(DbId: Id, DbTime: Instant, i64: BigInt, bool: Bool, String: Text);
+parameter!(DbId: Id, DbTime: Instant, i64: BigInt, bool: Bool, String: Text, Vec<u8>: Binary);
 
 macro_rules! parameters {
     ($($name:ident $index:tt),*) => {
@@ -94,6 +94,7 @@ macro_rules! parameters {
 }
 
 parameters!();
+parameters!(A 0);
 parameters!(A 0, B 1);
 parameters!(A 0, B 1, C 2);
 parameters!(A 0, B 1, C 2, D 3);

@@ -16,6 +16,7 @@ use frontrow_domain::{Change, Version, Versioned};
 
 use super::commands;
 use super::error::ApplyError;
+use super::feeds::FreedSeat;
 use super::statement::{Cached, Sql};
 use crate::sql::rows::{
     AccountRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow, QueueTokenStateRow,
@@ -33,18 +34,20 @@ const SEATS_PER_INSERT: usize = 500;
 
 type Applied = Result<(), ApplyError>;
 
-/// Writes a unit.
+/// Writes a unit, all but the feeds of dates. Says what its command came to, and which seats that freed.
 pub(super) fn apply(
     connection: &mut SqliteConnection,
     work: &UnitOfWork,
-) -> Result<Option<CommandOutcome>, ApplyError> {
+) -> Result<(Option<CommandOutcome>, Vec<FreedSeat>), ApplyError> {
     if let Some(record) = &work.idempotency {
         store_answer(connection, record)?;
     }
     for guard in &work.guards {
         require(connection, guard)?;
     }
-    let outcome = work.command.as_ref().map(|command| commands::execute(connection, command)).transpose()?;
+    let mut freed = Vec::new();
+    let execute = |command| commands::execute(connection, command, &mut freed);
+    let outcome = work.command.as_ref().map(execute).transpose()?;
     write_rooms_and_concerts(connection, work)?;
     for token in &work.queue_tokens {
         update_token(connection, token)?;
@@ -54,7 +57,7 @@ pub(super) fn apply(
     }
     write_reservations_and_seats(connection, work)?;
     write_money(connection, work)?;
-    Ok(outcome)
+    Ok((outcome, freed))
 }
 
 /// Why a unit that was undone cannot be written: what is found first in the order of [`CommitError`]'s variants, or

@@ -11,6 +11,7 @@ use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
 use tokio::sync::oneshot;
 
 use super::error::{ApplyError, BatchFailed};
+use super::feeds::BatchOfSeats;
 use super::statement::run;
 use super::unit;
 
@@ -82,8 +83,7 @@ impl BatchError {
 
 fn write_batch(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Result<Vec<Outcome>, BatchError> {
     run(connection, "BEGIN IMMEDIATE").map_err(BatchError::Nothing)?;
-    let outcomes: Result<Vec<_>, _> = units.iter().map(|work| write_unit(connection, work)).collect();
-    match outcomes {
+    match write_units(connection, units) {
         Err(error) => {
             roll_back(connection);
             Err(BatchError::Nothing(error))
@@ -95,15 +95,31 @@ fn write_batch(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Resul
     }
 }
 
+/// Writes the units, and then moves on the feed of every date whose seats they changed: once, however many they are.
+fn write_units(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Result<Vec<Outcome>, DieselError> {
+    let mut seats = BatchOfSeats::before(connection, units)?;
+    let outcomes =
+        units.iter().map(|work| write_unit(connection, work, &mut seats)).collect::<Result<_, _>>()?;
+    seats.write(connection)?;
+    Ok(outcomes)
+}
+
 /// Writes one unit, or leaves no trace of it.
 ///
 /// # Errors
 /// When the transaction around it is no longer there, or can no longer be trusted: SQLite gives the whole of it up on some
 /// errors (a full disk, an I/O error), and then there is no savepoint to go back to.
-fn write_unit(connection: &mut SqliteConnection, work: &UnitOfWork) -> Result<Outcome, DieselError> {
+fn write_unit(
+    connection: &mut SqliteConnection,
+    work: &UnitOfWork,
+    seats: &mut BatchOfSeats,
+) -> Result<Outcome, DieselError> {
     run(connection, "SAVEPOINT unit")?;
     let outcome = match unit::apply(connection, work) {
-        Ok(outcome) => Ok(Committed { outcome }),
+        Ok((outcome, freed)) => {
+            seats.add(work, &freed);
+            Ok(Committed { outcome })
+        }
         Err(error) => {
             run(connection, "ROLLBACK TO unit")?;
             match error {

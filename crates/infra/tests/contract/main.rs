@@ -17,6 +17,7 @@ mod adapters;
 mod atomicity;
 mod backstops;
 mod concerts;
+mod feeds;
 mod fixture;
 mod holds;
 mod idempotency;
@@ -101,6 +102,15 @@ macro_rules! contract {
                     seats_are_shown_as_they_are_now,
                     sales_are_counted_as_they_are_now,
                     storage_answers;
+                feeds:
+                    a_date_has_a_feed,
+                    a_date_made_whole_is_of_the_first_version,
+                    every_change_of_a_seat_is_told,
+                    every_way_a_hold_lapses_is_told,
+                    a_feed_tells_of_its_own_date_alone,
+                    what_is_refused_is_not_told,
+                    a_feed_does_not_know_the_future,
+                    a_follower_misses_nothing;
                 reservations:
                     a_reservation_is_absent_until_it_is_inserted,
                     every_field_of_a_reservation_comes_back,

@@ -7,7 +7,8 @@ use frontrow_domain::ports::AdminQueries;
 use frontrow_domain::seat::{Seat, SeatState, SeatStatus};
 use frontrow_domain::unit_of_work::{Command, CommitError};
 use frontrow_domain::{Change, SeatId, Timestamp, UnitOfWork, UserId, Versioned};
-use frontrow_infra::postgres::PostgresOptions;
+use frontrow_infra::Storage;
+use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use tokio::sync::Barrier;
 
 use crate::Opened;
@@ -92,6 +93,94 @@ async fn overlapping_holds_payments_and_sweeps_do_not_deadlock() {
     assert_eq!(sold.count(), paid * WANTED);
     assert!(paid > 0 && lost > 0, "{paid} paid, {lost} lost a race");
     assert_eq!(deadlocks(&opened).await, 0);
+}
+
+const NODES: usize = 2;
+const ATTEMPTS: usize = 25;
+
+/// Which seats the buyers want: sets that overlap, in orders of their own.
+fn orders(seats: &[SeatId]) -> Vec<Vec<SeatId>> {
+    let order = |buyer: usize| {
+        let mut wanted = seats.to_vec();
+        wanted.rotate_left(buyer % seats.len());
+        if buyer % 2 == 0 {
+            wanted.reverse();
+        }
+        wanted.truncate(WANTED);
+        wanted
+    };
+    (0..BUYERS).map(order).collect()
+}
+
+/// Buyers on two nodes hold and give back sets of seats that overlap, many to a batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn batches_of_two_nodes_do_not_deadlock() {
+    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let other = Postgres::connect(opened.database.url(), PostgresOptions::default()).await.unwrap();
+    let stores = [opened.fixture().storage, Storage::new(Arc::new(other))];
+    let fixture = Arc::new(opened.fixture());
+    let sale = fixture.sale(u32::try_from(SEATS).unwrap()).await;
+    let mut buyers = Vec::new();
+    for (buyer, wanted) in orders(&sale.seat_ids()).into_iter().enumerate() {
+        let token = fixture.admitted(sale.room.id, at(1)).await.value.id;
+        let (fixture, store) = (fixture.clone(), stores[buyer % NODES].clone());
+        buyers.push(tokio::spawn(async move {
+            let mut held = 0;
+            for attempt in 0..ATTEMPTS {
+                let seats = store.seats.find_many(wanted.clone()).await.unwrap();
+                let token = fixture.token(token).await;
+                // Written in the buyer's order, over the holds of others: the lock order is the adapter's to keep.
+                let now = at(i64::try_from(attempt).unwrap() * 2 * HOLD);
+                if !seats.iter().all(|seat| seat.value.state == SeatState::Available) {
+                    continue;
+                }
+                let (id, mut work) = fixture.hold_work(token, seats, now);
+                work.seats.sort_by_key(|seat| wanted.iter().position(|id| *id == seat.value().id));
+                match store.committer.commit(work).await {
+                    Ok(_) => held += 1,
+                    Err(CommitError::Conflict(_)) => continue,
+                    Err(error) => panic!("{error:?}"),
+                }
+                let ended = fixture.end_work(id, now).await;
+                store.committer.commit(ended).await.unwrap();
+            }
+            held
+        }));
+    }
+    let mut held = 0;
+    for buyer in buyers {
+        held += buyer.await.unwrap();
+    }
+    assert!(held > BUYERS, "{held} holds");
+    assert_eq!(deadlocks(&opened).await, 0);
+}
+
+/// The control: the same seats, locked in the order of each buyer, do deadlock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn locks_in_the_order_of_each_buyer_deadlock() {
+    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let sale = opened.fixture().sale(u32::try_from(SEATS).unwrap()).await;
+    let mut buyers = Vec::new();
+    for wanted in orders(&sale.seat_ids()) {
+        let client = opened.database.connect().await.unwrap();
+        buyers.push(tokio::spawn(async move {
+            for _ in 0..3 {
+                client.batch_execute("BEGIN").await.unwrap();
+                for id in &wanted {
+                    let lock = format!("SELECT FROM seats WHERE seat_id = '{id}' FOR NO KEY UPDATE");
+                    if client.batch_execute(&lock).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                client.batch_execute("ROLLBACK").await.unwrap();
+            }
+        }));
+    }
+    for buyer in buyers {
+        buyer.await.unwrap();
+    }
+    assert!(deadlocks(&opened).await > 0);
 }
 
 enum Bought {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use frontrow_domain::UserId;
 use frontrow_domain::ports::{AdminQueries, StorageError};
 use frontrow_domain::unit_of_work::CommitError;
+use frontrow_domain::{EntryId, UserId};
 use frontrow_infra::Storage;
 use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use frontrow_testkit::postgres::Cluster;
@@ -67,6 +67,82 @@ async fn a_database_that_dies_and_returns() {
     // What was acknowledged is there, what was refused is not, and only the unknown may be either.
     let waiting = fixture.in_room(room.id, at(1)).await.0;
     assert!((joined..=joined + unknown).contains(&waiting), "{joined} + {unknown} of {waiting}");
+}
+
+const CHARGERS: usize = 40;
+
+/// What a charger was told of each entry.
+#[derive(Default)]
+struct Told {
+    written: Vec<EntryId>,
+    refused: Vec<EntryId>,
+    unknown: usize,
+}
+
+/// The server is killed while batches are committed: every word that was given is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_killed_during_commits_keeps_every_word() {
+    let Some(cluster) = Cluster::start_private().await else { return };
+    let database = cluster.database(&MIGRATED).await;
+    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let fixture = Arc::new(Fixture::new(Storage::new(Arc::new(postgres.clone())), ()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let chargers: Vec<_> = (0..CHARGERS)
+        .map(|_| {
+            let (fixture, stop) = (fixture.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut told = Told::default();
+                while !stop.load(Ordering::SeqCst) {
+                    let work = fixture.charge_work(fixture.id(UserId::new), None, 5, at(1));
+                    let entry = work.entries[0].id;
+                    match fixture.commit(work).await {
+                        Ok(_) => told.written.push(entry),
+                        Err(CommitError::OutcomeUnknown(_)) => told.unknown += 1,
+                        Err(CommitError::Unavailable(_)) => {
+                            told.refused.push(entry);
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+                told
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.stop_immediate().await;
+        cluster.start().await;
+    }
+    let patience = Instant::now() + Duration::from_secs(20);
+    while postgres.ping().await.is_err() {
+        assert!(Instant::now() < patience, "the adapter does not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.store(true, Ordering::SeqCst);
+
+    let mut told = Told::default();
+    for charger in chargers {
+        let Told { written, refused, unknown } = charger.await.unwrap();
+        told.written.extend(written);
+        told.refused.extend(refused);
+        told.unknown += unknown;
+    }
+    let units = postgres.stats();
+    assert!(units.units > 2 * units.transactions, "there were batches: {units:?}");
+    assert!(!told.written.is_empty() && !told.refused.is_empty());
+    let stored = |entries: &[EntryId]| {
+        let ids = entries.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
+        format!("SELECT count(*) FROM entries WHERE entry_id IN ({ids})")
+    };
+    let written = database.query_i64(&stored(&told.written)).await.unwrap();
+    assert_eq!(usize::try_from(written).unwrap(), told.written.len(), "what was acknowledged is there");
+    let refused = database.query_i64(&stored(&told.refused)).await.unwrap();
+    assert_eq!(refused, 0, "what was refused is not");
+    let all = database.query_i64("SELECT count(*) FROM entries").await.unwrap();
+    let unknown = usize::try_from(all - written).unwrap();
+    assert!(unknown <= told.unknown, "{unknown} of {} unknown ones", told.unknown);
 }
 
 /// An administrator ends every session while they are idle: the next call does not even notice.

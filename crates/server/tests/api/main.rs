@@ -21,6 +21,7 @@ mod idempotency;
 mod identity;
 mod lapsing;
 mod lines;
+mod nodes;
 mod outage;
 mod outside_identity;
 mod payment;
@@ -29,6 +30,7 @@ mod reservations;
 mod restart;
 mod rooms;
 mod seats;
+mod seats_since;
 mod service;
 mod support;
 
@@ -211,6 +213,8 @@ macro_rules! contract {
                     restart:
                         answers_and_tokens_are_the_same_after_a_restart,
                         options_do_not_change_the_room_of_a_later_start;
+                    seats_since:
+                        what_has_changed_makes_the_whole;
                 }
             }
         }

@@ -382,7 +382,7 @@ fn broken(output: &Output) -> Vec<&str> {
 }
 
 /// Each breach: which promise it breaks, and how it is made.
-const BREACHES: [(&str, &str); 22] = [
+const BREACHES: [(&str, &str); 25] = [
     (
         "at most one live reservation a seat",
         "DROP INDEX reservation_seats_one_live;
@@ -454,6 +454,9 @@ const BREACHES: [(&str, &str); 22] = [
         "those behind the last one admitted wait, or have departed",
         "UPDATE queue_tokens SET departure = NULL",
     ),
+    ("a date counts its seats right", "UPDATE seat_feeds SET total_seats = total_seats + 1"),
+    ("a date counts its seats right", "DELETE FROM seat_feeds"),
+    ("a date counts its AVAILABLE seats right", "UPDATE seat_feeds SET available_seats = available_seats + 1"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

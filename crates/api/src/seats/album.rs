@@ -1,0 +1,172 @@
+//! Which picture is sent, and when it is drawn again.
+//!
+//! A map of few seats is drawn as soon as it has changed. One of many is drawn elsewhere, by one at a time, and so that drawing
+//! takes no more than a fifth of the time of one thread; meanwhile the picture of before is sent, unless it is older than
+//! [`OLDEST`]. A map knows what was true at most 150 ms ago, which makes the promised 250.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use actix_web::web;
+use frontrow_app::{SeatMap, SeatsShown};
+use frontrow_domain::ports::SeatFilter;
+use frontrow_domain::{PerformanceDateId, Timestamp};
+
+use super::{Parts, Picture};
+use crate::etag::Encoding;
+use crate::problem::Problem;
+
+/// Up to so many seats are drawn at once, where the request is served: a matter of a millisecond.
+const FEW_SEATS: usize = 2_000;
+/// How old a picture of a map may be that has changed since.
+const OLDEST: Duration = Duration::from_millis(100);
+/// A map is not drawn again before so many times the time that drawing it took.
+const REST: u32 = 4;
+
+/// Albums, each with the map that its pictures are of.
+type ByDate = HashMap<PerformanceDateId, (Weak<SeatMap>, Arc<Album>)>;
+
+/// The pictures of every map that is there. Cloning shares them.
+#[derive(Clone, Default)]
+pub(crate) struct Albums(Arc<Mutex<ByDate>>);
+
+impl Albums {
+    /// The pictures of a map.
+    pub(crate) fn of(&self, id: PerformanceDateId, map: &Arc<SeatMap>) -> Arc<Album> {
+        let mut albums = lock(&self.0);
+        match albums.get(&id) {
+            Some((of, album)) if std::ptr::eq(of.as_ptr(), Arc::as_ptr(map)) => album.clone(),
+            _ => {
+                // Maps come and go seldom; pictures go with them.
+                albums.retain(|_, (map, _)| map.strong_count() > 0);
+                let album = Arc::new(Album::default());
+                albums.insert(id, (Arc::downgrade(map), album.clone()));
+                album
+            }
+        }
+    }
+}
+
+/// The pictures of one map.
+#[derive(Default)]
+pub(crate) struct Album {
+    all: Slot,
+    available: Slot,
+}
+
+#[derive(Default)]
+struct Slot {
+    newest: Mutex<Option<Arc<Picture>>>,
+    /// Held by whoever draws.
+    drawing: futures_util::lock::Mutex<()>,
+}
+
+impl Album {
+    fn slot(&self, filter: SeatFilter) -> &Slot {
+        match filter {
+            SeatFilter::All => &self.all,
+            SeatFilter::Available => &self.available,
+        }
+    }
+
+    /// A picture of the map as it is at `now`, or was a moment ago.
+    ///
+    /// # Errors
+    /// Never, in effect: see [`Picture::draw`].
+    pub(crate) async fn picture(
+        self: &Arc<Self>,
+        map: &Arc<SeatMap>,
+        filter: SeatFilter,
+        now: Timestamp,
+    ) -> Result<Arc<Picture>, Problem> {
+        let slot = self.slot(filter);
+        let revision = map.revision(now);
+        let newest = slot.newest();
+        if let Some(picture) = newest.as_ref().filter(|picture| picture.revision() == revision) {
+            return Ok(picture.clone());
+        }
+        let shown = map.shown(now).ok_or_else(|| Problem::internal("a seat map has been emptied"))?;
+        if shown.statuses.len() <= FEW_SEATS {
+            return slot.draw(shown, filter);
+        }
+        let _drawing = match newest.filter(|picture| picture.age() < OLDEST) {
+            Some(picture) if picture.age() < picture.cost().saturating_mul(REST) => return Ok(picture),
+            Some(picture) => match slot.drawing.try_lock() {
+                Some(drawing) => drawing,
+                None => return Ok(picture),
+            },
+            None => slot.drawing.lock().await,
+        };
+        // Somebody else may have drawn it meanwhile, of the same or a later moment.
+        if let Some(picture) = slot.newest().filter(|picture| picture.revision() >= revision) {
+            return Ok(picture);
+        }
+        let album = self.clone();
+        let drawn = web::block(move || album.slot(filter).draw(shown, filter)).await;
+        drawn.map_err(Problem::internal)?
+    }
+
+    /// The body of a picture in an encoding.
+    ///
+    /// # Errors
+    /// Never, in effect: see [`Picture::zip`].
+    pub(crate) async fn body(&self, picture: &Arc<Picture>, encoding: Encoding) -> Result<Parts, Problem> {
+        if encoding == Encoding::Identity {
+            return Ok(picture.plain().clone());
+        }
+        if let Some(zipped) = picture.zipped() {
+            return Ok(zipped.clone());
+        }
+        if picture.seats() <= FEW_SEATS {
+            picture.zip()?;
+        } else {
+            // One at a time: the others wait for what the first makes.
+            let _zipping = self.slot(picture.filter()).drawing.lock().await;
+            let picture = picture.clone();
+            web::block(move || picture.zip()).await.map_err(Problem::internal)??;
+        }
+        picture.zipped().cloned().ok_or_else(|| Problem::internal("a compressed picture is gone"))
+    }
+
+    /// All seats for somebody who asked what has changed, but since when nobody knows.
+    ///
+    /// # Errors
+    /// Never, in effect: see [`Picture::since_unknown`].
+    pub(crate) async fn since_unknown(
+        self: &Arc<Self>,
+        map: &Arc<SeatMap>,
+        encoding: Encoding,
+        now: Timestamp,
+    ) -> Result<Parts, Problem> {
+        let picture = self.picture(map, SeatFilter::All, now).await?;
+        if encoding == Encoding::Identity || picture.seats() <= FEW_SEATS {
+            return picture.since_unknown(encoding);
+        }
+        // Compresses the pieces that are shared; the rest is little.
+        self.body(&picture, encoding).await?;
+        picture.since_unknown(encoding)
+    }
+}
+
+impl Slot {
+    fn newest(&self) -> Option<Arc<Picture>> {
+        lock(&self.newest).clone()
+    }
+
+    fn draw(&self, shown: SeatsShown, filter: SeatFilter) -> Result<Arc<Picture>, Problem> {
+        let before = self.newest();
+        let picture = Arc::new(Picture::draw(shown, filter, before.as_deref())?);
+        let mut newest = lock(&self.newest);
+        // Of two that draw at once the later moment counts.
+        if newest.as_ref().is_none_or(|newest| newest.revision() <= picture.revision()) {
+            *newest = Some(picture.clone());
+        }
+        Ok(picture)
+    }
+}
+
+/// Nothing that is done under these locks can panic half way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,9 @@
+//! The seats of a date as they are sent. A picture of a map is drawn once for all who ask for it (ADR 0008).
+
+mod album;
+mod body;
+mod picture;
+
+pub(crate) use album::{Album, Albums};
+pub(crate) use body::Parts;
+pub(crate) use picture::{Picture, delta};
