@@ -121,7 +121,9 @@ async fn active_in(arena: &Arena, node: &TestApp, sale: &Sale) -> u64 {
     arena.room(node, sale).await["active"].as_u64().unwrap()
 }
 
+/// Who is ACTIVE by the account of whichever node is asked: each may be a second behind the others.
 async fn active_of(arena: &Arena, crowd: &[Buyer]) -> Vec<Buyer> {
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     let mut active = Vec::new();
     for buyer in crowd {
         if arena.place(buyer).await["status"] == "ACTIVE" {
