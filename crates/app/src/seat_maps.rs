@@ -60,6 +60,8 @@ struct State {
     as_of: Option<Timestamp>,
     asked_at: Timestamp,
     load: Option<Flight<()>>,
+    /// What is added to the revisions of the image, so that those of the map grow when it gets another image.
+    revisions_before: u64,
 }
 
 /// What a map shows at one time.
@@ -71,7 +73,7 @@ pub struct SeatsShown {
     pub statuses: Vec<SeatStatus>,
     /// The version of the feed up to which everything is known. What is known already may be more.
     pub version: FeedVersion,
-    /// See [`SeatImage::revision`].
+    /// See [`SeatMap::revision`].
     pub revision: u64,
 }
 
@@ -171,7 +173,7 @@ impl SeatMaps {
         let asked_at = self.clock.now();
         let mut shelf = lock(&self.shelf);
         let map = shelf.maps.entry(id).or_insert_with(|| {
-            let state = State { image: None, as_of: None, asked_at, load: None };
+            let state = State { image: None, as_of: None, asked_at, load: None, revisions_before: 0 };
             Arc::new(SeatMap { id, state: Mutex::new(state) })
         });
         lock(&map.state).asked_at = asked_at;
@@ -264,20 +266,20 @@ async fn refresh(
 }
 
 impl SeatMap {
-    /// The version of what the map shows at `now`, see [`SeatImage::revision`]. Cheap.
+    /// Grows with every change of what the map shows; as it is at `now`. Cheap.
     #[must_use]
     pub fn revision(&self, now: Timestamp) -> u64 {
-        self.look(now, SeatImage::revision).unwrap_or(0)
+        self.look(now, |_, revision| revision).unwrap_or(0)
     }
 
     /// All that the map shows at `now`.
     #[must_use]
     pub fn shown(&self, now: Timestamp) -> Option<SeatsShown> {
-        self.look(now, |image| SeatsShown {
+        self.look(now, |image, revision| SeatsShown {
             layout: image.layout().clone(),
             statuses: image.shown().to_vec(),
             version: image.version(),
-            revision: image.revision(),
+            revision,
         })
     }
 
@@ -290,7 +292,7 @@ impl SeatMap {
     /// What may be shown otherwise at `now` than to whoever knows all up to `since`; `None` when that is not known.
     #[must_use]
     pub fn changed_since(&self, since: FeedVersion, now: Timestamp) -> Option<SeatsChanged> {
-        self.look(now, |image| {
+        self.look(now, |image, _| {
             let positions = image.changed_since(since)?;
             let seat = |at: usize| image.shown().get(at).map(|status| (at, *status));
             let seats = positions.into_iter().filter_map(seat).collect();
@@ -298,11 +300,13 @@ impl SeatMap {
         })?
     }
 
-    fn look<T>(&self, now: Timestamp, look: impl FnOnce(&SeatImage) -> T) -> Option<T> {
+    /// Looks at the image, and at the revision of the map.
+    fn look<T>(&self, now: Timestamp, look: impl FnOnce(&SeatImage, u64) -> T) -> Option<T> {
         let mut state = lock(&self.state);
+        let before = state.revisions_before;
         let image = state.image.as_mut()?;
         image.advance(now);
-        Some(look(image))
+        Some(look(image, before.saturating_add(image.revision())))
     }
 
     fn condition(&self, now: Timestamp) -> Condition {
@@ -350,9 +354,11 @@ impl SeatMap {
     /// fallen back, as after a restore, is emptied.
     fn is_at(&self, version: Option<FeedVersion>, as_of: Timestamp) -> bool {
         let mut state = lock(&self.state);
-        let Some(known) = state.image.as_ref().map(SeatImage::version) else { return true };
+        let Some(image) = &state.image else { return true };
+        let (known, revision) = (image.version(), image.revision());
         if version.is_none_or(|version| version < known) {
             state.image = None;
+            state.revisions_before = state.revisions_before.saturating_add(revision).saturating_add(1);
             return true;
         }
         let is_at = version == Some(known);

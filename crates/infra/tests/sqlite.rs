@@ -19,9 +19,11 @@ use diesel::sql_types::{Nullable, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use frontrow_domain::account::{Account, Entry};
 use frontrow_domain::concert::{Concert, PerformanceDate};
-use frontrow_domain::ports::{Accounts, AdminQueries, Committer, ConcertQueries, SeatFilter, StorageError};
+use frontrow_domain::ports::{
+    Accounts, AdminQueries, Committer, ConcertQueries, SeatFeeds, SeatFilter, StorageError,
+};
 use frontrow_domain::queue::{Room, RoomPolicy};
-use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
+use frontrow_domain::seat::{FeedVersion, Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Committed};
 use frontrow_domain::{
     Change, ConcertId, EntryId, Label, Money, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork,
@@ -32,6 +34,12 @@ use frontrow_infra::sqlite::{OpenError, SqliteOptions};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    count: i64,
+}
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 /// Names the database for [`migrate_as_another_process`].
@@ -431,4 +439,32 @@ async fn one_seat_of_many_that_is_there_already_is_named() {
     assert!(matches!(refused, CommitError::Conflict(found) if found == there), "{refused:?}");
     let date = PerformanceDateId::new(Uuid::from_u128(1));
     assert_eq!(storage.list_seats(date, SeatFilter::All, now()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_forgets_what_is_4096_versions_back() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let work = new_date(1);
+    let (seat, date) = (work.seats[0].value().clone(), work.performance_dates[0].id);
+    storage.commit(work).await.unwrap();
+    let write = async |version: i64| {
+        let seats = vec![Change::Update(Versioned::new(seat.clone(), Version::new(version)))];
+        storage.commit(UnitOfWork { seats, ..Default::default() }).await.unwrap();
+    };
+    let kept = || {
+        let text = "SELECT COUNT(*) AS count FROM seat_changes WHERE version = 2";
+        diesel::sql_query(text).get_result::<Counted>(&mut database.foreign()).unwrap().count
+    };
+    write(1).await;
+    let told = storage.news(date, FeedVersion::FIRST).await.unwrap().unwrap();
+    assert_eq!((told.updates.len(), told.version, kept()), (1, FeedVersion::new(2), 1));
+    database.foreign().batch_execute("UPDATE seat_feeds SET version = 4096").unwrap();
+    write(2).await;
+    assert_eq!(kept(), 1, "version 4,097");
+    write(3).await;
+    assert_eq!(kept(), 0, "version 4,098");
+    assert_eq!(storage.news(date, FeedVersion::FIRST).await.unwrap(), None, "too long ago");
+    let told = storage.news(date, FeedVersion::new(4_097)).await.unwrap().unwrap();
+    assert_eq!((told.updates.len(), told.version), (1, FeedVersion::new(4_098)));
 }

@@ -86,9 +86,9 @@ impl Album {
         if let Some(picture) = newest.as_ref().filter(|picture| picture.revision() == revision) {
             return Ok(picture.clone());
         }
-        let shown = map.shown(now).ok_or_else(|| Problem::internal("a seat map has been emptied"))?;
-        if shown.statuses.len() <= FEW_SEATS {
-            return slot.draw(shown, filter);
+        let few = newest.as_ref().is_some_and(|picture| picture.seats() <= FEW_SEATS);
+        if few {
+            return slot.draw(shown(map, now)?, filter);
         }
         let _drawing = match newest.filter(|picture| picture.age() < OLDEST) {
             Some(picture) if picture.age() < picture.cost().saturating_mul(REST) => return Ok(picture),
@@ -102,7 +102,7 @@ impl Album {
         if let Some(picture) = slot.newest().filter(|picture| picture.revision() >= revision) {
             return Ok(picture);
         }
-        let album = self.clone();
+        let (album, shown) = (self.clone(), shown(map, now)?);
         let drawn = web::block(move || album.slot(filter).draw(shown, filter)).await;
         drawn.map_err(Problem::internal)?
     }
@@ -147,6 +147,10 @@ impl Album {
         self.body(&picture, encoding).await?;
         picture.since_unknown(encoding)
     }
+}
+
+fn shown(map: &SeatMap, now: Timestamp) -> Result<SeatsShown, Problem> {
+    map.shown(now).ok_or_else(|| Problem::internal("a seat map has been emptied"))
 }
 
 impl Slot {

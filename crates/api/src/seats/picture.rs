@@ -105,7 +105,7 @@ impl Picture {
         Ok(Self { cost: drawn_at.elapsed(), ..picture })
     }
 
-    /// See [`frontrow_domain::seat::SeatImage::revision`].
+    /// See [`frontrow_app::SeatMap::revision`].
     pub(crate) const fn revision(&self) -> u64 {
         self.revision
     }

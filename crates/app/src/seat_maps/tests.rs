@@ -218,9 +218,15 @@ async fn a_feed_that_falls_back_is_another_feed() {
     let maps = maps(&world, &feeds);
     feeds.write(1, sold_to(HELD));
     seen(&world, &maps).await;
+    let map = maps.find(DATE).await.unwrap();
+    let revision = map.revision(now());
     *lock(&feeds.stored) = std::mem::take(&mut *lock(&Feeds::new().stored));
     pass_time(&world, 200);
     assert_eq!(seen(&world, &maps).await, [A, A, A]);
+    assert!(
+        map.revision(now()) > revision,
+        "pictures of the other are not mistaken for pictures of this one"
+    );
 }
 
 /// What somebody commits who holds a seat.
