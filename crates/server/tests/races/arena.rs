@@ -38,6 +38,7 @@ pub(crate) struct Arena {
     pub(crate) database: Database,
     pub(crate) ground: Ground,
     hold_seconds: u32,
+    group_commit_limit: Option<u16>,
     turn: AtomicUsize,
 }
 
@@ -45,18 +46,30 @@ pub(crate) struct Arena {
 impl Arena {
     /// `None`, said aloud, where there is no PostgreSQL and one is needed.
     pub(crate) async fn open(ground: Ground, hold_seconds: u32) -> Option<Self> {
-        Self::open_after(ground, hold_seconds, "").await
+        Self::start(ground, hold_seconds, "", None).await
     }
 
-    /// As [`Arena::open`], with this SQL run on the migrated database before the nodes start.
+    /// As [`Arena::open`], with this SQL run on the migrated database before the nodes start: it switches protections of the
+    /// database off. A batch judges its units in memory as well, where SQL cannot reach, so here each has a transaction
+    /// of its own.
     pub(crate) async fn open_after(ground: Ground, hold_seconds: u32, sql: &str) -> Option<Self> {
+        Self::start(ground, hold_seconds, sql, Some(1)).await
+    }
+
+    async fn start(
+        ground: Ground,
+        hold_seconds: u32,
+        sql: &str,
+        group_commit_limit: Option<u16>,
+    ) -> Option<Self> {
         let database = match ground {
             Ground::Sqlite => Database::sqlite(),
             Ground::Postgres => Database::postgres().await?,
         };
         prepare(&database.url(), RoomPolicy::default()).await.unwrap();
         database.execute(sql).await;
-        let mut arena = Self { nodes: Vec::new(), database, ground, hold_seconds, turn: AtomicUsize::new(0) };
+        let turn = AtomicUsize::new(0);
+        let mut arena = Self { nodes: Vec::new(), database, ground, hold_seconds, group_commit_limit, turn };
         arena.start_nodes().await;
         Some(arena)
     }
@@ -65,6 +78,7 @@ impl Arena {
         let nodes = if self.ground == Ground::Postgres { 2 } else { 1 };
         for _ in 0..nodes {
             let mut settings = settings(&self.database);
+            settings.group_commit_limit = self.group_commit_limit;
             settings.hold_rules = HoldRules { hold_seconds: self.hold_seconds, max_seats_per_user: 4 };
             self.nodes.push(TestApp::start(settings).await);
         }
