@@ -60,7 +60,7 @@ async fn overlapping_holds_payments_and_sweeps_do_not_deadlock() {
             let (fixture, sale, rounds) = (fixture.clone(), sale.clone(), rounds.clone());
             let mut wanted = sale.seat_ids();
             wanted.rotate_left(buyer % SEATS);
-            if buyer % 2 == 0 {
+            if buyer.is_multiple_of(2) {
                 wanted.reverse();
             }
             wanted.truncate(WANTED);
@@ -103,7 +103,7 @@ fn orders(seats: &[SeatId]) -> Vec<Vec<SeatId>> {
     let order = |buyer: usize| {
         let mut wanted = seats.to_vec();
         wanted.rotate_left(buyer % seats.len());
-        if buyer % 2 == 0 {
+        if buyer.is_multiple_of(2) {
             wanted.reverse();
         }
         wanted.truncate(WANTED);
