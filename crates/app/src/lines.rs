@@ -14,7 +14,7 @@ use frontrow_domain::ports::{Clock, QueueQueries, QueueTokens, WaitClaims};
 use frontrow_domain::queue::{
     LineState, LineView, PlaceInLine, QueueToken, QueueTokenState, Room, TicketNumber,
 };
-use frontrow_domain::{RoomId, Timestamp, Version, Versioned};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 use futures_util::lock::Mutex as AsyncMutex;
 
 use self::known_tokens::KnownTokens;
@@ -247,9 +247,9 @@ impl Lines {
         }
     }
 
-    /// Lets go of a token of which nobody knows what was written.
-    fn forget(&self, token: &QueueToken) {
-        self.0.known.remove(token.id);
+    /// Lets go of a token, so that it is read the next time.
+    fn forget(&self, id: QueueTokenId) {
+        self.0.known.remove(id);
     }
 
     /// The holder of this place left the line without being admitted.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use frontrow_domain::ports::{DateFilter, SeatFilter};
+use frontrow_domain::ports::DateFilter;
 use frontrow_domain::queue::{RoomMode, RoomPolicy, TicketNumber};
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::unit_of_work::{Command, GiveUpAbandoned, Join};
@@ -224,9 +224,6 @@ async fn call_everything(fixture: &Fixture) {
     }
     for filter in [DateFilter::All, DateFilter::Reservable] {
         storage.concert_queries.list_dates(concert, filter, now).await.unwrap();
-    }
-    for filter in [SeatFilter::All, SeatFilter::Available] {
-        storage.concert_queries.list_seats(date, filter, now).await.unwrap();
     }
     let since = storage.seat_feeds.versions(vec![date]).await.unwrap()[0].1;
     fixture.hold(&sale, &sale.seat_ids()[3..], at(0)).await;

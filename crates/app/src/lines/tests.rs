@@ -6,14 +6,15 @@ use frontrow_domain::ports::{QueueQueries, StorageError, WaitClaims};
 use frontrow_domain::queue::{
     Departure, LineState, QueueToken, QueueTokenState, QueueTokenStatus, RoomPolicy, TicketNumber,
 };
+use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Join};
-use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
+use frontrow_domain::{Change, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 use uuid::Uuid;
 
 use super::{ANSWERS_FOR_SECONDS, BATCH, TOKEN_ANSWERS_FOR_SECONDS};
 use crate::testing::{
-    Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, room, stored, token,
-    wait_token, world,
+    HELD, Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, reservation, room,
+    stored, token, wait_token, world,
 };
 use crate::{Gate, Lines, WatchedCommitter};
 
@@ -265,6 +266,20 @@ async fn an_older_read_does_not_undo_what_this_node_wrote() {
     assert_eq!(world.facts().tokens[&TOKEN].value.state, active_until(1_100), "as it was read before");
     assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Expired);
     assert!(world.take_loads().contains(&Load::Token));
+}
+
+/// Another node's sweep was faster; who has paid here hears of the end here all the same.
+#[tokio::test]
+async fn what_was_paid_here_ends_the_token_it_was_held_under() {
+    let world = world();
+    let lines = world.lines();
+    assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Active);
+    world.facts().put_token(stored(token(over()), 3));
+    assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Active, "as it was read");
+    let done = reservation(HELD, &[1], ReservationStatus::Done, at(1_300));
+    let work = UnitOfWork { reservations: vec![Change::Update(stored(done, 1))], ..UnitOfWork::default() };
+    committed(&world, &lines, work, None).await;
+    assert_eq!(status(&lines, &world, &token(WAITING)).await, QueueTokenStatus::Expired);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use frontrow_domain::ports::Committer;
 use frontrow_domain::queue::{QueueToken, QueueTokenState};
+use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed, UnitOfWork};
-use frontrow_domain::{Version, Versioned};
+use frontrow_domain::{Change, QueueTokenId, Version, Versioned};
 
 use super::Lines;
 
@@ -64,14 +65,25 @@ impl WatchedCommitter {
 impl Committer for WatchedCommitter {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let (tokens, has_rooms) = (work.queue_tokens.clone(), !work.rooms.is_empty());
+        let paid_under = paid_under(&work);
         let committed = self.committer.commit(work).await;
         match &committed {
-            Ok(committed) => self.committed(&tokens, has_rooms, committed.outcome).await,
+            Ok(committed) => {
+                paid_under.into_iter().for_each(|id| self.lines.forget(id));
+                self.committed(&tokens, has_rooms, committed.outcome).await;
+            }
             Err(CommitError::OutcomeUnknown(_)) => {
-                tokens.iter().for_each(|token| self.lines.forget(&token.value));
+                tokens.iter().for_each(|token| self.lines.forget(token.value.id));
             }
             Err(_) => {}
         }
         committed
     }
+}
+
+/// The tokens under which what is paid here was held. They are over, whoever ended them.
+fn paid_under(work: &UnitOfWork) -> Vec<QueueTokenId> {
+    let paid = work.reservations.iter().map(Change::value);
+    let paid = paid.filter(|reservation| reservation.status == ReservationStatus::Done);
+    paid.map(|reservation| reservation.token_id).collect()
 }

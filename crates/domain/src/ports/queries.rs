@@ -7,7 +7,7 @@ use crate::concert::Concert;
 use crate::ports::StorageError;
 use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
-use crate::seat::{FeedVersion, Seat, SeatPlace, SeatStatus, SeatUpdate};
+use crate::seat::{FeedVersion, Seat, SeatPlace, SeatUpdate};
 use crate::{
     ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
@@ -70,18 +70,7 @@ pub enum SeatFilter {
     All,
 }
 
-/// A seat as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeatView {
-    /// Which seat.
-    pub id: SeatId,
-    /// Where it is and what it costs.
-    pub place: SeatPlace,
-    /// Its status at the time asked.
-    pub status: SeatStatus,
-}
-
-/// Reads concerts, dates and seats.
+/// Reads concerts and dates. Seats have their own feed: [`SeatFeeds`].
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait ConcertQueries: Send + Sync {
@@ -96,14 +85,6 @@ pub trait ConcertQueries: Send + Sync {
         filter: DateFilter,
         now: Timestamp,
     ) -> Result<Vec<DateSummary>, StorageError>;
-
-    /// The seats of a date, by section, row and number.
-    async fn list_seats(
-        &self,
-        id: PerformanceDateId,
-        filter: SeatFilter,
-        now: Timestamp,
-    ) -> Result<Vec<SeatView>, StorageError>;
 }
 
 /// All seats of a date, with the version of its feed that they are of.

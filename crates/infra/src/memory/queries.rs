@@ -5,11 +5,11 @@ use frontrow_domain::account::Entry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+    ReservationView, RoomOverview, Sales, StorageError,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
-use frontrow_domain::seat::{Seat, SeatPlace, SeatStatus};
+use frontrow_domain::seat::{SeatPlace, SeatStatus};
 use frontrow_domain::{
     ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
@@ -81,23 +81,6 @@ impl ConcertQueries for Memory {
         }
         dates.sort_by_key(|date| (date.starts_at, date.id));
         Ok(dates)
-    }
-
-    async fn list_seats(
-        &self,
-        id: PerformanceDateId,
-        filter: SeatFilter,
-        now: Timestamp,
-    ) -> Result<Vec<SeatView>, StorageError> {
-        let state = self.state();
-        let view =
-            |seat: &Seat| SeatView { id: seat.id, place: seat.place.clone(), status: seat.status_at(now) };
-        let mut seats: Vec<_> = state.seats_of(id).map(view).collect();
-        if filter == SeatFilter::Available {
-            seats.retain(|seat| seat.status == SeatStatus::Available);
-        }
-        seats.sort_by(|a, b| in_house(&a.place).cmp(&in_house(&b.place)));
-        Ok(seats)
     }
 }
 

@@ -10,7 +10,7 @@ use frontrow_domain::account::Entry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+    ReservationView, RoomOverview, Sales, StorageError,
 };
 use frontrow_domain::queue::Room;
 use frontrow_domain::{
@@ -21,10 +21,7 @@ use uuid::Uuid;
 use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
-use crate::sql::rows::{
-    ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow, money,
-    seat_status,
-};
+use crate::sql::rows::{ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, money};
 use crate::sql::schema::{
     concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
 };
@@ -62,30 +59,6 @@ impl ConcertQueries for Postgres {
         let rows: Vec<DateSummaryRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
         drop(connection);
         Ok(rows.into_iter().map(DateSummary::from).collect())
-    }
-
-    async fn list_seats(
-        &self,
-        id: PerformanceDateId,
-        filter: SeatFilter,
-        now: Timestamp,
-    ) -> Result<Vec<SeatView>, StorageError> {
-        let all = filter == SeatFilter::All;
-        let query = seats::table
-            .filter(seats::performance_date_id.eq(DbId(id.get())))
-            .filter(all.into_sql::<Bool>().or(
-                sql::<Bool>("status = 'AVAILABLE' OR hold_expires_at <= ").bind::<Instant, _>(DbTime(now)),
-            ))
-            .order((seats::section, seats::row_number, seats::seat_number))
-            .select((seats::seat_id, SeatPlaceRow::as_select(), SeatStateRow::as_select()));
-        let mut connection = self.connection().await?;
-        let rows = Cached(query).load::<(DbId, SeatPlaceRow, SeatStateRow)>(&mut connection).await;
-        drop(connection);
-        let view = |(id, place, state): (DbId, SeatPlaceRow, SeatStateRow)| {
-            let status = seat_status(&state, now)?;
-            Ok(SeatView { id: SeatId::new(id.0), place: place.try_into()?, status })
-        };
-        rows.map_err(read_error)?.into_iter().map(view).collect()
     }
 }
 

@@ -14,8 +14,8 @@ use frontrow_domain::queue::{
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus, SeatUpdate};
 use frontrow_domain::{
-    ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId,
-    Timestamp, UserId, Version, Versioned,
+    ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, UserId,
+    Version, Versioned,
 };
 
 use crate::sql::schema;
@@ -688,11 +688,6 @@ impl TryFrom<IdempotencyRow> for IdempotencyRecord {
         };
         Ok(Self { request, answer, created_at: row.created_at.0, expires_at: row.expires_at.0 })
     }
-}
-
-/// The status of a seat row at `now`.
-pub(crate) fn seat_status(state: &SeatStateRow, now: Timestamp) -> Result<SeatStatus, StorageError> {
-    Ok(state.state()?.status_at(now))
 }
 
 /// A date with its seats counted.

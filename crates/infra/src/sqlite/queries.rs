@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::{
-    BoolExpressionMethods, Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension,
-    QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper,
+    Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
+    RunQueryDsl, SelectableHelper,
 };
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
@@ -14,11 +14,11 @@ use frontrow_domain::account::Entry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFilter, SeatView, StorageError,
+    ReservationView, RoomOverview, Sales, StorageError,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
-use frontrow_domain::seat::{SeatPlace, SeatStatus};
+use frontrow_domain::seat::SeatPlace;
 use frontrow_domain::{
     ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
@@ -28,8 +28,7 @@ use super::error::ReadError;
 use super::repositories::json_of;
 use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
-    ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, SeatStateRow,
-    money, name_of, seat_status,
+    ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
 };
 use crate::sql::schema::{
     concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
@@ -141,32 +140,6 @@ impl ConcertQueries for Sqlite {
             let rows: Vec<DateSummaryRow> =
                 Sql(text, (DbTime(now), DbId(concert_id.get()), all)).load(connection)?;
             Ok(rows.into_iter().map(DateSummary::from).collect())
-        })
-        .await
-    }
-
-    async fn list_seats(
-        &self,
-        id: PerformanceDateId,
-        filter: SeatFilter,
-        now: Timestamp,
-    ) -> Result<Vec<SeatView>, StorageError> {
-        self.read(move |connection| {
-            let mut query = seats::table
-                .filter(seats::performance_date_id.eq(DbId(id.get())))
-                .order((seats::section, seats::row_number, seats::seat_number))
-                .select((seats::seat_id, SeatPlaceRow::as_select(), SeatStateRow::as_select()))
-                .into_boxed::<Backend>();
-            if filter == SeatFilter::Available {
-                let free = seats::status.eq(name_of(&SeatStatus::NAMES, SeatStatus::Available));
-                query = query.filter(free.or(seats::hold_expires_at.le(DbTime(now))));
-            }
-            let rows: Vec<(DbId, SeatPlaceRow, SeatStateRow)> = query.load(connection)?;
-            let view = |(id, place, state): (DbId, SeatPlaceRow, SeatStateRow)| {
-                let status = seat_status(&state, now)?;
-                Ok(SeatView { id: SeatId::new(id.0), place: place.try_into()?, status })
-            };
-            Ok(rows.into_iter().map(view).collect::<Result<_, StorageError>>()?)
         })
         .await
     }

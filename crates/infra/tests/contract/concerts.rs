@@ -1,7 +1,7 @@
 //! Concerts, dates and seats: stored, listed, counted.
 
 use frontrow_domain::concert::{Concert, PerformanceDate};
-use frontrow_domain::ports::{DateFilter, DateSummary, Sales, SeatFilter, SeatView};
+use frontrow_domain::ports::{DateFilter, DateSummary, Sales, SeatFilter};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus};
 use frontrow_domain::{
     Change, ConcertId, Money, PerformanceDateId, SeatId, Timestamp, UnitOfWork, Version, Versioned,
@@ -32,13 +32,31 @@ async fn statuses(fixture: &Fixture, sale: &Sale, now: Timestamp) -> Vec<SeatSta
     seats.iter().map(|seat| seat.status).collect()
 }
 
+/// A seat as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SeatView {
+    id: SeatId,
+    place: SeatPlace,
+    status: SeatStatus,
+}
+
 async fn list(
     fixture: &Fixture,
     date: PerformanceDateId,
     filter: SeatFilter,
     now: Timestamp,
 ) -> Vec<SeatView> {
-    fixture.storage.concert_queries.list_seats(date, filter, now).await.unwrap()
+    let loaded = fixture.storage.seat_feeds.load(date).await.unwrap();
+    let seats = loaded.into_iter().flat_map(|date| date.seats).map(|seat| seat.value);
+    let view = |seat: Seat| SeatView { id: seat.id, status: seat.status_at(now), place: seat.place };
+    let mut seats: Vec<SeatView> = seats.map(view).collect();
+    seats.retain(|seat| filter == SeatFilter::All || seat.status == SeatStatus::Available);
+    seats.sort_by(|a, b| place_order(a).cmp(&place_order(b)));
+    seats
+}
+
+fn place_order(seat: &SeatView) -> (&str, u32, u32) {
+    (seat.place.section.as_str(), seat.place.row, seat.place.number)
 }
 
 async fn insert_seat(fixture: &Fixture, seat: &Seat) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use frontrow_domain::ports::{DateFilter, SeatFilter};
+use frontrow_domain::ports::DateFilter;
 use frontrow_domain::{ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, UserId};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ async fn facts_of(fixture: &Fixture, id: Uuid) -> (Uuid, Vec<String>) {
         format!("{:?}", storage.idempotency_records.find(user, &key()).await.unwrap()),
         format!("{:?}", line_of(fixture, RoomId::new(id)).await),
         format!("{:?}", dates_of(fixture, ConcertId::new(id)).await),
-        format!("{:?}", storage.concert_queries.list_seats(date, SeatFilter::All, now).await.unwrap()),
+        format!("{:?}", storage.seat_feeds.load(date).await.unwrap()),
         format!("{:?}", storage.reservation_queries.list_own(user, None, ALL, now).await.unwrap()),
         format!("{:?}", storage.account_queries.list_entries(user, None, ALL).await.unwrap()),
         format!("{:?}", storage.admin_queries.sales(date, now).await.unwrap()),
