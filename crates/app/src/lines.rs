@@ -19,6 +19,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 
 use self::known_tokens::KnownTokens;
 use crate::Failure;
+use crate::outage::GOOD_FOR;
 
 mod known_tokens;
 mod polls;
@@ -27,8 +28,6 @@ mod watched;
 pub(crate) use self::polls::Polls;
 pub use self::watched::WatchedCommitter;
 
-/// How long what was known last still answers while the database is away, in seconds.
-const ANSWERS_FOR_SECONDS: u64 = 30;
 /// How old a token may be to answer while the database is away, in seconds: whoever is through asks every half minute.
 const TOKEN_ANSWERS_FOR_SECONDS: u64 = 120;
 /// How old a token may be to answer without a look at the database, in seconds.
@@ -74,7 +73,7 @@ struct Views {
 impl Views {
     /// Whether they still answer.
     fn answer(&self, now: Timestamp) -> bool {
-        self.as_of.is_some_and(|as_of| now.since(as_of).as_secs() < ANSWERS_FOR_SECONDS)
+        self.as_of.is_some_and(|as_of| now.since(as_of) < GOOD_FOR)
     }
 }
 

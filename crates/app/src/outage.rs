@@ -6,7 +6,7 @@ use std::time::Duration;
 use frontrow_domain::Timestamp;
 
 /// For how long after it was last known to be true something is still told while the database is away.
-const GOOD_FOR: Duration = Duration::from_secs(30);
+pub(crate) const GOOD_FOR: Duration = Duration::from_secs(30);
 /// A database that has not answered for so long counts as away.
 const PATIENCE: Duration = Duration::from_millis(150);
 /// For how long after a failure nobody waits for the next attempt.

@@ -11,7 +11,8 @@ use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError,
 use frontrow_domain::{Change, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 use uuid::Uuid;
 
-use super::{ANSWERS_FOR_SECONDS, BATCH, TOKEN_ANSWERS_FOR_SECONDS};
+use super::{BATCH, TOKEN_ANSWERS_FOR_SECONDS};
+use crate::outage::GOOD_FOR;
 use crate::testing::{
     HELD, Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, reservation, room,
     stored, token, wait_token, world,
@@ -168,7 +169,7 @@ async fn while_storage_is_away_the_last_view_answers_for_a_while() {
     let (lines, first) = (world.lines(), one_of(1, WAITING));
     lines.refresh().await.unwrap();
     assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active);
-    let seconds = i64::try_from(ANSWERS_FOR_SECONDS).unwrap();
+    let seconds = i64::try_from(GOOD_FOR.as_secs()).unwrap();
     for down in [Load::Lines, Load::Token] {
         world.facts().down = Some(down);
         turn_the_clock(&world, seconds - 1);

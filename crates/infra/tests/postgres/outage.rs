@@ -50,11 +50,7 @@ async fn a_database_that_dies_and_returns() {
     let down = postgres.ping().await;
     assert!(matches!(down, Err(StorageError::Unavailable(_))), "{down:?}");
     cluster.start().await;
-    let patience = Instant::now() + Duration::from_secs(20);
-    while postgres.ping().await.is_err() {
-        assert!(Instant::now() < patience, "the adapter does not recover");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    recovers(&postgres).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     stop.store(true, Ordering::SeqCst);
 
@@ -114,11 +110,7 @@ async fn a_database_killed_during_commits_keeps_every_word() {
         cluster.stop_immediate().await;
         cluster.start().await;
     }
-    let patience = Instant::now() + Duration::from_secs(20);
-    while postgres.ping().await.is_err() {
-        assert!(Instant::now() < patience, "the adapter does not recover");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    recovers(&postgres).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     stop.store(true, Ordering::SeqCst);
 
@@ -183,4 +175,13 @@ async fn a_session_ended_before_commit_is_unavailable() {
     assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
     blocker.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(fixture.in_room(room.id, at(1)).await.0, 0);
+}
+
+/// Waits until the adapter answers again.
+async fn recovers(postgres: &Postgres) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while postgres.ping().await.is_err() {
+        assert!(Instant::now() < patience, "the adapter does not recover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
