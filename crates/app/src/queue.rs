@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use frontrow_domain::ports::{
-    Clock, Committer, Concerts, IdGenerator, QueueTokens, TokenProvider, WaitClaims,
+    Clock, Committer, Concerts, IdGenerator, TokenProvider, WaitClaims,
 };
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds, poll_after_seconds,
@@ -103,7 +103,6 @@ impl From<GateError> for LookUpError {
 pub struct QueueService {
     pub gate: Gate,
     pub provider: Arc<dyn TokenProvider>,
-    pub tokens: Arc<dyn QueueTokens>,
     pub concerts: Arc<dyn Concerts>,
     pub lines: Lines,
     pub committer: Arc<dyn Committer>,
@@ -112,23 +111,21 @@ pub struct QueueService {
 }
 
 impl QueueService {
-    /// Takes a place in the room of a concert, or in the global room; whoever has a live one gets that again.
+    /// Takes a place in the room of a concert, or in the global room; whoever has a live one gets that again. It is not
+    /// looked for before: the Join does so in any case, with those of many others.
     ///
     /// # Errors
     /// [`EnterError`] says why not.
     pub async fn enter(&self, user_id: UserId, concert_id: Option<ConcertId>) -> Result<Entered, EnterError> {
         let room_id = self.room_of(concert_id).await?;
-        let now = self.clock.now();
-        let live = self.tokens.find_live(room_id, user_id).await.map_err(Failure::from)?;
-        if let Some(token) = live.filter(|token| token.value.is_live(now)) {
-            self.lines.remember(token);
-            let entered = self.entered(&WaitClaims::from(&token.value), false).await?;
-            // It may have been paid with or given up since it was read.
-            if entered.place.status != QueueTokenStatus::Expired {
+        for _ in 0..MAX_ATTEMPTS {
+            let entered = self.join(room_id, user_id).await?;
+            // A place that was there may have been paid with or given up meanwhile.
+            if entered.is_new || entered.place.status != QueueTokenStatus::Expired {
                 return Ok(entered);
             }
         }
-        self.join(room_id, user_id, now).await
+        Err(Failure::Unavailable("each place found was given up at once".into()).into())
     }
 
     /// Where the holder of a Wait-Token stands.
@@ -168,9 +165,9 @@ impl QueueService {
         concert.map(|concert| concert.room_id).ok_or(EnterError::ConcertNotFound)
     }
 
-    async fn join(&self, room_id: RoomId, user_id: UserId, now: Timestamp) -> Result<Entered, EnterError> {
+    async fn join(&self, room_id: RoomId, user_id: UserId) -> Result<Entered, EnterError> {
         let token_id = QueueTokenId::new(self.ids.next_id());
-        let join = Join { token_id, room_id, user_id, now };
+        let join = Join { token_id, room_id, user_id, now: self.clock.now() };
         let work = UnitOfWork { command: Some(Command::Join(join)), ..UnitOfWork::default() };
         let committed = match self.committer.commit(work).await {
             Ok(committed) => committed,

@@ -92,6 +92,11 @@ impl Answer {
         length.parse().context("Content-Length is no number")
     }
 
+    /// Whether the head is complete.
+    pub(crate) const fn has_head(&self) -> bool {
+        self.missing.is_some()
+    }
+
     /// The status.
     pub(crate) fn status(&self) -> u16 {
         self.status

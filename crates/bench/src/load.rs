@@ -30,7 +30,7 @@ pub(crate) trait Source {
     /// Writes the next request; false when there are no more.
     fn next(&mut self, into: &mut Vec<u8>) -> bool;
 
-    /// Sees a complete answer.
+    /// Sees the head of an answer, as soon as it is there.
     fn answered(&mut self, _answer: &Answer) {}
 }
 
@@ -186,6 +186,8 @@ struct Connection {
     out: Vec<u8>,
     written: usize,
     answer: Answer,
+    /// Whether the source has heard of the answer.
+    is_told: bool,
     /// When the request under way was due: sent in a closed loop, planned in an open one. `None` when none is under way.
     since: Option<Instant>,
 }
@@ -229,6 +231,7 @@ impl<'a> Generator<'a> {
                 out: Vec::new(),
                 written: 0,
                 answer: Answer::default(),
+                is_told: false,
                 since: None,
             });
         }
@@ -349,7 +352,14 @@ impl<'a> Generator<'a> {
         if writable {
             connection.flush()?;
         }
-        if connection.since.is_none() || !connection.read_answer(&mut self.buffer)? {
+        if connection.since.is_none() {
+            return Ok(());
+        }
+        let is_complete = connection.read_answer(&mut self.buffer)?;
+        if connection.answer.has_head() && !std::mem::replace(&mut connection.is_told, true) {
+            self.source.answered(&connection.answer);
+        }
+        if !is_complete {
             return Ok(());
         }
         self.record(number)?;
@@ -366,7 +376,7 @@ impl<'a> Generator<'a> {
         if !self.load.expected.contains(&status) {
             bail!("an answer that was not expected: {}", connection.answer.shown());
         }
-        self.source.answered(&connection.answer);
+        connection.is_told = false;
         let counts = match self.schedule {
             None => now >= self.measure_from && now < self.until,
             Some(_) => due >= self.measure_from,

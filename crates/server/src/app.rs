@@ -271,7 +271,6 @@ fn compose(
         queue: QueueService {
             gate: gate.clone(),
             provider: wait_tokens,
-            tokens: storage.queue_tokens.clone(),
             concerts: storage.concerts.clone(),
             lines: lines.clone(),
             committer: storage.committer.clone(),

@@ -205,7 +205,6 @@ impl Ports {
             queue: QueueService {
                 gate: gate.clone(),
                 provider,
-                tokens: tokens.clone(),
                 concerts: concerts.clone(),
                 lines,
                 committer: committer.clone(),

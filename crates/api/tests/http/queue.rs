@@ -11,7 +11,6 @@ use crate::harness::{
 
 fn newcomer() -> Ports {
     let mut ports = Ports::new();
-    ports.tokens.expect_find_live().returning(|_, _| Ok(None));
     let before = token(QueueTokenState::Wait).ticket.0 - 1;
     ports.queue_queries.expect_lines().returning(move || Ok(vec![line(before)]));
     ports
@@ -50,7 +49,11 @@ async fn a_newcomer_gets_a_token_in_the_header() {
 #[actix_web::test]
 async fn whoever_is_in_line_gets_the_same_token() {
     let mut ports = Ports::new();
-    ports.tokens.expect_find_live().returning(|_, _| Ok(Some(stored(token(active())))));
+    ports
+        .committer
+        .expect_commit()
+        .returning(|_| Ok(Committed { outcome: Some(CommandOutcome::AlreadyJoined(token(active()))) }));
+    ports.tokens.expect_find().returning(|_| Ok(Some(stored(token(active())))));
     let answer = ask(&ports.state(), "POST", "/queue", &[BEARER], "").await;
     assert_eq!((answer.status, answer.header("wait-token")), (200, "signed"));
     assert_eq!(answer.header("retry-after"), "", "only while WAIT");

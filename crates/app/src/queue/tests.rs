@@ -17,7 +17,6 @@ fn service(world: &World) -> QueueService {
     QueueService {
         gate: world.gate_over(lines.clone()),
         provider: world.provider(),
-        tokens: world.tokens(),
         concerts: world.concerts(),
         lines,
         committer: world.committer(),
@@ -81,7 +80,7 @@ async fn a_newcomer_takes_a_place_in_the_global_room() {
     };
     assert_eq!(entered, Entered { place, wait_token: wait_token(&joined), is_new: true });
     assert_eq!(world.work(), join_of(DEFAULT_ROOM_ID));
-    assert_eq!(world.take_loads(), [Load::LiveToken, Load::Lines]);
+    assert_eq!(world.take_loads(), [Load::Lines]);
 }
 
 #[tokio::test]
@@ -105,10 +104,11 @@ async fn whoever_has_a_live_place_gets_the_same_token_again() {
         [(WAITING, QueueTokenStatus::Wait, 1), (active_until(1_001), QueueTokenStatus::Active, 0)]
     {
         let world = world_with(state);
+        world.will_come_to(CommandOutcome::AlreadyJoined(token(state)));
         let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
         assert_eq!((entered.place.status, entered.place.position), (status, position));
         assert_eq!((entered.wait_token, entered.is_new), (wait_token(&token(state)), false));
-        world.assert_untouched();
+        assert_eq!(world.work(), join_of(ROOM));
     }
 }
 
@@ -121,15 +121,16 @@ async fn after_the_end_of_a_place_there_is_a_new_one() {
         let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
         assert_eq!((entered.place.token, entered.is_new), (joined, true), "{state:?}");
         assert_eq!(world.work(), join_of(ROOM), "{state:?}");
-        assert_eq!(world.take_loads(), [Load::Concert, Load::LiveToken, Load::Lines], "{state:?}");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::Lines], "{state:?}");
     }
 }
 
 #[tokio::test]
 async fn a_place_that_ends_while_it_is_read_is_not_given_again() {
     let world = world_with(WAITING);
+    world.will_come_to(CommandOutcome::AlreadyJoined(token(WAITING)));
     world.before(Load::Lines, |facts| facts.put_token(stored(token(over()), 3)));
-    let joined = new_token(ROOM);
+    let joined = QueueToken { id: QueueTokenId::new(given(2)), ..new_token(ROOM) };
     will_join(&world, joined, CommandOutcome::Joined(joined));
     let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
     assert_eq!((entered.place.token, entered.is_new), (joined, true));
@@ -161,12 +162,30 @@ async fn refusals_of_the_room_are_told() {
 async fn nobody_enters_for_an_unknown_concert_or_without_storage() {
     let world = world();
     assert_eq!(refusal(service(&world).enter(USER, Some(OTHER_CONCERT)).await), "ConcertNotFound");
-    for load in [Load::Concert, Load::LiveToken, Load::Lines] {
-        world.facts().down = Some(load);
-        let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
-        assert!(refused.starts_with("Failure(Unavailable"), "{load:?}: {refused}");
-    }
+    world.facts().down = Some(Load::Concert);
+    let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
+    assert!(refused.starts_with("Failure(Unavailable"), "{refused}");
     world.assert_untouched();
+
+    world.facts().down = Some(Load::Lines);
+    will_join(&world, new_token(ROOM), CommandOutcome::Joined(new_token(ROOM)));
+    let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
+    assert!(refused.starts_with("Failure(Unavailable"), "{refused}");
+    world.facts().down = None;
+    world.will_come_to(CommandOutcome::AlreadyJoined(new_token(ROOM)));
+    let again = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
+    assert_eq!(again.place.token, new_token(ROOM), "the place that was taken is found by the next try");
+}
+
+#[tokio::test]
+async fn entering_gives_up_when_no_place_lasts() {
+    let world = world_with(over());
+    for _ in 0..MAX_ATTEMPTS {
+        world.will_come_to(CommandOutcome::AlreadyJoined(token(over())));
+    }
+    let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
+    assert!(refused.starts_with("Failure(Unavailable"), "{refused}");
+    assert_eq!(world.works().len(), usize::try_from(MAX_ATTEMPTS).unwrap());
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use crate::stats::figure;
 /// A hold every millisecond.
 const HOLDS_A_SECOND: f64 = 1_000.0;
 const HOLDERS: usize = 32;
-/// Connections that look at the map, and that fetch all of it.
-const LOOKERS: usize = 64;
+/// Connections that look at the map, each of which takes all of it whenever it has changed; and that only fetch all of it.
+const LOOKERS: usize = 16;
 const FETCHERS: usize = 8;
 /// What is measured under holds: each part needs seats of its own.
 const PARTS: u64 = 4;

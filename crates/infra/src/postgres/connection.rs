@@ -76,7 +76,10 @@ pub(super) async fn establish(target: &Target, settings: &str) -> ConnectionResu
 /// What every session is set to. diesel-async itself sets the time zone to UTC.
 ///
 /// Statements are planned once a connection, also against tables that are still small or never analysed, and kept while
-/// those grow. All that is done often has its index, so scans of whole tables are for what has none.
+/// those grow. All that is done often has its index, so scans of whole tables are for what has none. One plan serves any
+/// number of keys: planning anew for each execution, which the server prefers for short arrays, costs more than a batch
+/// of few units saves by it. A scan that cannot be avoided looks dear to a planner that was told to avoid it, and would
+/// be compiled, which takes longer than any query here: so nothing is.
 ///
 /// Only English messages tell a deadlock from other errors, because diesel drops the SQLSTATE. Setting their language
 /// takes a right that a plain role may lack; then a deadlock is reported as unavailable instead of being retried.
@@ -88,6 +91,8 @@ fn session_settings(options: &PostgresOptions) -> String {
          SET statement_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; \
          SET enable_seqscan = off; \
+         SET plan_cache_mode = force_generic_plan; \
+         SET jit = off; \
          DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
          EXCEPTION WHEN insufficient_privilege THEN NULL; END $$",
         milliseconds(options.lock_timeout),

@@ -54,7 +54,7 @@ fn find_line(connection: &mut SqliteConnection, id: RoomId) -> Result<Line, Appl
         .inner_join(lines::table)
         .filter(rooms::room_id.eq(DbId(id.get())))
         .select((RoomRow::as_select(), lines::last_ticket, lines::waiting))
-        .first(connection)
+        .get_result(connection)
         .optional()?;
     let (row, last_ticket, waiting) = found.ok_or(CommitError::Conflict(AggregateRef::Room(id)))?;
     let room = Versioned::<Room>::try_from(row).map_err(super::error::ReadError::from)?;
@@ -110,7 +110,7 @@ fn add_to_line(connection: &mut SqliteConnection, token: &QueueToken) -> QueryRe
 fn admit_waiters(connection: &mut SqliteConnection, admit: &Admit) -> Result<u32, ApplyError> {
     let room_id = DbId(admit.room_id.get());
     let line: Option<LineRow> =
-        lines::table.find(room_id).select(LineRow::as_select()).first(connection).optional()?;
+        lines::table.find(room_id).select(LineRow::as_select()).get_result(connection).optional()?;
     let line = line.ok_or(CommitError::Conflict(AggregateRef::Room(admit.room_id)))?;
     let limit = count(line.waiting).min(u64::from(admit.limit));
     let free = match admit.max_active {
@@ -157,7 +157,7 @@ fn activate_first(
 fn fill_line(connection: &mut SqliteConnection, fill: &Fill) -> Result<CommandOutcome, ApplyError> {
     let room_id = DbId(fill.room_id.get());
     let last: Option<i64> =
-        lines::table.find(room_id).select(lines::last_ticket).first(connection).optional()?;
+        lines::table.find(room_id).select(lines::last_ticket).get_result(connection).optional()?;
     let last = last.ok_or(CommitError::Conflict(AggregateRef::Room(fill.room_id)))?;
     let insert = "INSERT INTO queue_tokens (token_id, room_id, user_id, ticket, entered_at, status, version) \
                   VALUES (?, ?, ?, ?, ?, 'WAIT', 1)";
@@ -187,7 +187,7 @@ fn note_polls(
 fn give_up_abandoned(connection: &mut SqliteConnection, sweep: &GiveUpAbandoned) -> Result<u32, ApplyError> {
     let GiveUpAbandoned { room_id, window, gone_since, now } = *sweep;
     let (id, window, now) = (DbId(room_id.get()), i64::from(window), DbTime(now));
-    let exists: Option<i64> = lines::table.find(id).select(lines::waiting).first(connection).optional()?;
+    let exists: Option<i64> = lines::table.find(id).select(lines::waiting).get_result(connection).optional()?;
     exists.ok_or(CommitError::Conflict(AggregateRef::Room(room_id)))?;
     let start = "UPDATE queue_tokens SET last_seen_at = ?3 WHERE (last_seen_at IS NULL OR ?4) AND token_id IN (\
                      SELECT token_id FROM queue_tokens WHERE room_id = ?1 AND status = 'WAIT' \

@@ -62,6 +62,13 @@ pub(super) fn connect_reader(path: &Path) -> Result<SqliteConnection, OpenError>
     Ok(connection)
 }
 
+/// Opens a connection that only reads, and fails at once where it would have to wait for a lock.
+pub(super) fn connect_nearby(path: &Path) -> Result<SqliteConnection, OpenError> {
+    let mut connection = connect_reader(path)?;
+    connection.batch_execute("PRAGMA busy_timeout = 0")?;
+    Ok(connection)
+}
+
 /// Brings the schema up to date, in one transaction that takes the write lock first: of two processes the second waits,
 /// then finds nothing left to do.
 pub(super) fn migrate(path: &Path) -> Result<Vec<String>, OpenError> {

@@ -34,9 +34,13 @@ pub(super) struct FreedSeat {
 }
 
 #[derive(QueryableByName)]
-struct SeatKey {
+struct StoredSeat {
     #[diesel(sql_type = Id)]
     seat_id: DbId,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Bool)]
+    is_free: bool,
 }
 
 #[derive(QueryableByName)]
@@ -48,9 +52,16 @@ struct FeedRow {
 /// What a batch changes of the seats of dates. Units that are refused change nothing.
 #[derive(Default)]
 pub(super) struct BatchOfSeats {
-    /// Of the seats that units change, those that are stored as AVAILABLE.
-    free: BTreeSet<DbId>,
+    /// The seats that units change, as they are by now.
+    seats: BTreeMap<DbId, Known>,
     dates: BTreeMap<DbId, ChangedDate>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    version: i64,
+    /// Whether it is AVAILABLE.
+    is_free: bool,
 }
 
 #[derive(Default)]
@@ -76,10 +87,21 @@ impl BatchOfSeats {
         if changed.peek().is_none() {
             return Ok(Self::default());
         }
-        let text = "SELECT seat_id FROM seats \
-                    WHERE seat_id IN (SELECT unhex(value) FROM json_each(?)) AND status = 'AVAILABLE'";
-        let free: Vec<SeatKey> = Sql(text, (json_of(changed),)).load(connection)?;
-        Ok(Self { free: free.into_iter().map(|row| row.seat_id).collect(), ..Self::default() })
+        let text = "SELECT seat_id, version, status = 'AVAILABLE' AS is_free FROM seats \
+                    WHERE seat_id IN (SELECT unhex(value) FROM json_each(?))";
+        let stored: Vec<StoredSeat> = Sql(text, (json_of(changed),)).load(connection)?;
+        let known = |StoredSeat { seat_id, version, is_free }| (seat_id, Known { version, is_free });
+        Ok(Self { seats: stored.into_iter().map(known).collect(), ..Self::default() })
+    }
+
+    /// Whether a seat has changed since the unit loaded it: by far the most common reason to refuse one.
+    pub(super) fn is_stale(&self, work: &UnitOfWork) -> bool {
+        work.seats.iter().any(|change| match change {
+            Change::Update(Versioned { value, version }) => {
+                self.seats.get(&DbId(value.id.get())).is_none_or(|seat| seat.version != version.get())
+            }
+            Change::Insert(_) => false,
+        })
     }
 
     /// Adds a unit that was written, and the seats that its command freed.
@@ -102,7 +124,10 @@ impl BatchOfSeats {
     }
 
     fn changed(&mut self, date: DbId, seat: DbId, is_free: bool) {
-        let was_free = if is_free { !self.free.insert(seat) } else { self.free.remove(&seat) };
+        // A new seat, or one that only a sweep has freed, was no AVAILABLE one before.
+        let known = self.seats.entry(seat).or_insert(Known { version: 0, is_free: false });
+        let was_free = known.is_free;
+        *known = Known { version: known.version.saturating_add(1), is_free };
         let date = self.dates.entry(date).or_default();
         date.changed.insert(seat);
         date.freed = date.freed.saturating_add(i64::from(is_free)).saturating_sub(i64::from(was_free));
@@ -187,7 +212,7 @@ fn version_of(
     id: PerformanceDateId,
 ) -> Result<Option<FeedVersion>, ReadError> {
     let version: Option<i64> =
-        seat_feeds::table.find(DbId(id.get())).select(seat_feeds::version).first(connection).optional()?;
+        seat_feeds::table.find(DbId(id.get())).select(seat_feeds::version).get_result(connection).optional()?;
     Ok(version.map(FeedVersion::new))
 }
 

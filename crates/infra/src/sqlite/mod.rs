@@ -1,9 +1,10 @@
 //! Storage in one SQLite file: the default, with nothing to install.
 //!
 //! # Threads
-//! diesel's synchronous connections never leave the thread that owns them. One writer thread owns the write connection; a
-//! few reader threads own one read connection each and share a queue. Every call of a port is one job: it is queued
-//! without blocking, refused as unavailable when the queue is full, and answered through a oneshot channel.
+//! One writer thread owns the write connection; a few reader threads own one read connection each and share a queue. A
+//! commit and a query are one job each: it is queued without blocking, refused as unavailable when the queue is full, and
+//! answered through a oneshot channel. Aggregates are loaded by key on the thread of the caller, which takes a free
+//! connection for that moment and never waits for one (`nearby.rs`, ADR 0013).
 //!
 //! # The life of a batch
 //! The writer waits for a unit of work, takes what else is queued (at most [`SqliteOptions::group_commit_limit`]), and
@@ -49,6 +50,7 @@ mod commands;
 mod connection;
 mod error;
 mod feeds;
+mod nearby;
 mod queries;
 mod repositories;
 mod statement;
@@ -68,6 +70,7 @@ use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
 use tokio::sync::oneshot;
 
 use self::error::{ReadError, WorkerGone};
+use self::nearby::Nearby;
 use self::workers::Workers;
 use self::writer::{Counters, Job};
 
@@ -83,13 +86,21 @@ pub struct SqliteOptions {
     pub queue_limit: usize,
     /// How many threads read.
     pub read_connections: usize,
+    /// How many reads by key may run at once on the threads of their callers. With 0 all reads go to the threads that read.
+    pub nearby_connections: usize,
     /// The most reads that may be queued; more are refused as unavailable.
     pub read_queue_limit: usize,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { group_commit_limit: 256, queue_limit: 8_192, read_connections: 3, read_queue_limit: 8_192 }
+        Self {
+            group_commit_limit: 256,
+            queue_limit: 8_192,
+            read_connections: 3,
+            nearby_connections: 8,
+            read_queue_limit: 8_192,
+        }
     }
 }
 
@@ -145,6 +156,7 @@ type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
 pub struct Sqlite {
     writer: Workers<Job>,
     readers: Workers<Read>,
+    nearby: Arc<Nearby>,
     counters: Arc<Counters>,
 }
 
@@ -163,15 +175,21 @@ impl Sqlite {
             .map(|_| connection::connect_reader(path))
             .collect::<Result<_, _>>()?;
 
+        let nearby = (0..options.nearby_connections).map(|_| connection::connect_nearby(path));
+        let nearby = Arc::new(Nearby::new(nearby.collect::<Result<_, _>>()?));
+
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
         let batch_limit = options.group_commit_limit;
+        let informed = nearby.clone();
         let write = move |mut connection: SqliteConnection, jobs: &crossbeam_channel::Receiver<Job>| {
-            writer::write_queued(&mut connection, jobs, batch_limit, &counted);
+            writer::write_queued(&mut connection, jobs, batch_limit, &counted, &informed);
         };
-        let read = |mut connection: SqliteConnection, reads: &crossbeam_channel::Receiver<Read>| {
+        let informed = nearby.clone();
+        let read = move |mut connection: SqliteConnection, reads: &crossbeam_channel::Receiver<Read>| {
             while let Ok(read) = reads.recv() {
                 read(&mut connection);
+                informed.end_stale();
             }
         };
         let start = OpenError::Threads;
@@ -180,6 +198,7 @@ impl Sqlite {
                 .map_err(start)?,
             readers: Workers::start("sqlite-reader", read_connections, options.read_queue_limit, read)
                 .map_err(start)?,
+            nearby,
             counters,
         })
     }
@@ -216,6 +235,20 @@ impl Sqlite {
             units: self.counters.units.load(Ordering::Relaxed),
             queued_units: self.writer.queued(),
             queued_reads: self.readers.queued(),
+        }
+    }
+
+    /// Runs a `query` that finds few rows by their keys: on this thread, or where that would wait, as [`Self::read`] does.
+    async fn load<T: Send + 'static>(
+        &self,
+        query: impl Fn(&mut SqliteConnection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        if self.readers.is_closed() {
+            return Err(StorageError::Unavailable(Box::new(WorkerGone)));
+        }
+        match self.nearby.read(&query) {
+            Some(answer) => Ok(answer?),
+            None => self.read(query).await,
         }
     }
 

@@ -5,7 +5,7 @@ use diesel::dsl::sql;
 use diesel::prelude::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
 };
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::Bool;
 use diesel::sqlite::SqliteConnection;
 use frontrow_domain::account::Account;
 use frontrow_domain::concert::{Concert, PerformanceDate};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use super::error::ReadError;
-use super::statement::Cached;
+use super::statement::CachedAs;
 use crate::sql::rows::{
     AccountRow, ConcertRow, IdempotencyRow, PerformanceDateRow, QueueTokenRow, ReservationRow,
     ReservationSeatRow, RoomRow, SeatRow, name_of,
@@ -33,6 +33,11 @@ use crate::sql::schema::{
     reservations, rooms, seats,
 };
 use crate::sql::types::{DbId, DbTime};
+
+/// The keys of statements, see [`CachedAs`].
+enum LiveToken {}
+enum SomeSeats {}
+enum LiveSeats {}
 
 /// The token stored as WAIT or ACTIVE. The condition is a literal, or its partial index would not be used.
 pub(super) fn find_live_token(
@@ -45,7 +50,7 @@ pub(super) fn find_live_token(
         .filter(queue_tokens::user_id.eq(DbId(user_id.get())))
         .filter(sql::<Bool>("status IN ('WAIT', 'ACTIVE')"))
         .select(QueueTokenRow::as_select());
-    let row: Option<QueueTokenRow> = Cached(live).get_result(connection).optional()?;
+    let row: Option<QueueTokenRow> = CachedAs::<LiveToken, _>::new(live).get_result(connection).optional()?;
     Ok(row.map(Versioned::try_from).transpose()?)
 }
 
@@ -55,14 +60,18 @@ pub(super) fn json_of(ids: impl IntoIterator<Item = Uuid>) -> String {
     format!("[{}]", quoted.join(","))
 }
 
+/// How many seats one read finds by their ids: as many as one person may hold by default. The text has a place for each, so
+/// that it is always the same; an array of ids would be a table that SQLite makes for each read.
+const SEATS_A_READ: usize = 4;
+
 #[async_trait]
 impl QueueTokens for Sqlite {
     async fn find(&self, id: QueueTokenId) -> Result<Option<Versioned<QueueToken>>, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let row: Option<QueueTokenRow> = queue_tokens::table
                 .find(DbId(id.get()))
                 .select(QueueTokenRow::as_select())
-                .first(connection)
+                .get_result(connection)
                 .optional()?;
             Ok(row.map(Versioned::try_from).transpose()?)
         })
@@ -74,18 +83,18 @@ impl QueueTokens for Sqlite {
         room_id: RoomId,
         user_id: UserId,
     ) -> Result<Option<Versioned<QueueToken>>, StorageError> {
-        self.read(move |connection| find_live_token(connection, room_id, user_id)).await
+        self.load(move |connection| find_live_token(connection, room_id, user_id)).await
     }
 }
 
 #[async_trait]
 impl Rooms for Sqlite {
     async fn find(&self, id: RoomId) -> Result<Option<Versioned<Room>>, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let row: Option<RoomRow> = rooms::table
                 .find(DbId(id.get()))
                 .select(RoomRow::as_select())
-                .first(connection)
+                .get_result(connection)
                 .optional()?;
             Ok(row.map(Versioned::try_from).transpose()?)
         })
@@ -111,11 +120,11 @@ impl Rooms for Sqlite {
 #[async_trait]
 impl Concerts for Sqlite {
     async fn find(&self, id: ConcertId) -> Result<Option<Concert>, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let row: Option<ConcertRow> = concerts::table
                 .find(DbId(id.get()))
                 .select(ConcertRow::as_select())
-                .first(connection)
+                .get_result(connection)
                 .optional()?;
             Ok(row.map(Concert::try_from).transpose()?)
         })
@@ -126,12 +135,12 @@ impl Concerts for Sqlite {
         &self,
         id: PerformanceDateId,
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let row: Option<(PerformanceDateRow, ConcertRow)> = performance_dates::table
                 .inner_join(concerts::table)
                 .filter(performance_dates::performance_date_id.eq(DbId(id.get())))
                 .select((PerformanceDateRow::as_select(), ConcertRow::as_select()))
-                .first(connection)
+                .get_result(connection)
                 .optional()?;
             let Some((date, concert)) = row else { return Ok(None) };
             Ok(Some((date.into(), concert.try_into()?)))
@@ -143,13 +152,19 @@ impl Concerts for Sqlite {
 #[async_trait]
 impl Seats for Sqlite {
     async fn find_many(&self, ids: Vec<SeatId>) -> Result<Vec<Versioned<Seat>>, StorageError> {
-        let ids = json_of(ids.into_iter().map(SeatId::get));
-        self.read(move |connection| {
-            let named =
-                sql::<Bool>("seat_id IN (SELECT unhex(value) FROM json_each(").bind::<Text, _>(ids).sql("))");
-            let query = seats::table.filter(named).order(seats::seat_id).select(SeatRow::as_select());
-            let rows: Vec<SeatRow> = Cached(query).load(connection)?;
-            Ok(rows.into_iter().map(Versioned::try_from).collect::<Result<_, _>>()?)
+        self.load(move |connection| {
+            let mut found = Vec::with_capacity(ids.len());
+            for some in ids.chunks(SEATS_A_READ) {
+                let last = some.last().copied();
+                let padded = some.iter().copied().chain(std::iter::repeat(last).flatten());
+                let padded = padded.map(|id| DbId(id.get())).take(SEATS_A_READ);
+                let query = seats::table.filter(seats::seat_id.eq_any(padded)).select(SeatRow::as_select());
+                let rows: Vec<SeatRow> = CachedAs::<SomeSeats, _>::new(query).load(connection)?;
+                found.extend(rows.into_iter().map(Versioned::<Seat>::try_from).collect::<Result<Vec<_>, _>>()?);
+            }
+            found.sort_unstable_by_key(|seat| seat.value.id);
+            found.dedup_by_key(|seat| seat.value.id);
+            Ok(found)
         })
         .await
     }
@@ -158,7 +173,7 @@ impl Seats for Sqlite {
 #[async_trait]
 impl Reservations for Sqlite {
     async fn find(&self, id: ReservationId) -> Result<Option<Versioned<Reservation>>, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let rows: Vec<(ReservationRow, ReservationSeatRow)> = reservations::table
                 .inner_join(reservation_seats::table)
                 .filter(reservations::reservation_id.eq(DbId(id.get())))
@@ -177,7 +192,7 @@ impl Reservations for Sqlite {
         performance_date_id: PerformanceDateId,
         now: Timestamp,
     ) -> Result<u32, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let unlapsed = reservations::status.eq("DONE").or(reservations::hold_expires_at.gt(DbTime(now)));
             let query = reservations::table
                 .inner_join(reservation_seats::table)
@@ -186,7 +201,7 @@ impl Reservations for Sqlite {
                 .filter(sql::<Bool>("reservations.status IN ('RESERVED', 'DONE')"))
                 .filter(unlapsed)
                 .count();
-            let seats: i64 = Cached(query).get_result(connection)?;
+            let seats: i64 = CachedAs::<LiveSeats, _>::new(query).get_result(connection)?;
             Ok(u32::try_from(seats).unwrap_or(u32::MAX))
         })
         .await
@@ -196,11 +211,11 @@ impl Reservations for Sqlite {
 #[async_trait]
 impl Accounts for Sqlite {
     async fn find(&self, user_id: UserId) -> Result<Option<Versioned<Account>>, StorageError> {
-        self.read(move |connection| {
+        self.load(move |connection| {
             let row: Option<AccountRow> = accounts::table
                 .find(DbId(user_id.get()))
                 .select(AccountRow::as_select())
-                .first(connection)
+                .get_result(connection)
                 .optional()?;
             Ok(row.map(Versioned::try_from).transpose()?)
         })
@@ -216,11 +231,11 @@ impl IdempotencyRecords for Sqlite {
         key: &IdempotencyKey,
     ) -> Result<Option<IdempotencyRecord>, StorageError> {
         let key = key.as_str().to_owned();
-        self.read(move |connection| {
+        self.load(move |connection| {
             let row: Option<IdempotencyRow> = idempotency_records::table
-                .find((DbId(user_id.get()), key))
+                .find((DbId(user_id.get()), key.as_str()))
                 .select(IdempotencyRow::as_select())
-                .first(connection)
+                .get_result(connection)
                 .optional()?;
             Ok(row.map(IdempotencyRecord::try_from).transpose()?)
         })

@@ -3,10 +3,12 @@
 //! diesel keeps a prepared statement only if nothing in it says that its text may vary, and updates, upserts, literals and
 //! `sql_query` all say so. The texts here are constants, hence the two ways around it.
 
+use std::marker::PhantomData;
+
 use diesel::QueryResult;
 use diesel::prelude::RunQueryDsl;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Binary, Bool, Text, Untyped};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text, Untyped};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 
 use crate::sql::types::{DbId, DbTime, Id, Instant};
@@ -40,6 +42,42 @@ impl<Q: Query> Query for Cached<Q> {
 }
 
 impl<Q> RunQueryDsl<SqliteConnection> for Cached<Q> {}
+
+/// As [`Cached`], found again by `K`, a type that no other statement has, instead of by a text that would be put together
+/// for each execution. For the statements that are run most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CachedAs<K, Q> {
+    query: Q,
+    key: PhantomData<K>,
+}
+
+impl<K, Q> CachedAs<K, Q> {
+    /// The text of `query` depends on nothing but `K`.
+    pub(super) const fn new(query: Q) -> Self {
+        Self { query, key: PhantomData }
+    }
+}
+
+impl<K, Q: QueryFragment<Backend>> QueryFragment<Backend> for CachedAs<K, Q> {
+    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Backend>) -> QueryResult<()> {
+        self.query.walk_ast(pass)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _backend: &Backend) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+impl<K: 'static, Q> QueryId for CachedAs<K, Q> {
+    type QueryId = CachedAs<K, ()>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<K, Q: Query> Query for CachedAs<K, Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<K, Q> RunQueryDsl<SqliteConnection> for CachedAs<K, Q> {}
 
 /// A constant text and its parameters.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +119,7 @@ macro_rules! parameter {
 }
 
 parameter!(DbId: Id, DbTime: Instant, i64: BigInt, bool: Bool, String: Text, Vec<u8>: Binary);
+parameter!(Option<DbId>: Nullable<Id>, Option<DbTime>: Nullable<Instant>);
 
 macro_rules! parameters {
     ($($name:ident $index:tt),*) => {
@@ -99,6 +138,7 @@ parameters!(A 0, B 1);
 parameters!(A 0, B 1, C 2);
 parameters!(A 0, B 1, C 2, D 3);
 parameters!(A 0, B 1, C 2, D 3, E 4);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5);
 
 /// Runs a constant text without parameters.
 pub(super) fn run(connection: &mut SqliteConnection, text: &'static str) -> QueryResult<()> {

@@ -81,23 +81,23 @@ pub(super) fn first_reason(
 fn version_of(connection: &mut SqliteConnection, aggregate: AggregateRef) -> QueryResult<Option<Version>> {
     let version: Option<i64> = match aggregate {
         AggregateRef::Room(id) => {
-            rooms::table.find(DbId(id.get())).select(rooms::version).first(connection).optional()
+            rooms::table.find(DbId(id.get())).select(rooms::version).get_result(connection).optional()
         }
         AggregateRef::QueueToken(id) => queue_tokens::table
             .find(DbId(id.get()))
             .select(queue_tokens::version)
-            .first(connection)
+            .get_result(connection)
             .optional(),
         AggregateRef::Account(id) => {
-            accounts::table.find(DbId(id.get())).select(accounts::version).first(connection).optional()
+            accounts::table.find(DbId(id.get())).select(accounts::version).get_result(connection).optional()
         }
         AggregateRef::Reservation(id) => reservations::table
             .find(DbId(id.get()))
             .select(reservations::version)
-            .first(connection)
+            .get_result(connection)
             .optional(),
         AggregateRef::Seat(id) => {
-            seats::table.find(DbId(id.get())).select(seats::version).first(connection).optional()
+            seats::table.find(DbId(id.get())).select(seats::version).get_result(connection).optional()
         }
     }?;
     Ok(version.map(Version::new))
@@ -168,25 +168,33 @@ fn write_room(connection: &mut SqliteConnection, room: &Change<Room>) -> Applied
 pub(super) fn update_token(connection: &mut SqliteConnection, token: &Versioned<QueueToken>) -> Applied {
     let Versioned { value, version } = token;
     let id = DbId(value.id.get());
-    let departs = matches!(value.state, QueueTokenState::Expired { activated_at: None, .. });
-    if value.state != QueueTokenState::Wait {
-        let admitted = if departs { 0 } else { value.ticket.0 };
-        let leave = "UPDATE lines SET waiting = waiting - 1, departures = departures + ?3, \
-                         admitted_through = max(admitted_through, ?4) \
-                     WHERE room_id = ?1 \
-                     AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ?2 AND status = 'WAIT')";
-        let parameters = (DbId(value.room_id.get()), id, i64::from(departs), admitted);
-        if Sql(leave, parameters).execute(connection)? > 0 && departs {
-            let number = "UPDATE queue_tokens SET departure = (SELECT departures FROM lines WHERE room_id = ?1) \
-                          WHERE token_id = ?2";
-            Sql(number, (DbId(value.room_id.get()), id)).execute(connection)?;
-        }
+    leave_line(connection, value, id)?;
+    let QueueTokenStateRow { status, activated_at, expires_at, version: next } =
+        QueueTokenStateRow::new(&value.state, version.next());
+    let update = "UPDATE queue_tokens SET status = ?, activated_at = ?, expires_at = ?, version = ? \
+                  WHERE token_id = ? AND version = ?";
+    let parameters = (status, activated_at, expires_at, next, id, version.get());
+    one_row(Sql(update, parameters).execute(connection)?, AggregateRef::QueueToken(value.id))
+}
+
+fn leave_line(connection: &mut SqliteConnection, token: &QueueToken, id: DbId) -> QueryResult<()> {
+    let (departs, admitted) = match token.state {
+        // It waits on, or had been admitted before.
+        QueueTokenState::Wait | QueueTokenState::Expired { activated_at: Some(_), .. } => return Ok(()),
+        QueueTokenState::Expired { activated_at: None, .. } => (true, 0),
+        QueueTokenState::Active { .. } => (false, token.ticket.0),
+    };
+    let room_id = DbId(token.room_id.get());
+    let leave = "UPDATE lines SET waiting = waiting - 1, departures = departures + ?3, \
+                     admitted_through = max(admitted_through, ?4) \
+                 WHERE room_id = ?1 \
+                 AND EXISTS (SELECT 1 FROM queue_tokens WHERE token_id = ?2 AND status = 'WAIT')";
+    if Sql(leave, (room_id, id, i64::from(departs), admitted)).execute(connection)? > 0 && departs {
+        let number = "UPDATE queue_tokens SET departure = (SELECT departures FROM lines WHERE room_id = ?1) \
+                      WHERE token_id = ?2";
+        Sql(number, (room_id, id)).execute(connection)?;
     }
-    let row = QueueTokenStateRow::new(&value.state, version.next());
-    let loaded = queue_tokens::token_id.eq(id).and(queue_tokens::version.eq(version.get()));
-    let update =
-        diesel::update(queue_tokens::table.filter(loaded)).set(&row).returning(queue_tokens::version);
-    one_row(Cached(update).load::<i64>(connection)?.len(), AggregateRef::QueueToken(value.id))
+    Ok(())
 }
 
 fn write_account(connection: &mut SqliteConnection, account: &Change<Account>) -> Applied {
@@ -197,11 +205,11 @@ fn write_account(connection: &mut SqliteConnection, account: &Change<Account>) -
             insert.on_conflict(accounts::user_id).do_nothing().execute(connection)?
         }
         Change::Update(Versioned { value, version }) => {
-            let row = AccountRow::new(value, version.next());
-            let loaded = accounts::user_id.eq(row.user_id).and(accounts::version.eq(version.get()));
-            let update =
-                diesel::update(accounts::table.filter(loaded)).set(&row).returning(accounts::version);
-            Cached(update).load::<i64>(connection)?.len()
+            let AccountRow { user_id, balance, entry_count, version: next } =
+                AccountRow::new(value, version.next());
+            let update = "UPDATE accounts SET balance = ?, entry_count = ?, version = ? \
+                          WHERE user_id = ? AND version = ?";
+            Sql(update, (balance, entry_count, next, user_id, version.get())).execute(connection)?
         }
     };
     one_row(rows, AggregateRef::Account(account.value().user_id))
@@ -232,11 +240,11 @@ fn write_reservation(connection: &mut SqliteConnection, reservation: &Change<Res
             insert.on_conflict(reservations::reservation_id).do_nothing().execute(connection)?
         }
         Change::Update(Versioned { value, version }) => {
-            let row = ReservationStateRow::new(value.status, version.next());
-            let id = reservations::reservation_id.eq(DbId(value.id.get()));
-            let loaded = id.and(reservations::version.eq(version.get()));
-            let update = diesel::update(reservations::table.filter(loaded)).set(&row);
-            Cached(update.returning(reservations::version)).load::<i64>(connection)?.len()
+            let ReservationStateRow { status, version: next } =
+                ReservationStateRow::new(value.status, version.next());
+            let update =
+                "UPDATE reservations SET status = ?, version = ? WHERE reservation_id = ? AND version = ?";
+            Sql(update, (status, next, DbId(value.id.get()), version.get())).execute(connection)?
         }
     };
     one_row(rows, AggregateRef::Reservation(reservation.value().id))
@@ -258,10 +266,13 @@ fn write_seats(connection: &mut SqliteConnection, changes: &[Change<Seat>]) -> A
 
 fn update_seat(connection: &mut SqliteConnection, seat: &Versioned<Seat>) -> Applied {
     let Versioned { value, version } = seat;
-    let row = SeatStateRow::new(&value.state, version.next());
-    let loaded = seats::seat_id.eq(DbId(value.id.get())).and(seats::version.eq(version.get()));
-    let update = diesel::update(seats::table.filter(loaded)).set(&row).returning(seats::version);
-    one_row(Cached(update).load::<i64>(connection)?.len(), AggregateRef::Seat(value.id))
+    let SeatStateRow { status, reservation_id, hold_expires_at, version: next } =
+        SeatStateRow::new(&value.state, version.next());
+    let update = "UPDATE seats SET status = ?, reservation_id = ?, hold_expires_at = ?, version = ? \
+                  WHERE seat_id = ? AND version = ?";
+    let parameters =
+        (status, reservation_id, hold_expires_at, next, DbId(value.id.get()), version.get());
+    one_row(Sql(update, parameters).execute(connection)?, AggregateRef::Seat(value.id))
 }
 
 fn insert_seats(connection: &mut SqliteConnection, new: &[&Seat]) -> Applied {
@@ -282,11 +293,12 @@ fn write_reservation_seats(connection: &mut SqliteConnection, reservation: &Chan
                 diesel::insert_into(reservation_seats::table).values(&row).execute(connection)?;
             }
         }
-        Change::Update(Versioned { value, .. }) => {
-            let live = owns_seats(value.status);
-            let settle = "UPDATE reservation_seats SET live = ?1 WHERE reservation_id = ?2 AND live <> ?1";
-            Sql(settle, (live, DbId(value.id.get()))).execute(connection)?;
+        // Seats are given up once, and never come back.
+        Change::Update(Versioned { value, .. }) if !owns_seats(value.status) => {
+            let give_up = "UPDATE reservation_seats SET live = 0 WHERE reservation_id = ? AND live";
+            Sql(give_up, (DbId(value.id.get()),)).execute(connection)?;
         }
+        Change::Update(_) => {}
     }
     Ok(())
 }

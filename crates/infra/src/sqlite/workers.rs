@@ -64,6 +64,11 @@ impl<J: Send + 'static> Workers<J> {
         })
     }
 
+    /// Whether it takes no more jobs.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// How many jobs are queued.
     pub(super) fn queued(&self) -> usize {
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::error::{ApplyError, BatchFailed};
 use super::feeds::BatchOfSeats;
+use super::nearby::Nearby;
 use super::statement::run;
 use super::unit;
 
@@ -36,6 +37,7 @@ pub(super) fn write_queued(
     jobs: &Receiver<Job>,
     batch_limit: usize,
     counters: &Counters,
+    nearby: &Nearby,
 ) {
     while let Ok(first) = jobs.recv() {
         // No timer: while one batch is written the next one gathers by itself.
@@ -44,17 +46,18 @@ pub(super) fn write_queued(
         let units = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         counters.batches.fetch_add(1, Ordering::Relaxed);
         counters.units.fetch_add(units, Ordering::Relaxed);
-        commit_batch(connection, batch);
+        commit_batch(connection, batch, nearby);
     }
 }
 
 /// Writes a batch in one transaction, each unit in a savepoint of its own, and answers once it is durable.
-fn commit_batch(connection: &mut SqliteConnection, batch: Vec<Job>) {
+fn commit_batch(connection: &mut SqliteConnection, batch: Vec<Job>, nearby: &Nearby) {
     let (units, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
     let outcomes = match write_batch(connection, &units) {
         Ok(outcomes) => outcomes,
         Err(failure) => failure.outcomes(units.len()),
     };
+    nearby.committed();
     for (reply, outcome) in replies.into_iter().zip(outcomes) {
         // A caller who went away does not withdraw the unit.
         let _ = reply.send(outcome);
@@ -81,39 +84,103 @@ impl BatchError {
     }
 }
 
+/// Most batches have no unit that is refused half way, and so need no savepoints, each of which costs a copy of every page
+/// that a unit writes first. A batch that does is rolled back and written once more, with them.
 fn write_batch(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Result<Vec<Outcome>, BatchError> {
     run(connection, "BEGIN IMMEDIATE").map_err(BatchError::Nothing)?;
-    match write_units(connection, units) {
-        Err(error) => {
-            roll_back(connection);
-            Err(BatchError::Nothing(error))
-        }
+    let mut written = write_units(connection, units, Apart::Doubtful);
+    if matches!(written, Err(Interrupted::HalfWay)) {
+        roll_back(connection);
+        run(connection, "BEGIN IMMEDIATE").map_err(BatchError::Nothing)?;
+        written = write_units(connection, units, Apart::All);
+    }
+    match written {
         Ok(outcomes) => {
             commit(connection)?;
             Ok(outcomes)
+        }
+        Err(interrupted) => {
+            roll_back(connection);
+            Err(BatchError::Nothing(interrupted.into()))
+        }
+    }
+}
+
+/// Which units have a savepoint each, to which they are undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Apart {
+    /// Those that may well be refused: commands are by their rules, and who is late for a seat.
+    Doubtful,
+    /// All.
+    All,
+}
+
+/// Why the units of a batch are not all written or refused.
+enum Interrupted {
+    /// A unit without a savepoint was refused after it may have written something.
+    HalfWay,
+    /// The transaction is no longer there, or can no longer be trusted: SQLite gives the whole of it up on some errors (a
+    /// full disk, an I/O error), and then there is no savepoint to go back to.
+    Lost(DieselError),
+}
+
+impl From<DieselError> for Interrupted {
+    fn from(error: DieselError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<Interrupted> for DieselError {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::HalfWay => Self::RollbackTransaction,
+            Interrupted::Lost(error) => error,
         }
     }
 }
 
 /// Writes the units, and then moves on the feed of every date whose seats they changed: once, however many they are.
-fn write_units(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Result<Vec<Outcome>, DieselError> {
+fn write_units(
+    connection: &mut SqliteConnection,
+    units: &[UnitOfWork],
+    apart: Apart,
+) -> Result<Vec<Outcome>, Interrupted> {
     let mut seats = BatchOfSeats::before(connection, units)?;
-    let outcomes =
-        units.iter().map(|work| write_unit(connection, work, &mut seats)).collect::<Result<_, _>>()?;
+    let write = |work: &UnitOfWork| {
+        if apart == Apart::All || work.command.is_some() || seats.is_stale(work) {
+            write_apart(connection, work, &mut seats)
+        } else {
+            write_unit(connection, work, &mut seats)
+        }
+    };
+    let outcomes = units.iter().map(write).collect::<Result<_, Interrupted>>()?;
     seats.write(connection)?;
     Ok(outcomes)
 }
 
-/// Writes one unit, or leaves no trace of it.
-///
-/// # Errors
-/// When the transaction around it is no longer there, or can no longer be trusted: SQLite gives the whole of it up on some
-/// errors (a full disk, an I/O error), and then there is no savepoint to go back to.
+/// Writes one unit that nobody expects to fail.
 fn write_unit(
     connection: &mut SqliteConnection,
     work: &UnitOfWork,
     seats: &mut BatchOfSeats,
-) -> Result<Outcome, DieselError> {
+) -> Result<Outcome, Interrupted> {
+    match unit::apply(connection, work) {
+        Ok((outcome, freed)) => {
+            seats.add(work, &freed);
+            Ok(Ok(Committed { outcome }))
+        }
+        // Looked for before anything is written.
+        Err(ApplyError::Rejected(used @ CommitError::DuplicateIdempotencyKey)) => Ok(Err(used)),
+        Err(_) => Err(Interrupted::HalfWay),
+    }
+}
+
+/// Writes one unit, or leaves no trace of it.
+fn write_apart(
+    connection: &mut SqliteConnection,
+    work: &UnitOfWork,
+    seats: &mut BatchOfSeats,
+) -> Result<Outcome, Interrupted> {
     run(connection, "SAVEPOINT unit")?;
     let outcome = match unit::apply(connection, work) {
         Ok((outcome, freed)) => {
@@ -208,7 +275,7 @@ mod tests {
                 (Job { work, reply }, answer)
             })
             .unzip();
-        commit_batch(connection, jobs);
+        commit_batch(connection, jobs, &Nearby::new(Vec::new()));
         answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
     }
 
