@@ -1,8 +1,9 @@
 //! Which picture is sent, and when it is drawn again.
 //!
-//! A map of few seats is drawn as soon as it has changed. One of many is drawn elsewhere, by one at a time, and so that drawing
-//! takes no more than a fifth of the time of one thread; meanwhile the picture of before is sent, unless it is older than
-//! [`OLDEST`]. A map knows what was true at most 150 ms ago, which makes the promised 250.
+//! A map of few seats is drawn as soon as it has changed. One of many is drawn elsewhere, by one at a time, some ten times a
+//! second while it changes: each new picture is one that everybody who looks has to fetch. Drawing takes no more than a fifth
+//! of the time of one thread. Meanwhile the picture of before is sent, unless it is older than [`OLDEST`]. A map knows what
+//! was true at most 150 ms ago, which makes the promised 250.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -21,6 +22,9 @@ use crate::problem::Problem;
 const FEW_SEATS: usize = 2_000;
 /// How old a picture of a map may be that has changed since.
 const OLDEST: Duration = Duration::from_millis(100);
+/// A picture of many seats does for at least so long; whoever comes between this age and [`OLDEST`] has the next one drawn, and
+/// nobody has to wait for it.
+const YOUNG: Duration = Duration::from_millis(80);
 /// A map is not drawn again before so many times the time that drawing it took.
 const REST: u32 = 4;
 
@@ -91,7 +95,9 @@ impl Album {
             return slot.draw(shown(map, now)?, filter);
         }
         let _drawing = match newest.filter(|picture| picture.age() < OLDEST) {
-            Some(picture) if picture.age() < picture.cost().saturating_mul(REST) => return Ok(picture),
+            Some(picture) if picture.age() < picture.cost().saturating_mul(REST).max(YOUNG) => {
+                return Ok(picture);
+            }
             Some(picture) => match slot.drawing.try_lock() {
                 Some(drawing) => drawing,
                 None => return Ok(picture),
