@@ -121,23 +121,29 @@ impl Fixture {
 
 /// Commits that meet.
 impl Fixture {
-    /// Commits all, queued in this order while storage is busy with something larger, so that storage which groups units
-    /// finds many of them waiting: they must not take more than a transaction for every eight. The answers are in the order of
-    /// the units.
+    /// Commits all, queued in this order. Storage that groups units is busy with something larger meanwhile, so that it finds
+    /// many of them waiting: they must not take more than a transaction for every eight. The answers are in the order of the
+    /// units.
     pub(crate) async fn together(&self, works: Vec<UnitOfWork>) -> Vec<Result<Committed, CommitError>> {
+        let Some(count) = &self.transactions else { return self.at_once(works).await };
         let room_id = self.default_room().await.id;
         let people = (0..2_000).map(|_| (self.id(QueueTokenId::new), self.id(UserId::new))).collect();
         let larger = commanded(Command::Fill(Fill { room_id, people, now: at(0) }));
         let units = u64::try_from(works.len()).unwrap();
-        let count = || self.transactions.as_ref().map_or(0, |transactions| transactions());
         let before = count();
-        let all = std::iter::once(larger).chain(works).map(|work| self.commit(work));
-        // One task begins them all, one after the other.
-        let mut answers = futures_util::future::join_all(all).await;
+        let mut answers = self.at_once(std::iter::once(larger).chain(works)).await;
         let transactions = count() - before;
         assert!(transactions <= units / 8, "{units} units took {transactions} transactions");
         answers.remove(0).unwrap();
         answers
+    }
+
+    /// One task begins them all, one after the other.
+    async fn at_once(
+        &self,
+        works: impl IntoIterator<Item = UnitOfWork>,
+    ) -> Vec<Result<Committed, CommitError>> {
+        futures_util::future::join_all(works.into_iter().map(|work| self.commit(work))).await
     }
 }
 

@@ -70,12 +70,12 @@ impl Line {
         Some(line)
     }
 
-    /// Waits until the connections of an adapter are gone: what they counted is written down by then.
+    /// Ends the connections of an adapter, and waits until they are gone: what they counted is written down by then.
     async fn close(&self, postgres: &Postgres) {
         assert!(postgres.close(Duration::from_secs(10)).await);
-        let left = "SELECT count(*) FROM pg_stat_activity \
-                    WHERE datname = current_database() AND application_name = 'frontrow'";
-        while self.database.query_i64(left).await.unwrap() > 0 {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name = 'frontrow'";
+        while self.database.query_i64(end).await.unwrap() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

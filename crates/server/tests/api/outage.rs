@@ -227,8 +227,9 @@ async fn without_storage_a_node_shows_what_it_has_looked_at() {
     }
     // What was refused was not done: one charge of 1,000, one of 7, a payment of 100; one seat sold and one held.
     assert_eq!(balance(&app, &buyer).await, 907);
+    let onlooker = app.active(&sale).await;
     for node in [&app, &other_node] {
-        becomes("what is shown", 2, async || node.seats(&buyer, &sale).await.len()).await;
+        becomes("what is shown", 2, async || node.seats(&onlooker, &sale).await.len()).await;
     }
     other_node.stop().await;
     app.stop().await;
