@@ -109,11 +109,13 @@ pub(crate) async fn a_key_twice_in_a_batch_counts_once(fixture: &Fixture) {
 
 /// One unit with each fault in turn, somewhere among 255 good ones.
 pub(crate) async fn one_that_fails_leaves_255_alone(fixture: &Fixture) {
+    // Where nothing is grouped there is no batch to spoil, and many units only take time.
+    let many = if fixture.groups() { MANY } else { MANY / 16 };
     for (n, (expected, fault)) in faults(fixture).await.into_iter().enumerate() {
-        let users: Vec<UserId> = (0..MANY).map(|_| fixture.id(UserId::new)).collect();
+        let users: Vec<UserId> = (0..many).map(|_| fixture.id(UserId::new)).collect();
         let mut works: Vec<UnitOfWork> =
             users.iter().map(|user| fixture.charge_work(*user, None, 5, at(1))).collect();
-        let place = (n * 97 + 13) % MANY;
+        let place = (n * 97 + 13) % many;
         works[place] = both(fault, works[place].clone());
         let mut failed = 0;
         for (at_place, (user, answer)) in users.iter().zip(fixture.together(works).await).enumerate() {

@@ -121,6 +121,11 @@ impl Fixture {
 
 /// Commits that meet.
 impl Fixture {
+    /// Whether storage puts units that meet into one transaction.
+    pub(crate) fn groups(&self) -> bool {
+        self.transactions.is_some()
+    }
+
     /// Commits all, queued in this order. Storage that groups units is busy with something larger meanwhile, so that it finds
     /// many of them waiting: they must not take more than a transaction for every eight. The answers are in the order of the
     /// units.

@@ -13,9 +13,12 @@ use frontrow_testkit::app::{Buyer, Database, Sale, TestApp, settings};
 use frontrow_testkit::postgres::{Cluster, PrivateCluster, Template};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::support::{Answer, ask, asked, balance, becomes, dates_path, place, place_status, sale_on};
+use crate::support::{
+    Answer, ask, asked, balance, becomes, dates_path, eventually, place, place_status, sale_on,
+};
 
 async fn a_cluster() -> Option<(PrivateCluster, Database)> {
     let cluster = Cluster::start_private().await?;
@@ -177,7 +180,13 @@ async fn without_storage_a_node_shows_what_it_has_looked_at() {
     let shown = asked(buyer.own(app.get(&sale.seats_path())), 200).await;
     let etag = shown.header("ETag").unwrap().to_owned();
     let looks = Looks::at(&sale, shown.header("Seat-Map-Version").unwrap());
-    let known = looks.bodies(&app, &buyer).await;
+    // The feed tells of the hold a moment after the node knew of it.
+    let settled = async || {
+        let known = looks.bodies(&app, &buyer).await;
+        sleep(Duration::from_millis(500)).await;
+        (looks.bodies(&app, &buyer).await == known).then_some(known)
+    };
+    let known = eventually("what is shown settles", settled).await;
     assert_eq!(place_status(&app, &waiting).await, "WAIT");
     // The other node knows the line and the buyer, and no date.
     becomes("the place on the other node", "WAIT".to_owned(), async || {
