@@ -22,11 +22,13 @@ impl Encoding {
     /// The encoding for a body of this length, by what the client accepts.
     pub(crate) fn choose(headers: &HeaderMap, body_bytes: usize) -> Self {
         let accepted = list(headers, ACCEPT_ENCODING.as_str());
-        if body_bytes > Self::WORTHWHILE_BYTES && accepts_gzip(&accepted) {
-            Self::Gzip
-        } else {
-            Self::Identity
-        }
+        let accepted = if accepts_gzip(&accepted) { Self::Gzip } else { Self::Identity };
+        accepted.for_body(body_bytes)
+    }
+
+    /// This encoding, where it gains anything for a body of this length.
+    pub(crate) const fn for_body(self, body_bytes: usize) -> Self {
+        if body_bytes > Self::WORTHWHILE_BYTES { self } else { Self::Identity }
     }
 
     /// The value of `Content-Encoding`.

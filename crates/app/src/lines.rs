@@ -3,12 +3,14 @@
 //! The views follow the database by [`Lines::refresh`], which the scheduler runs several times a second. What this node
 //! commits itself is in them at once: [`WatchedCommitter`] sees to it. They answer reads alone; no write is decided by them.
 //!
-//! Reads: a refresh is 1 read, and 1 more when somebody left a line. Who waits costs none. Who does not costs 1 read of
-//! the token, unless it was read or written here within a second.
+//! Reads: a refresh is 1 read, and 1 more when somebody left a line. It reads the rooms that somebody asked for lately, and all
+//! of them every few seconds. Who waits costs none, unless the room was left out: then 1 refresh, which others share. Who does not
+//! wait costs 1 read of the token, unless it was read or written here within a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use frontrow_domain::ports::{Clock, QueueQueries, QueueTokens, WaitClaims};
 use frontrow_domain::queue::{
@@ -17,10 +19,11 @@ use frontrow_domain::queue::{
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 use futures_util::lock::Mutex as AsyncMutex;
 
+use self::known_line::KnownLine;
 use self::known_tokens::KnownTokens;
 use crate::Failure;
-use crate::outage::GOOD_FOR;
 
+mod known_line;
 mod known_tokens;
 mod polls;
 mod watched;
@@ -34,6 +37,8 @@ const TOKEN_ANSWERS_FOR_SECONDS: u64 = 120;
 const TOKEN_FRESH_SECONDS: u64 = 1;
 /// The most departures of a line, and tickets of those, in one read.
 const BATCH: u32 = 10_000;
+/// How often a refresh reads all rooms: those that are new, and those that somebody else has changed and nobody asks for here.
+const ALL_EVERY: Duration = Duration::from_secs(5);
 
 /// Where a token stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +70,22 @@ struct Inner {
 
 #[derive(Default)]
 struct Views {
-    by_room: HashMap<RoomId, LineView>,
-    /// Everything committed before this time is in.
+    by_room: HashMap<RoomId, KnownLine>,
+    /// Rooms that somebody waits for, to be read by the next refresh whatever else it reads.
+    wanted: HashSet<RoomId>,
+    /// When the last refresh that ended well was begun, and the last one that read all rooms.
     as_of: Option<Timestamp>,
+    all_as_of: Option<Timestamp>,
 }
 
-impl Views {
-    /// Whether they still answer.
-    fn answer(&self, now: Timestamp) -> bool {
-        self.as_of.is_some_and(|as_of| now.since(as_of) < GOOD_FOR)
-    }
+/// What the view of its line says of a ticket.
+#[derive(Clone, Copy)]
+struct Seen {
+    room: Room,
+    place: PlaceInLine,
+    position: u64,
+    /// By which refresh the line was read last.
+    read_by: u64,
 }
 
 impl Lines {
@@ -112,7 +123,7 @@ impl Lines {
             };
         }
         let this = inner.begun.fetch_add(1, Ordering::SeqCst).saturating_add(1);
-        let done = self.load().await;
+        let done = self.load(this).await;
         if done.is_ok() {
             inner.succeeded.store(this, Ordering::SeqCst);
         }
@@ -120,13 +131,20 @@ impl Lines {
         done
     }
 
-    async fn load(&self) -> Result<(), Failure> {
+    async fn load(&self, this: u64) -> Result<(), Failure> {
         let inner = &*self.0;
         let now = inner.clock.now();
+        let some = self.rooms_to_read(now);
+        let reads_all = some.is_none();
+        let states = match some {
+            None => inner.queries.lines().await?,
+            Some(rooms) if rooms.is_empty() => Vec::new(),
+            Some(rooms) => inner.queries.lines_of(rooms).await?,
+        };
         let mut behind = Vec::new();
-        for state in inner.queries.lines().await? {
-            match self.advance(&state) {
-                None => self.load_line(&state).await?,
+        for state in &states {
+            match self.advance(state) {
+                None => self.load_line(state, now).await?,
                 Some(seen) if seen < state.departures => behind.push((state.room.value.id, seen)),
                 Some(_) => {}
             }
@@ -134,14 +152,39 @@ impl Lines {
         while !behind.is_empty() {
             behind = self.load_departures(behind).await?;
         }
-        self.write(|views| views.as_of = views.as_of.max(Some(now)));
+        self.write(|views| {
+            for state in &states {
+                if let Some(line) = views.by_room.get_mut(&state.room.value.id) {
+                    line.was_read(now, this);
+                }
+            }
+            views.as_of = views.as_of.max(Some(now));
+            if reads_all {
+                views.all_as_of = Some(now);
+            }
+        });
         Ok(())
+    }
+
+    /// Which rooms a refresh reads; `None` for all of them, which are due again after a while, and when the clock was turned
+    /// back.
+    fn rooms_to_read(&self, now: Timestamp) -> Option<Vec<RoomId>> {
+        self.write(|views| {
+            let mut rooms = std::mem::take(&mut views.wanted);
+            let lately = |as_of: Timestamp| as_of <= now && now.since(as_of) < ALL_EVERY;
+            if !views.all_as_of.is_some_and(lately) {
+                return None;
+            }
+            let watched = views.by_room.iter().filter(|(_, line)| line.is_watched(now));
+            rooms.extend(watched.map(|(room_id, _)| *room_id));
+            Some(rooms.into_iter().collect())
+        })
     }
 
     /// Takes in the counters of a line that is known, and says up to which number its departures are.
     fn advance(&self, state: &LineState) -> Option<i64> {
         self.write(|views| {
-            let view = views.by_room.get_mut(&state.room.value.id)?;
+            let view = &mut views.by_room.get_mut(&state.room.value.id)?.view;
             view.advance(state);
             Some(view.departures_seen())
         })
@@ -149,7 +192,7 @@ impl Lines {
 
     /// A line that is not known yet shows when all of it is. Of its departures only those behind the last one admitted
     /// count, and mostly there are none. Some may be later than its counters: they come a second time, and do no harm.
-    async fn load_line(&self, state: &LineState) -> Result<(), Failure> {
+    async fn load_line(&self, state: &LineState, now: Timestamp) -> Result<(), Failure> {
         let room_id = state.room.value.id;
         let mut view = LineView::new(state.room);
         view.advance(state);
@@ -162,7 +205,7 @@ impl Lines {
             is_behind = is_full(tickets.len());
         }
         view.departures_are_known(state.departures);
-        self.write(|views| views.by_room.insert(room_id, view));
+        self.write(|views| views.by_room.insert(room_id, KnownLine::new(view, now)));
         Ok(())
     }
 
@@ -172,9 +215,9 @@ impl Lines {
         let mut read: HashMap<RoomId, (usize, i64)> = HashMap::new();
         self.write(|views| {
             for (room_id, departure) in found {
-                let Some(view) = views.by_room.get_mut(&room_id) else { continue };
-                view.departed(departure.ticket);
-                view.departures_are_known(departure.number);
+                let Some(line) = views.by_room.get_mut(&room_id) else { continue };
+                line.view.departed(departure.ticket);
+                line.view.departures_are_known(departure.number);
                 let (count, last) = read.entry(room_id).or_default();
                 *count = count.saturating_add(1);
                 *last = departure.number;
@@ -190,12 +233,7 @@ impl Lines {
     /// [`Failure`] when what is known is too old and storage cannot be read.
     pub(crate) async fn standing(&self, claims: &WaitClaims) -> Result<Option<Standing>, Failure> {
         let now = self.0.clock.now();
-        let mut seen = self.look(claims, now);
-        if seen.is_none() {
-            self.refresh().await?;
-            seen = self.look(claims, now);
-        }
-        let Some((room, place, position)) = seen else { return Ok(None) };
+        let Some(Seen { room, place, position, .. }) = self.see(claims, now).await? else { return Ok(None) };
         if let PlaceInLine::Waiting { position } = place {
             if room.policy.notes_polls_at(position) {
                 self.polls(|polls| polls.note(claims.token_id, now));
@@ -207,14 +245,40 @@ impl Lines {
         Ok(own.map(|token| Standing { token, room, position }))
     }
 
-    /// What the view of its line says of a ticket; `None` when there is no view, or it is too old.
-    fn look(&self, claims: &WaitClaims, now: Timestamp) -> Option<(Room, PlaceInLine, u64)> {
-        let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
-        if !views.answer(now) {
-            return None;
+    /// What the view of its line says of a ticket. A line that was left out by the last refresh is read first; what is known of
+    /// it must do while storage is away.
+    async fn see(&self, claims: &WaitClaims, now: Timestamp) -> Result<Option<Seen>, Failure> {
+        let seen = self.look(claims, now);
+        if seen.is_some_and(|seen| self.is_of_the_last_refresh(&seen)) {
+            return Ok(seen);
         }
-        let view = views.by_room.get(&claims.room_id)?;
-        Some((*view.room(), view.place(claims.ticket), view.position(claims.ticket)))
+        self.write(|views| views.wanted.insert(claims.room_id));
+        match self.refresh().await {
+            Ok(()) => Ok(self.look(claims, now)),
+            Err(error) => seen.map(Some).ok_or(error),
+        }
+    }
+
+    /// Whether no refresh has left out this line since it was read. After one that failed there is no better.
+    fn is_of_the_last_refresh(&self, seen: &Seen) -> bool {
+        // In this order: one that ends well meanwhile must not look like one that failed.
+        let ended = self.0.ended.load(Ordering::SeqCst);
+        let succeeded = self.0.succeeded.load(Ordering::SeqCst);
+        seen.read_by >= succeeded || succeeded < ended
+    }
+
+    /// What the view of its line says of a ticket; `None` when there is no view, or it is too old.
+    fn look(&self, claims: &WaitClaims, now: Timestamp) -> Option<Seen> {
+        let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
+        let line = views.by_room.get(&claims.room_id)?;
+        line.is_asked_for(now);
+        let (view, read_by) = (&line.view, line.read_by());
+        line.answers(now).then(|| Seen {
+            room: *view.room(),
+            place: view.place(claims.ticket),
+            position: view.position(claims.ticket),
+            read_by,
+        })
     }
 
     /// The token behind these claims, as it was within the last second; longer ago while storage is away. One that is
@@ -269,14 +333,14 @@ impl Lines {
 
     /// A line that is not known yet is read as a whole later on.
     fn change(&self, room_id: RoomId, change: impl FnOnce(&mut LineView)) {
-        self.write(|views| views.by_room.get_mut(&room_id).map(change));
+        self.write(|views| views.by_room.get_mut(&room_id).map(|line| change(&mut line.view)));
     }
 
     /// The rooms in which abandoned places are given up; `None` when what is known is older than `seconds`.
     pub(crate) fn rooms_with_grace(&self, seconds: u64, now: Timestamp) -> Option<Vec<Room>> {
         let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
         views.as_of.filter(|as_of| now.since(*as_of).as_secs() < seconds)?;
-        let rooms = views.by_room.values().map(|view| *view.room());
+        let rooms = views.by_room.values().map(|line| *line.view.room());
         Some(rooms.filter(|room| room.policy.wait_grace_seconds.is_some()).collect())
     }
 

@@ -499,6 +499,13 @@ impl World {
             Ok(facts.rooms.values().map(|room| facts.line(*room)).collect())
         });
         let world = self.handle();
+        mock.expect_lines_of().returning(move |rooms| {
+            let mut facts = world.facts();
+            facts.read(Load::Lines)?;
+            let found = rooms.iter().filter_map(|id| facts.rooms.get(id));
+            Ok(found.map(|room| facts.line(*room)).collect())
+        });
+        let world = self.handle();
         mock.expect_departures().returning(move |after, limit| {
             let mut facts = world.facts();
             facts.read(Load::Departures)?;

@@ -212,6 +212,7 @@ async fn call_everything(fixture: &Fixture) {
     let (concert, date, now) = (sale.concert.id, sale.date.id, at(0));
     storage.queue_tokens.find_live(sale.room.id, user).await.unwrap().unwrap();
     storage.queue_queries.lines().await.unwrap();
+    assert_eq!(storage.queue_queries.lines_of(vec![sale.room.id]).await.unwrap().len(), 1);
     storage.queue_queries.departures(vec![(sale.room.id, 0)], 10).await.unwrap();
     storage.queue_queries.departed_tickets(sale.room.id, TicketNumber(0), 10).await.unwrap();
     storage.rooms.due(now, 10).await.unwrap();
@@ -321,4 +322,44 @@ async fn no_statement_reads_a_table_from_end_to_end() {
             assert_eq!(scans(&mut connection, text), Vec::<String>::new(), "{text}");
         }
     }
+}
+
+/// The steps of a statement that walk a line: bound by no token, and by no place or person besides the room.
+fn walks(connection: &mut SqliteConnection, text: &str) -> Vec<String> {
+    let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {text}")).load(connection).unwrap();
+    let is_of_the_line = |detail: &String| detail.contains(" queue_tokens");
+    let is_bound = |detail: &String| detail.contains("token_id=?") || detail.contains(" AND ");
+    steps.into_iter().map(|step| step.detail).filter(|step| is_of_the_line(step) && !is_bound(step)).collect()
+}
+
+/// Joining, polling and admitting cost the same in a line of any length: each statement goes to its rows by an index. So it
+/// does not where that index is gone, which is the control.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_of_the_line_walks_it() {
+    let observed = Observed::new().await;
+    let fixture = &observed.fixture;
+    let room = fixture.default_room().await.id;
+    let leaver = fixture.join(room, fixture.id(UserId::new), at(0)).await;
+    let admitted = fixture.crowd(room, 10, at(0)).await;
+    fixture.leave(leaver.id, at(0)).await;
+    REPORTED.lock().unwrap().clear();
+    fixture.join(room, fixture.id(UserId::new), at(0)).await;
+    fixture.storage.queue_queries.lines_of(vec![room]).await.unwrap();
+    fixture.storage.queue_queries.departures(vec![(room, 0)], 10).await.unwrap();
+    fixture.storage.queue_queries.departed_tickets(room, TicketNumber(0), 10).await.unwrap();
+    assert_eq!(fixture.admit(room, 10, at(0)).await, 10);
+    fixture.storage.queue_tokens.find(admitted[0].id).await.unwrap().unwrap();
+    let of_the_line = |text: &String| text.contains("queue_tokens") && !text.starts_with("SAVEPOINT");
+    let statements: BTreeSet<String> = statements().into_iter().filter(of_the_line).collect();
+    assert!(statements.len() >= 6, "{statements:#?}");
+
+    let mut connection = SqliteConnection::establish(observed.path.to_str().unwrap()).unwrap();
+    for text in &statements {
+        assert_eq!(walks(&mut connection, text), Vec::<String>::new(), "{text}");
+    }
+    for index in ["queue_tokens_waiting", "queue_tokens_ticket"] {
+        diesel::sql_query(format!("DROP INDEX {index}")).execute(&mut connection).unwrap();
+    }
+    let walked = statements.iter().filter(|text| !walks(&mut connection, text).is_empty()).count();
+    assert!(walked > 0, "the check sees nothing");
 }

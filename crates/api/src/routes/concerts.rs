@@ -9,7 +9,7 @@ use actix_web::http::header::{
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, rt};
-use frontrow_app::{ConcertService, SeatMap};
+use frontrow_app::{ConcertService, SeatMap, SeatsChanged};
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter};
 use frontrow_domain::seat::{FeedVersion, SeatSpot, SeatStatus};
@@ -156,7 +156,7 @@ pub(crate) struct SeatsDto<'a> {
 pub(crate) struct SeatsSinceDto<'a> {
     /// What to ask with next.
     pub(crate) version: i64,
-    /// Whether these are all seats, because what has changed since then is not known.
+    /// Whether these are all seats, because what has changed since then is not known, or is a good part of them.
     pub(crate) full: bool,
     /// Seats of every status; some of them may not have changed.
     pub(crate) seats: Vec<SeatDto<'a>>,
@@ -282,17 +282,38 @@ async fn seats_since(
     let mut response = HttpResponse::build(StatusCode::OK);
     response.insert_header((VARY, HeaderValue::from_static("Accept-Encoding")));
     response.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
-    let Some(changed) = map.changed_since(since, now) else {
-        let encoding = Encoding::choose(req.headers(), usize::MAX);
-        return Ok(send(response, encoding, album.since_unknown(map, encoding, now).await?));
+    let accepted = Encoding::choose(req.headers(), usize::MAX);
+    let changed = map.changed_since(since, now).filter(|changed| !is_better_told_whole(changed));
+    let Some(changed) = changed else {
+        return Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?));
     };
-    let body = seats::delta(&changed)?;
-    let encoding = Encoding::choose(req.headers(), body.len());
-    let body = match encoding {
-        Encoding::Identity => body,
-        Encoding::Gzip => etag::gzip(&body).map_err(Problem::internal)?,
+    let (encoding, body) = if changed.seats.len() <= FEW_CHANGES {
+        written(&changed, accepted)?
+    } else {
+        let written = web::block(move || written(&changed, accepted)).await;
+        written.map_err(Problem::internal)??
     };
     Ok(send(response, encoding, Parts::new(vec![body.into()])))
+}
+
+/// Up to so many changed seats are written where the request is served: a matter of a millisecond.
+const FEW_CHANGES: usize = 2_000;
+/// More than this part of many seats is not written for one: whoever was away was so with others, and the picture of all
+/// seats is there for each of them.
+const BETTER_TOLD_WHOLE: usize = 4;
+
+fn is_better_told_whole(changed: &SeatsChanged) -> bool {
+    let (told, all) = (changed.seats.len(), changed.layout.len());
+    told > FEW_CHANGES && told.saturating_mul(BETTER_TOLD_WHOLE) > all
+}
+
+/// The text of what has changed, compressed if that is accepted and gains anything.
+fn written(changed: &SeatsChanged, accepted: Encoding) -> Result<(Encoding, Vec<u8>), Problem> {
+    let body = seats::delta(changed)?;
+    match accepted.for_body(body.len()) {
+        Encoding::Identity => Ok((Encoding::Identity, body)),
+        Encoding::Gzip => Ok((Encoding::Gzip, etag::gzip(&body).map_err(Problem::internal)?)),
+    }
 }
 
 fn send(mut response: HttpResponseBuilder, encoding: Encoding, body: Parts) -> HttpResponse {

@@ -1,10 +1,11 @@
 use std::io::Read;
 
-use frontrow_domain::ports::{DateFilter, DateSummary, SeatsOfDate};
+use frontrow_domain::ports::{DateFilter, DateSummary, SeatNews, SeatsOfDate};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState};
-use frontrow_domain::seat::{FeedVersion, Seat, SeatState};
-use frontrow_domain::{ReservationId, SeatId};
-use serde_json::json;
+use frontrow_domain::seat::{FeedVersion, Seat, SeatState, SeatUpdate};
+use frontrow_domain::{ReservationId, SeatId, Timestamp, Version};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{
@@ -176,5 +177,66 @@ async fn what_has_changed_is_asked_for_by_version() {
     assert_eq!(since("7&status=all").await.json(), json!({"version": 7, "full": false, "seats": []}));
     for malformed in ["", "-1", "+1", "1.0", "x", "9223372036854775808", "1&since=2"] {
         since(malformed).await.assert_problem(400, "MALFORMED_REQUEST");
+    }
+}
+
+/// A date of 10,000 seats, of which the next version holds so many.
+async fn with_changes(changes: u32) -> actix_web::web::Data<frontrow_api::ApiState> {
+    let mut ports = with_seats(10_000);
+    ports.seat_feeds.expect_versions().returning(|_| Ok(vec![(DATE, FeedVersion::new(8))]));
+    ports.seat_feeds.expect_news().returning(move |_, _| {
+        let reservation_id = ReservationId::new(Uuid::from_u128(9));
+        let state = SeatState::Reserved { reservation_id, hold_expires_at: Timestamp::MAX };
+        let held = |number: u32| SeatUpdate {
+            id: SeatId::new(Uuid::from_u128(number.into())),
+            state,
+            version: Version::FIRST.next(),
+        };
+        let updates = (2..changes + 2).map(held).collect();
+        Ok(Some(SeatNews { updates, version: FeedVersion::new(8) }))
+    });
+    let state = ports.state();
+    assert_eq!(ask(&state, "GET", &seats(), &PASS, "").await.header("seat-map-version"), "7");
+    // Who knows more than the map has it look at the feed.
+    let news = ask(&state, "GET", &format!("{}?since=8", seats()), &PASS, "").await.json();
+    assert_eq!(news, json!({"version": 8, "full": false, "seats": []}));
+    state
+}
+
+#[actix_web::test]
+async fn much_that_has_changed_is_told_as_well() {
+    let since = format!("{}?since=7", seats());
+    let [bearer, pass] = PASS;
+    let zipped = [bearer, pass, ("Accept-Encoding", "gzip")];
+    for (changes, told) in [(10, 10), (2_000, 2_000), (2_001, 2_001), (2_500, 2_500), (2_501, 10_000)] {
+        let state = with_changes(changes).await;
+        let plain = ask(&state, "GET", &since, &PASS, "").await;
+        let body = plain.json();
+        let is_full = told == 10_000;
+        assert_eq!((&body["version"], &body["full"]), (&json!(8), &json!(is_full)), "{changes}");
+        let seats = body["seats"].as_array().unwrap();
+        let held = |seat: &&Value| seat["status"] == "RESERVED";
+        assert_eq!(
+            (seats.len(), seats.iter().filter(held).count()),
+            (told, usize::try_from(changes).unwrap()),
+            "{changes}"
+        );
+
+        let packed = ask(&state, "GET", &since, &zipped, "").await;
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut unpacked).unwrap();
+        let encodings = (plain.header("content-encoding"), packed.header("content-encoding"));
+        assert_eq!((encodings, unpacked == plain.body), (("", "gzip"), true), "{changes}");
+    }
+}
+
+#[actix_web::test]
+async fn much_that_has_changed_is_written_elsewhere() {
+    let since = format!("{}?since=7", seats());
+    for (changes, is_elsewhere) in [(2_000, false), (2_500, true)] {
+        let state = with_changes(changes).await;
+        // What is written here is there at the first look. What is written elsewhere is not, unless this thread rests meanwhile.
+        let looks = (0..10).map(|_| ask(&state, "GET", &since, &PASS, "").now_or_never().is_none());
+        assert_eq!(looks.collect::<Vec<_>>().contains(&true), is_elsewhere, "{changes}");
     }
 }

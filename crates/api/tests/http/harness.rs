@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix_web::body::MessageBody;
+use actix_web::body::to_bytes;
 use actix_web::http::header::HeaderMap;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, web};
@@ -322,6 +322,6 @@ pub(crate) async fn ask(
     }
     let response = call_service(&app, request.to_request()).await;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = response.into_body().try_into_bytes().unwrap_or_default().to_vec();
+    let body = to_bytes(response.into_body()).await.unwrap_or_default().to_vec();
     Answered { status, headers, body }
 }

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use frontrow_domain::ports::{QueueQueries, StorageError, WaitClaims};
 use frontrow_domain::queue::{
-    Departure, LineState, QueueToken, QueueTokenState, QueueTokenStatus, RoomPolicy, TicketNumber,
+    Departure, LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy,
+    TicketNumber,
 };
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Join};
@@ -330,9 +332,10 @@ async fn who_only_looks_is_judged_by_what_is_known() {
     assert_eq!(refusal(gate.check_to_look(USER, Some("forged")).await), "Invalid");
 }
 
-/// Lines that take a while to read, and are counted.
+/// Lines that take a while to read, and whose reads are counted.
 #[derive(Default)]
 struct Slow {
+    lines: Vec<LineState>,
     reads: AtomicU32,
     is_away: bool,
 }
@@ -344,7 +347,11 @@ impl QueueQueries for Slow {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        if self.is_away { Err(StorageError::Unavailable("away".into())) } else { Ok(Vec::new()) }
+        if self.is_away { Err(StorageError::Unavailable("away".into())) } else { Ok(self.lines.clone()) }
+    }
+
+    async fn lines_of(&self, _: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+        self.lines().await
     }
 
     async fn departures(
@@ -369,8 +376,9 @@ impl QueueQueries for Slow {
 #[tokio::test]
 async fn those_who_ask_while_one_runs_share_the_next() {
     for is_away in [false, true] {
-        let slow = Arc::new(Slow { is_away, ..Slow::default() });
         let world = world();
+        let known = world.queue_queries().lines().await.unwrap();
+        let slow = Arc::new(Slow { lines: known, is_away, ..Slow::default() });
         let lines = Lines::new(slow.clone(), world.tokens(), world.clock());
         let refreshes = (0..20).map(|_| lines.refresh());
         for done in futures_util::future::join_all(refreshes).await {
@@ -405,4 +413,147 @@ async fn polls_are_noted_near_the_head_of_rooms_with_a_grace_alone() {
     lines.refresh().await.unwrap();
     position(&lines, 3).await;
     assert_eq!(lines.polls(|polls| polls.take(later)), ids(&[3]));
+}
+
+/// Counts the rooms that are read.
+struct Counting {
+    queries: Arc<dyn QueueQueries>,
+    rooms: AtomicU32,
+}
+
+impl Counting {
+    /// How many rooms were read since this was last asked.
+    fn take(&self) -> u32 {
+        self.rooms.swap(0, Ordering::SeqCst)
+    }
+
+    fn count(&self, found: Vec<LineState>) -> Vec<LineState> {
+        self.rooms.fetch_add(u32::try_from(found.len()).unwrap(), Ordering::SeqCst);
+        found
+    }
+}
+
+#[async_trait]
+impl QueueQueries for Counting {
+    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+        Ok(self.count(self.queries.lines().await?))
+    }
+
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+        Ok(self.count(self.queries.lines_of(rooms).await?))
+    }
+
+    async fn departures(
+        &self,
+        after: Vec<(RoomId, i64)>,
+        limit: u32,
+    ) -> Result<Vec<(RoomId, Departure)>, StorageError> {
+        self.queries.departures(after, limit).await
+    }
+
+    async fn departed_tickets(
+        &self,
+        room_id: RoomId,
+        after: TicketNumber,
+        limit: u32,
+    ) -> Result<Vec<TicketNumber>, StorageError> {
+        self.queries.departed_tickets(room_id, after, limit).await
+    }
+}
+
+/// How many rooms there are besides the one with the crowd.
+const OTHER_ROOMS: u32 = 2_000;
+
+/// A crowded world of many rooms, and a node that has known them for so long that it reads none of them any more.
+async fn many_rooms() -> (World, Arc<Counting>, Lines) {
+    let world = crowded();
+    for n in 1..=OTHER_ROOMS {
+        let id = RoomId::new(Uuid::from_u128(0xB_0000 + u128::from(n)));
+        let room = Room { id, ..room(RoomPolicy::default(), at(900)) };
+        world.facts().put_room(stored(room, 1));
+    }
+    let counting = Arc::new(Counting { queries: world.queue_queries(), rooms: AtomicU32::new(0) });
+    let lines = Lines::new(counting.clone(), world.tokens(), world.clock());
+    for second in [0, 200] {
+        turn_the_clock(&world, second);
+        lines.refresh().await.unwrap();
+        assert_eq!(counting.take(), OTHER_ROOMS + 1);
+    }
+    refresh_after(&world, &lines, 250).await;
+    assert_eq!(counting.take(), 0);
+    world.take_loads();
+    (world, counting, lines)
+}
+
+async fn refresh_after(world: &World, lines: &Lines, millis: u64) {
+    {
+        let mut facts = world.facts();
+        facts.now = facts.now.plus(Duration::from_millis(millis));
+    }
+    lines.refresh().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_reads_the_rooms_that_are_asked_for_and_seldom_the_others() {
+    let (world, counting, lines) = many_rooms().await;
+    position(&lines, 1).await;
+    assert_eq!(counting.take(), 1, "it was left out, so it is read first");
+    // For three minutes, four times a second.
+    let mut seldom = 0;
+    for _ in 0..4 * 179 {
+        refresh_after(&world, &lines, 250).await;
+        match counting.take() {
+            1 => {}
+            all => {
+                assert_eq!(all, OTHER_ROOMS + 1);
+                seldom += 1;
+            }
+        }
+    }
+    assert!((34..=36).contains(&seldom), "every five seconds: {seldom}");
+    refresh_after(&world, &lines, 2_000).await;
+    counting.take();
+    refresh_after(&world, &lines, 250).await;
+    assert_eq!(counting.take(), 0, "nobody has asked again");
+}
+
+/// Whatever was changed by others while nobody asked here.
+#[tokio::test]
+async fn a_room_that_was_left_out_is_read_before_it_answers() {
+    let (world, counting, lines) = many_rooms().await;
+    let first = one_of(1, active_until(2_000));
+    world.facts().put_token(stored(first, 2));
+    let held = RoomPolicy { mode: RoomMode::Hold, ..RoomPolicy::default() };
+    world.facts().put_room(stored(room(held, at(900)), 4));
+    assert_eq!(status(&lines, &world, &first).await, QueueTokenStatus::Active);
+    let standing = lines.standing(&WaitClaims::from(&one_of(3, WAITING))).await.unwrap().unwrap();
+    assert_eq!((standing.position, standing.room.policy.mode), (2, RoomMode::Hold));
+    assert_eq!(counting.take(), 1, "once for both");
+
+    // As long as storage is away what was known does.
+    turn_the_clock(&world, 600);
+    lines.refresh().await.unwrap();
+    refresh_after(&world, &lines, 250).await;
+    world.facts().down = Some(Load::Lines);
+    assert_eq!(position(&lines, 3).await, 2);
+    assert_eq!(position(&lines, 4).await, 3);
+    world.facts().down = None;
+    world.facts().put_token(stored(one_of(2, active_until(2_000)), 2));
+    lines.refresh().await.unwrap();
+    assert_eq!(position(&lines, 3).await, 1);
+}
+
+/// Ghosts do not ask.
+#[tokio::test]
+async fn a_room_with_a_grace_is_never_left_out() {
+    let (world, counting, lines) = many_rooms().await;
+    let policy = RoomPolicy { wait_grace_seconds: Some(120), ..RoomPolicy::default() };
+    world.facts().put_room(stored(room(policy, at(900)), 4));
+    turn_the_clock(&world, 600);
+    lines.refresh().await.unwrap();
+    counting.take();
+    refresh_after(&world, &lines, 250).await;
+    assert_eq!(counting.take(), 1);
+    let rooms = lines.rooms_with_grace(1, world.facts().now).unwrap();
+    assert_eq!(rooms.iter().map(|room| room.id).collect::<Vec<_>>(), [ROOM]);
 }

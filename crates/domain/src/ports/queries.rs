@@ -19,6 +19,9 @@ pub trait QueueQueries: Send + Sync {
     /// Every room with the counters of its line, all of them from one snapshot.
     async fn lines(&self) -> Result<Vec<LineState>, StorageError>;
 
+    /// Those of these rooms that there are with the counters of their lines, all of them from one snapshot.
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError>;
+
     /// Who left each of these lines after the departure with this number, without being admitted: for each line the first
     /// `limit`, by number, without a gap. Departures are numbered in commit order, so that none comes in later before one
     /// that was read.

@@ -23,6 +23,12 @@ impl QueueQueries for Memory {
         Ok(state.rooms.values().map(|room| state.line(*room)).collect())
     }
 
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+        let state = self.state();
+        let found = rooms.iter().filter_map(|id| state.rooms.get(id));
+        Ok(found.map(|room| state.line(*room)).collect())
+    }
+
     async fn departures(
         &self,
         after: Vec<(RoomId, i64)>,

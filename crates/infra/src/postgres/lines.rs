@@ -45,6 +45,18 @@ impl QueueQueries for Postgres {
         rows.map_err(read_error)?.into_iter().map(|(room, line)| line.with_room(room)).collect()
     }
 
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+        let ids: Vec<DbId> = rooms.into_iter().map(|room_id| DbId(room_id.get())).collect();
+        let query = rooms::table
+            .inner_join(lines::table)
+            .filter(rooms::room_id.eq_any(ids))
+            .select((RoomRow::as_select(), LineRow::as_select()));
+        let mut connection = self.connection().await?;
+        let rows = Cached(query).load::<(RoomRow, LineRow)>(&mut connection).await;
+        drop(connection);
+        rows.map_err(read_error)?.into_iter().map(|(room, line)| line.with_room(room)).collect()
+    }
+
     async fn departures(
         &self,
         after: Vec<(RoomId, i64)>,

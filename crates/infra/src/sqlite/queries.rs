@@ -52,6 +52,21 @@ impl QueueQueries for Sqlite {
         .await
     }
 
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+        self.read(move |connection| {
+            let named = sql::<Bool>("rooms.room_id IN (SELECT unhex(value) FROM json_each(")
+                .bind::<Text, _>(json_of(rooms.into_iter().map(RoomId::get)))
+                .sql("))");
+            let query = rooms::table
+                .inner_join(lines::table)
+                .filter(named)
+                .select((RoomRow::as_select(), LineRow::as_select()));
+            let rows: Vec<(RoomRow, LineRow)> = Cached(query).load(connection)?;
+            Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     async fn departures(
         &self,
         after: Vec<(RoomId, i64)>,

@@ -17,8 +17,9 @@ pub(crate) async fn sqlite() -> Option<Fixture> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("contract.db");
     Sqlite::migrate(&path).unwrap();
-    let storage = Sqlite::open(&path, SqliteOptions::default()).unwrap();
-    Some(Fixture::new(Storage::new(Arc::new(storage)), directory))
+    let sqlite = Arc::new(Sqlite::open(&path, SqliteOptions::default()).unwrap());
+    let fixture = Fixture::new(Storage::new(sqlite.clone()), directory);
+    Some(fixture.grouping(move || sqlite.stats().batches))
 }
 
 /// A migrated database, copied for each test.
@@ -28,5 +29,6 @@ static MIGRATED: LazyLock<Template> =
 pub(crate) async fn postgres() -> Option<Fixture> {
     let database = database(&MIGRATED).await?;
     let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
-    Some(Fixture::new(Storage::new(Arc::new(postgres)), database))
+    let fixture = Fixture::new(Storage::new(Arc::new(postgres.clone())), database);
+    Some(fixture.grouping(move || postgres.stats().transactions))
 }

@@ -10,7 +10,7 @@ use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, Idempote
 use frontrow_domain::queue::{QueueToken, Room, RoomPolicy};
 use frontrow_domain::reservation::{HoldTerms, Reservation, ReservedSeat};
 use frontrow_domain::seat::Seat;
-use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Join};
+use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Fill, Join};
 use frontrow_domain::{
     Change, ConcertId, EntryId, Label, Money, PaymentId, PerformanceDateId, QueueTokenId, ReservationId,
     RoomId, SeatId, TicketId, Timestamp, UnitOfWork, UserId, Versioned,
@@ -52,6 +52,7 @@ pub(crate) fn key() -> IdempotencyKey {
 pub(crate) struct Fixture {
     pub(crate) storage: Storage,
     last_id: AtomicU64,
+    transactions: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -73,7 +74,12 @@ impl Sale {
 impl Fixture {
     /// Takes empty storage, and whatever must live as long as it does.
     pub(crate) fn new(storage: Storage, keep: impl Any + Send + Sync) -> Self {
-        Self { storage, last_id: AtomicU64::new(0), _keep: Box::new(keep) }
+        Self { storage, last_id: AtomicU64::new(0), transactions: None, _keep: Box::new(keep) }
+    }
+
+    /// Storage that groups units, and says how many transactions it has written.
+    pub(crate) fn grouping(self, transactions: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { transactions: Some(Box::new(transactions)), ..self }
     }
 
     /// An id that was never given before, larger than all given before.
@@ -110,6 +116,39 @@ impl Fixture {
             })
             .collect();
         futures_util::future::join_all(racers).await.into_iter().map(Result::unwrap).collect()
+    }
+}
+
+/// Commits that meet.
+impl Fixture {
+    /// Whether storage puts units that meet into one transaction.
+    pub(crate) fn groups(&self) -> bool {
+        self.transactions.is_some()
+    }
+
+    /// Commits all, queued in this order. Storage that groups units is busy with something larger meanwhile, so that it finds
+    /// many of them waiting: they must not take more than a transaction for every eight. The answers are in the order of the
+    /// units.
+    pub(crate) async fn together(&self, works: Vec<UnitOfWork>) -> Vec<Result<Committed, CommitError>> {
+        let Some(count) = &self.transactions else { return self.at_once(works).await };
+        let room_id = self.default_room().await.id;
+        let people = (0..2_000).map(|_| (self.id(QueueTokenId::new), self.id(UserId::new))).collect();
+        let larger = commanded(Command::Fill(Fill { room_id, people, now: at(0) }));
+        let units = u64::try_from(works.len()).unwrap();
+        let before = count();
+        let mut answers = self.at_once(std::iter::once(larger).chain(works)).await;
+        let transactions = count() - before;
+        assert!(transactions <= units / 8, "{units} units took {transactions} transactions");
+        answers.remove(0).unwrap();
+        answers
+    }
+
+    /// One task begins them all, one after the other.
+    async fn at_once(
+        &self,
+        works: impl IntoIterator<Item = UnitOfWork>,
+    ) -> Vec<Result<Committed, CommitError>> {
+        futures_util::future::join_all(works.into_iter().map(|work| self.commit(work))).await
     }
 }
 

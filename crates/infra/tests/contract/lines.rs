@@ -69,6 +69,28 @@ pub(crate) async fn a_line_counts_what_moves_it(fixture: &Fixture) {
     assert_eq!(departed(fixture, room.id).await, [3, 5]);
 }
 
+pub(crate) async fn lines_are_read_by_room(fixture: &Fixture) {
+    let mut ids = Vec::new();
+    for people in 0..3 {
+        ids.push(fixture.default_room().await.id);
+        fixture.crowd(ids[people], people, at(0)).await;
+    }
+    let mut states = Vec::new();
+    for id in &ids {
+        states.push(state(fixture, *id).await);
+    }
+    let nowhere = fixture.id(RoomId::new);
+    for (wanted, expected) in [
+        (vec![], vec![]),
+        (vec![ids[1]], vec![states[1]]),
+        (vec![ids[2], nowhere, ids[0]], vec![states[0], states[2]]),
+    ] {
+        let mut found = fixture.storage.queue_queries.lines_of(wanted).await.unwrap();
+        found.sort_by_key(|line| line.waiting);
+        assert_eq!(found, expected);
+    }
+}
+
 pub(crate) async fn whoever_goes_straight_through_is_the_last_one_admitted(fixture: &Fixture) {
     let room = fixture.new_room(RoomPolicy { mode: RoomMode::Open, ..RoomPolicy::default() }).await;
     fixture.crowd(room.id, 3, at(0)).await;

@@ -16,6 +16,7 @@ mod accounts;
 mod adapters;
 mod atomicity;
 mod backstops;
+mod batches;
 mod concerts;
 mod feeds;
 mod fixture;
@@ -78,6 +79,7 @@ macro_rules! contract {
                     the_extremes_of_time_come_back_in_tokens;
                 lines:
                     a_line_counts_what_moves_it,
+                    lines_are_read_by_room,
                     whoever_goes_straight_through_is_the_last_one_admitted,
                     paying_while_waiting_is_a_departure,
                     departures_are_read_from_where_one_was,
@@ -156,6 +158,11 @@ macro_rules! contract {
                     a_unit_that_fails_leaves_nothing_behind,
                     a_unit_that_fails_leaves_its_neighbours_alone,
                     a_dropped_commit_is_whole_or_absent;
+                batches:
+                    an_account_twice_in_a_batch_is_charged_once,
+                    a_seat_twice_in_a_batch_is_held_once,
+                    a_key_twice_in_a_batch_counts_once,
+                    one_that_fails_leaves_255_alone;
                 backstops:
                     one_live_hold_per_seat,
                     no_hold_of_a_sold_seat,

@@ -1,4 +1,5 @@
-//! Group commit: many units in one transaction, each with an outcome of its own.
+//! Group commit: many units in one transaction, each with an outcome of its own. What adapters have in common of it is in the
+//! contract; here the batches are exact, and so are the transactions that they take.
 
 use std::any::Any;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use frontrow_domain::{EntryId, RoomId, UnitOfWork, UserId, Versioned};
 use frontrow_infra::postgres::PostgresOptions;
 
 use crate::Opened;
-use crate::fixture::{Fixture, TTL, at, both, money};
+use crate::fixture::{Fixture, TTL, at, money};
 
 const MANY: usize = 255;
 
@@ -73,59 +74,6 @@ fn joined(outcome: &Result<Committed, CommitError>) -> QueueToken {
         Some(CommandOutcome::Joined(token)) => token,
         other => panic!("{other:?}"),
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_charges_of_one_account_the_second_conflicts() {
-    let Some(opened) = Opened::new(one_committer()).await else { return };
-    let fixture = opened.fixture();
-    let user = fixture.id(UserId::new);
-    // Both new, then both over the same version.
-    for balance in [5, 10] {
-        let loaded = fixture.storage.accounts.find(user).await.unwrap();
-        let works = [5, 7].map(|amount| fixture.charge_work(user, loaded, amount, at(1)));
-        let (outcomes, transactions) = opened.together(&fixture, works.into()).await;
-        assert!(outcomes[0].is_ok(), "{outcomes:?}");
-        let conflict = AggregateRef::Account(user);
-        assert!(matches!(outcomes[1], Err(CommitError::Conflict(lost)) if lost == conflict), "{outcomes:?}");
-        assert_eq!((fixture.account(user).await.value.balance, transactions), (money(balance), 1));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_two_holds_of_one_seat_the_second_conflicts() {
-    let Some(opened) = Opened::new(one_committer()).await else { return };
-    let fixture = opened.fixture();
-    let sale = fixture.sale(3).await;
-    let seats = sale.seat_ids();
-    let mut works = Vec::new();
-    for wanted in [&seats[..2], &seats[1..], &seats[2..]] {
-        let token = fixture.admitted(sale.room.id, at(1)).await;
-        works.push(fixture.hold_work(token, fixture.seats(wanted).await, at(1)).1);
-    }
-    let (outcomes, transactions) = opened.together(&fixture, works).await;
-    assert!(
-        outcomes[0].is_ok() && outcomes[2].is_ok(),
-        "the second takes nothing from the third: {outcomes:?}"
-    );
-    let conflict = AggregateRef::Seat(seats[1]);
-    assert!(matches!(outcomes[1], Err(CommitError::Conflict(lost)) if lost == conflict), "{outcomes:?}");
-    assert_eq!((opened.rows("reservations").await, transactions), (2, 1));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_counts_once_in_a_batch() {
-    let Some(opened) = Opened::new(one_committer()).await else { return };
-    let fixture = opened.fixture();
-    let users = [fixture.id(UserId::new), fixture.id(UserId::new)];
-    let charge =
-        |user| both(recorded(fixture.record(user, at(1))), fixture.charge_work(user, None, 5, at(1)));
-    // The twin would conflict as well: the key is looked at first.
-    let works = vec![charge(users[0]), charge(users[0]), charge(users[1])];
-    let (outcomes, transactions) = opened.together(&fixture, works).await;
-    assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
-    assert!(matches!(outcomes[1], Err(CommitError::DuplicateIdempotencyKey)), "{outcomes:?}");
-    assert_eq!((opened.rows("entries").await, transactions), (2, 1));
 }
 
 /// A unit that cannot be written, and the answer it must get.

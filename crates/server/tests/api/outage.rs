@@ -1,8 +1,7 @@
 //! The storage goes away and comes back.
 
-use std::time::Duration;
-
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use frontrow::backend::Backend;
 use frontrow::cli::DatabaseUrl;
@@ -10,11 +9,16 @@ use frontrow_app::SeatMaps;
 use frontrow_domain::PerformanceDateId;
 use frontrow_domain::seat::SeatStatus;
 use frontrow_infra::identity::SystemClock;
-use frontrow_testkit::app::{Buyer, Database, TestApp, settings};
+use frontrow_testkit::app::{Buyer, Database, Sale, TestApp, settings};
 use frontrow_testkit::postgres::{Cluster, PrivateCluster, Template};
-use serde_json::json;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use uuid::Uuid;
 
-use crate::support::{ask, asked, balance, becomes, place, place_status};
+use crate::support::{
+    Answer, ask, asked, balance, becomes, dates_path, eventually, place, place_status, sale_on,
+};
 
 async fn a_cluster() -> Option<(PrivateCluster, Database)> {
     let cluster = Cluster::start_private().await?;
@@ -94,7 +98,7 @@ async fn without_storage_seats_are_shown_and_not_held() {
     assert_eq!(shown().await, expected);
 
     cluster.stop_immediate().await;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while started.elapsed() < Duration::from_secs(1) {
         assert_eq!(shown().await, expected);
     }
@@ -106,5 +110,136 @@ async fn without_storage_seats_are_shown_and_not_held() {
     becomes("a hold", 201, async || ask(app.reserve(&buyer, &sale, &seats[1..2])).await.status).await;
     let held = [SeatStatus::Reserved, SeatStatus::Reserved, SeatStatus::Available].to_vec();
     becomes("what is shown", held, shown).await;
+    app.stop().await;
+}
+
+/// What somebody who is through looks at: seats with and without a filter, what has changed of them, and dates.
+struct Looks {
+    paths: Vec<String>,
+}
+
+impl Looks {
+    fn at(sale: &Sale, version: &str) -> Self {
+        let seats = sale.seats_path();
+        let dates = dates_path(sale);
+        let paths = vec![
+            seats.clone(),
+            format!("{seats}?status=all"),
+            format!("{seats}?since=0"),
+            format!("{seats}?since={version}"),
+            dates.clone(),
+            format!("{dates}?status=all"),
+        ];
+        Self { paths }
+    }
+
+    /// The bodies, all of them 200.
+    async fn bodies(&self, app: &TestApp, buyer: &Buyer) -> Vec<Value> {
+        let mut bodies = Vec::new();
+        for path in &self.paths {
+            bodies.push(asked(buyer.own(app.get(path)), 200).await.json());
+        }
+        bodies
+    }
+}
+
+/// What buyers and newcomers write.
+fn writes(
+    app: &TestApp,
+    buyer: &Buyer,
+    newcomer: &Buyer,
+    sale: &Sale,
+    held: Uuid,
+    free: Uuid,
+) -> Vec<RequestBuilder> {
+    let charge = app.post(&format!("/accounts/{}/charge", buyer.user_id), &json!({"amount": 7}));
+    let join = app.post("/queue", &json!({"concertId": sale.concert_id}));
+    let requests =
+        [app.reserve(buyer, sale, &[free]), app.pay(buyer, held), buyer.own(charge), newcomer.own(join)];
+    requests.map(|request| request.timeout(Duration::from_secs(30))).into()
+}
+
+fn is_away(answer: &Answer) {
+    answer.problem(503, "UNAVAILABLE");
+    assert!(answer.retry_after() >= 1);
+}
+
+/// For some seconds a node shows over HTTP what it knew, to those whom it knew, and refuses what is to be written. What it
+/// never looked at it cannot show, nor can a node that has only just come.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_storage_a_node_shows_what_it_has_looked_at() {
+    let Some((cluster, database)) = a_cluster().await else { return };
+    let app = TestApp::start(settings(&database)).await;
+    let other_node = TestApp::start(settings(&database)).await;
+    let sale = app.sale(json!({"mode": "HOLD"}), 1, 4).await;
+    let unseen = sale_on(&app, &sale, 86_400, None, 4).await;
+    let (buyer, waiting, newcomer) = (app.active(&sale).await, app.waiting(&sale).await, app.guest().await);
+    app.charge(&buyer, 1_000).await;
+    let seats = app.seats(&buyer, &sale).await;
+    let held = app.hold(&buyer, &sale, &seats[..1]).await;
+    let shown = asked(buyer.own(app.get(&sale.seats_path())), 200).await;
+    let etag = shown.header("ETag").unwrap().to_owned();
+    let looks = Looks::at(&sale, shown.header("Seat-Map-Version").unwrap());
+    // The feed tells of the hold a moment after the node knew of it.
+    let settled = async || {
+        let known = looks.bodies(&app, &buyer).await;
+        sleep(Duration::from_millis(500)).await;
+        (looks.bodies(&app, &buyer).await == known).then_some(known)
+    };
+    let known = eventually("what is shown settles", settled).await;
+    assert_eq!(place_status(&app, &waiting).await, "WAIT");
+    // The other node knows the line and the buyer, and no date.
+    becomes("the place on the other node", "WAIT".to_owned(), async || {
+        place_status(&other_node, &waiting).await
+    })
+    .await;
+    assert_eq!(place_status(&other_node, &buyer).await, "ACTIVE");
+
+    cluster.stop_immediate().await;
+    let started = Instant::now();
+    let mut rounds = 0;
+    while started.elapsed() < Duration::from_secs(3) || rounds < 3 {
+        assert_eq!(looks.bodies(&app, &buyer).await, known);
+        let again = buyer.own(app.get(&sale.seats_path())).header("If-None-Match", &etag);
+        let again = asked(again, 304).await;
+        assert_eq!(again.header("ETag"), Some(etag.as_str()));
+        for node in [&app, &other_node] {
+            assert_eq!(place(node, &waiting).await["position"], 1);
+            assert_eq!(place_status(node, &buyer).await, "ACTIVE");
+        }
+        rounds += 1;
+    }
+    // Those without a Wait-Token are still kept out, and those who wait are.
+    asked(newcomer.own(app.get(&sale.seats_path())), 301).await;
+    asked(waiting.own(app.get(&sale.seats_path())), 301).await;
+    for write in writes(&app, &buyer, &newcomer, &sale, held, seats[1]) {
+        is_away(&ask(write).await);
+    }
+    for (node, path) in
+        [(&app, unseen.seats_path()), (&other_node, sale.seats_path()), (&other_node, dates_path(&sale))]
+    {
+        is_away(&ask(buyer.own(node.get(&path)).timeout(Duration::from_secs(30))).await);
+    }
+
+    cluster.start().await;
+    for node in [&app, &other_node] {
+        becomes("ready again", 200, async || ask(node.get("/readyz")).await.status).await;
+        becomes("seats", 200, async || ask(buyer.own(node.get(&sale.seats_path()))).await.status).await;
+    }
+    let expected = [201, 200, 200, 201];
+    for (n, status) in expected.into_iter().enumerate() {
+        becomes("a write", status, async || {
+            let mut writes = writes(&app, &buyer, &newcomer, &sale, held, seats[1]);
+            ask(writes.swap_remove(n)).await.status
+        })
+        .await;
+    }
+    // What was refused was not done: one charge of 1,000, one of 7, a payment of 100; one seat sold and one held.
+    assert_eq!(balance(&app, &buyer).await, 907);
+    let onlooker = app.active(&sale).await;
+    for node in [&app, &other_node] {
+        becomes("what is shown", 2, async || node.seats(&onlooker, &sale).await.len()).await;
+    }
+    other_node.stop().await;
     app.stop().await;
 }

@@ -1,0 +1,65 @@
+//! What is known of one line, since when, and whether anybody cares.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use frontrow_domain::Timestamp;
+use frontrow_domain::queue::LineView;
+
+use crate::outage::GOOD_FOR;
+
+/// For how long after somebody asked for it every refresh reads a line: three times the longest time between two polls.
+const WATCHED_FOR: Duration = Duration::from_secs(180);
+/// How exactly it is kept when somebody asked: many do at once, and most need not write it down.
+const ASKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The view of a line.
+pub(super) struct KnownLine {
+    pub(super) view: LineView,
+    /// Everything committed before this time is in.
+    as_of: Timestamp,
+    /// The refresh that read it last.
+    read_by: u64,
+    /// In microseconds of 1970.
+    asked_for_at: AtomicI64,
+}
+
+impl KnownLine {
+    /// A line that is new counts as asked for: whoever made it is going to use it.
+    pub(super) const fn new(view: LineView, now: Timestamp) -> Self {
+        Self { view, as_of: now, read_by: 0, asked_for_at: AtomicI64::new(now.unix_micros()) }
+    }
+
+    /// All of it was read by this refresh, which was begun at this time.
+    pub(super) fn was_read(&mut self, at: Timestamp, by: u64) {
+        self.as_of = self.as_of.max(at);
+        self.read_by = by;
+    }
+
+    /// The refresh that read it last.
+    pub(super) const fn read_by(&self) -> u64 {
+        self.read_by
+    }
+
+    /// Whether it still answers.
+    pub(super) fn answers(&self, now: Timestamp) -> bool {
+        now.since(self.as_of) < GOOD_FOR
+    }
+
+    /// Somebody asks for it.
+    pub(super) fn is_asked_for(&self, now: Timestamp) {
+        if now.since(self.asked_for_at()) >= ASKED_WITHIN {
+            self.asked_for_at.store(now.unix_micros(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every refresh is to read it. Where places are given up somebody has to look, although nobody asks.
+    pub(super) fn is_watched(&self, now: Timestamp) -> bool {
+        let gives_up = self.view.room().policy.wait_grace_seconds.is_some();
+        gives_up || now.since(self.asked_for_at()) < WATCHED_FOR
+    }
+
+    fn asked_for_at(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.asked_for_at.load(Ordering::Relaxed)).unwrap_or(self.as_of)
+    }
+}
