@@ -8,9 +8,10 @@
 //!
 //! # The life of a batch
 //! The writer waits for a unit of work, takes what else is queued (at most [`SqliteOptions::group_commit_limit`]), and
-//! writes all of it in one transaction: `BEGIN IMMEDIATE`; for each unit `SAVEPOINT`, its statements, then `RELEASE`, or
-//! `ROLLBACK TO` and `RELEASE` if it is refused; `COMMIT`. A unit sees those before it in the batch, and one that is
-//! refused leaves no trace. Only when `COMMIT` has returned does anybody hear an answer. There is no timer: while one
+//! writes all of it in one transaction: `BEGIN IMMEDIATE`, the statements of each unit, `COMMIT`. A unit that may well be
+//! refused, because it has a command or a seat that has changed since, stands in a savepoint: `SAVEPOINT`, its statements, then
+//! `RELEASE`, or `ROLLBACK TO` and `RELEASE`. When another one is refused half way, the batch is rolled back and written once
+//! more, each unit in a savepoint. A unit sees those before it in the batch, and one that is refused leaves no trace. Only when `COMMIT` has returned does anybody hear an answer. There is no timer: while one
 //! batch is written the next one gathers by itself, so an idle server commits one unit at once and a busy one hundreds.
 //!
 //! Versions are checked by the updates themselves (`WHERE id = ? AND version = ?`). When a unit is refused, the reason is
@@ -23,13 +24,13 @@
 //! an I/O error it is answered as unknown, because the log on the disk may be complete.
 //!
 //! # Statements
-//! All are prepared once per connection. Per unit of work, besides `SAVEPOINT` and `RELEASE`, and for `s` seats:
+//! All are prepared once per connection. Per unit of work, besides `SAVEPOINT` and `RELEASE` where there are any, and for `s` seats:
 //!
 //! | unit | statements |
 //! |---|---|
 //! | charge, with a key | 3: answer, account, entry |
 //! | reserve, with a key | 4 + 2s: answer, line, token, reservation; a seat and its place in the reservation each |
-//! | pay, with a key | 8 + 2s: answer, line, token, account, reservation, its seats' ownership, entry, payment; a seat and a ticket each |
+//! | pay, with a key | 6 + 2s: answer, token, account, reservation, entry, payment; a seat and a ticket each |
 //! | join | 4: line, live token, line, token; one more to expire a lapsed token, and one to count in an OPEN room with a cap |
 //! | admit | 1 when nobody waits, else 3, and one to count under a cap; however many are admitted |
 //! | expire tokens, expire holds | 1 and 3; however many are expired |
@@ -41,6 +42,8 @@
 //! and for each date three at the end, which move its feed on: the version with the counts, the seats that this version
 //! changed, and the oldest such row, which goes. A batch that makes dates adds one for each. So a lone reserve or payment has
 //! 4 statements more than the table says, and a batch of 256 of one date has 4 more too.
+//!
+//! Reading by key on the caller's thread needs a `BEGIN` after each commit, and a `ROLLBACK` of the snapshot before it.
 //!
 //! A load or a query is one statement (the lines of all rooms, too). Several in one read transaction are reservations as their user sees them
 //! (2), all seats of a date with the version of its feed (2), and what a feed tells (3).
