@@ -156,7 +156,7 @@ async fn units_cost_what_the_documentation_says() {
         let work = pay_work(fixture, &held).await;
         assert!(!work.queue_tokens.is_empty(), "the payer's token is live");
         let key_is_taken = UnitOfWork { idempotency: None, ..work };
-        assert_eq!(observed.costs(key_is_taken).await, (5 + 2 * seats, 4), "pay {seats}, without a key");
+        assert_eq!(observed.costs(key_is_taken).await, (6 + 2 * seats, 4), "pay {seats}, without a key");
     }
 }
 

@@ -30,7 +30,7 @@
 //! |---|---|
 //! | charge, with a key | 3: answer, account, entry |
 //! | reserve, with a key | 4 + 2s: answer, line, token, reservation; a seat and its place in the reservation each |
-//! | pay, with a key | 6 + 2s: answer, token, account, reservation, entry, payment; a seat and a ticket each |
+//! | pay, with a key | 7 + 2s: answer, token, account, reservation, its seats' ownership, entry, payment; a seat and a ticket each |
 //! | join | 4: line, live token, line, token; one more to expire a lapsed token, and one to count in an OPEN room with a cap |
 //! | admit | 1 when nobody waits, else 3, and one to count under a cap; however many are admitted |
 //! | expire tokens, expire holds | 1 and 3; however many are expired |

@@ -292,12 +292,10 @@ fn write_reservation_seats(connection: &mut SqliteConnection, reservation: &Chan
                 diesel::insert_into(reservation_seats::table).values(&row).execute(connection)?;
             }
         }
-        // Seats are given up once, and never come back.
-        Change::Update(Versioned { value, .. }) if !owns_seats(value.status) => {
-            let give_up = "UPDATE reservation_seats SET live = 0 WHERE reservation_id = ? AND live";
-            Sql(give_up, (DbId(value.id.get()),)).execute(connection)?;
+        Change::Update(Versioned { value, .. }) => {
+            let settle = "UPDATE reservation_seats SET live = ?1 WHERE reservation_id = ?2 AND live <> ?1";
+            Sql(settle, (owns_seats(value.status), DbId(value.id.get()))).execute(connection)?;
         }
-        Change::Update(_) => {}
     }
     Ok(())
 }
