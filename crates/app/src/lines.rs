@@ -6,7 +6,7 @@
 //! Reads: a refresh is 1 read, and 1 more when somebody left a line. Who waits costs none. Who does not costs 1 read of
 //! the token, unless it was read or written here within a second.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -65,7 +65,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Views {
-    by_room: HashMap<RoomId, LineView>,
+    by_room: BTreeMap<RoomId, LineView>,
     /// Everything committed before this time is in.
     as_of: Option<Timestamp>,
 }
@@ -169,7 +169,7 @@ impl Lines {
     /// Takes in the next departures of lines, and says which have more.
     async fn load_departures(&self, behind: Vec<(RoomId, i64)>) -> Result<Vec<(RoomId, i64)>, Failure> {
         let found = self.0.queries.departures(behind, BATCH).await?;
-        let mut read: HashMap<RoomId, (usize, i64)> = HashMap::new();
+        let mut read: BTreeMap<RoomId, (usize, i64)> = BTreeMap::new();
         self.write(|views| {
             for (room_id, departure) in found {
                 let Some(view) = views.by_room.get_mut(&room_id) else { continue };
