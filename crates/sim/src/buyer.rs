@@ -109,7 +109,7 @@ impl Buyer {
             match self.client.insist(request, true, handler).await {
                 End::Done { answer, .. } => return self.joined(answer),
                 // The room is closed or full.
-                End::Refused(_) | End::Unknown => {
+                End::Refused | End::Unknown => {
                     self.client.world().sleep(self.client.world().millis(1_000, 4_000)).await;
                 }
             }
@@ -302,7 +302,7 @@ impl Buyer {
                     self.client.come_again(number, handler).await;
                 }
             }
-            End::Refused(_) => {}
+            End::Refused => {}
             End::Unknown => self.wallet.open += 1,
         }
     }
@@ -322,7 +322,7 @@ impl Buyer {
                 self.client.come_again(number, handler).await;
                 Some(true)
             }
-            End::Refused(_) => Some(false),
+            End::Refused => Some(false),
             End::Unknown => None,
         }
     }

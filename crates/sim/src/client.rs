@@ -23,7 +23,7 @@ pub(crate) enum End<T> {
     /// It is done, as this node said; the answer was new, or an earlier one.
     Done { answer: T, run: Option<NodeRun>, replayed: bool },
     /// It was refused.
-    Refused(String),
+    Refused,
     /// It is not known whether it is done, and it cannot be sent again.
     Unknown,
 }
@@ -32,7 +32,7 @@ impl<T> End<T> {
     pub(crate) fn answer(self) -> Option<T> {
         match self {
             Self::Done { answer, .. } => Some(answer),
-            Self::Refused(_) | Self::Unknown => None,
+            Self::Refused | Self::Unknown => None,
         }
     }
 }
@@ -110,7 +110,7 @@ impl Client {
             }
             if let Some(why) = refusal.filter(|_| !is_open) {
                 self.world().note(format_args!("{}: refused: {why}", self.name));
-                return End::Refused(why);
+                return End::Refused;
             }
             // Another node may be up.
             self.node = self.cluster.any();
