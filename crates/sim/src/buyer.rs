@@ -13,7 +13,7 @@ use frontrow_domain::{EntryId, Money, PaymentId, QueueTokenId, ReservationId, Se
 use uuid::Uuid;
 
 use crate::client::{Client, End};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MOST_SKEW_MICROS};
 use crate::monitor::{Bytes, Kind, Verdict};
 use crate::requests;
 use crate::stage::Stage;
@@ -265,8 +265,9 @@ impl Buyer {
         let handler = move |use_cases| {
             requests::reserve(use_cases, token.clone(), keyed.clone(), user_id, request.clone())
         };
-        let held = self.client.insist((number, Kind::Once), true, &handler).await.answer()?;
-        let (id, total) = named(&held)?;
+        let end = self.client.insist((number, Kind::Once), true, &handler).await;
+        let End::Done { answer, run, replayed } = end else { return None };
+        let (id, total) = named(&answer)?;
         let id = ReservationId::new(id);
         let is_there = self.client.cluster.monitor.memory.look(|state| {
             state.reservations.get(&id).is_some_and(|row| {
@@ -276,8 +277,30 @@ impl Buyer {
         if !is_there {
             self.client.world().violate("an acknowledged hold is not stored");
         }
+        if let Some(run) = run.filter(|_| !replayed) {
+            self.check_shown(run, id).await;
+        }
         self.client.come_again(number, handler).await;
         Some((id, total))
+    }
+
+    /// A node that has itself held seats shows them as taken.
+    async fn check_shown(&self, held_at: NodeRun, id: ReservationId) {
+        let Some((_, token)) = self.place.clone() else { return };
+        let (user_id, date) = (self.user_id, (self.stage.concert, self.stage.date));
+        let world = self.client.world();
+        let handler = move |use_cases| requests::look(use_cases, user_id, token, date);
+        let (run, verdict) = self.client.ask(held_at.node, Kind::Loose, world.number(), handler).await;
+        let Verdict::Done { answer: free, .. } = verdict else { return };
+        let held = self.client.cluster.monitor.memory.look(|state| {
+            let row = state.reservations.get(&id)?;
+            // By any clock.
+            let is_held = row.value.status_at(world.time(MOST_SKEW_MICROS)) == ReservationStatus::Reserved;
+            is_held.then(|| row.value.seat_ids())
+        });
+        if run == Some(held_at) && held.is_some_and(|held| held.iter().any(|seat| free.contains(seat))) {
+            world.violate(format_args!("{held_at} shows seats as free that it has held"));
+        }
     }
 
     async fn charge(&mut self, amount: i64) {

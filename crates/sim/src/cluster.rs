@@ -18,7 +18,7 @@ use crate::ports::{DrawnIds, NodeClock, NodePorts};
 use crate::world::{About, Attempt, NodeRun, Owner, World};
 
 /// How far a clock may be wrong, in microseconds.
-const SKEW: u64 = 2_000_000;
+pub(crate) const MOST_SKEW_MICROS: i64 = 2_000_000;
 /// The most steps that the future of a request takes before it is dropped, when it is.
 const STEPS: u64 = 40;
 
@@ -76,8 +76,8 @@ impl Cluster {
         let mut ahead_micros = 0;
         if world.strikes(Fault::ClockSkew) {
             world.count(Fault::ClockSkew);
-            ahead_micros = i64::try_from(world.between(0, 2 * SKEW)).unwrap_or(0);
-            ahead_micros -= i64::try_from(SKEW).unwrap_or(0);
+            let spread = world.below(2 * MOST_SKEW_MICROS.unsigned_abs() + 1);
+            ahead_micros = i64::try_from(spread).unwrap_or(0) - MOST_SKEW_MICROS;
         }
         world.note(format_args!("{run} starts, its clock {ahead_micros} microseconds ahead"));
         let clock = NodeClock { world: world.clone(), ahead_micros };

@@ -46,7 +46,7 @@ impl Fault {
         (Self::ReadFails, "read fails", 0.05),
         (Self::AnswerLost, "answer lost after the commit", 0.15),
         (Self::UnitLost, "unit lost before the commit", 0.1),
-        (Self::Slow, "slow", 0.01),
+        (Self::Slow, "slow", 0.03),
         (Self::PastDeadline, "past the deadline", 0.02),
         (Self::ClockSkew, "clock skew", 1.0),
         (Self::Crash, "crash", 0.8),

@@ -27,6 +27,7 @@ use frontrow_infra::identity::Secret;
 use frontrow_infra::Memory;
 
 pub use crate::faults::{Counts, Fault};
+pub use crate::monitor::Deeds;
 pub use crate::mutation::Mutation;
 
 use crate::cluster::Cluster;
@@ -56,6 +57,8 @@ pub struct Report {
     pub faults: Counts,
     /// How many units of work were written.
     pub units: u64,
+    /// How many of each kind changed something.
+    pub deeds: Deeds,
     /// How long it took in virtual time.
     pub elapsed: Duration,
     /// A digest of every step: the same seed gives the same one.
@@ -67,22 +70,23 @@ pub struct Report {
 pub fn run(seed: u64, options: Options) -> Report {
     let world = World::new(seed, options.print);
     let ran = catch_unwind(AssertUnwindSafe(|| run_in(&world, options)));
-    let units = ran.unwrap_or_else(|_| {
+    let (units, deeds) = ran.unwrap_or_else(|_| {
         world.violate("a task panicked");
-        0
+        (0, Deeds::new())
     });
     Report {
         seed,
         violation: world.violation(),
         faults: world.counts(),
         units,
+        deeds,
         elapsed: world.elapsed(),
         digest: world.digest(),
     }
 }
 
-fn run_in(world: &World, options: Options) -> u64 {
-    let Ok(secret) = Secret::new(SECRET) else { return 0 };
+fn run_in(world: &World, options: Options) -> (u64, Deeds) {
+    let Ok(secret) = Secret::new(SECRET) else { return (0, Deeds::new()) };
     let scenario = Scenario::drawn(world);
     world.note(format_args!("{scenario}"));
     let longest = scenario.longest();
@@ -92,5 +96,5 @@ fn run_in(world: &World, options: Options) -> u64 {
     let cluster = Arc::new(cluster);
     world.spawn(About::of(Owner::Outside), stage::play(cluster.clone(), scenario));
     world.run(longest);
-    cluster.monitor.units()
+    (cluster.monitor.units(), cluster.monitor.deeds())
 }

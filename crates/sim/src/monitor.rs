@@ -112,6 +112,9 @@ impl Bytes for Vec<u8> {
     }
 }
 
+/// How many units of each kind there were.
+pub type Deeds = BTreeMap<&'static str, u64>;
+
 /// How a kind of request is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -135,6 +138,7 @@ pub(crate) struct Monitor {
 struct Seen {
     state: State,
     units: u64,
+    deeds: Deeds,
     /// Until when storage is away, by node.
     away: BTreeMap<usize, Duration>,
     by_attempt: BTreeMap<Attempt, u32>,
@@ -156,6 +160,11 @@ impl Monitor {
     /// How many units were written.
     pub(crate) fn units(&self) -> u64 {
         self.seen().units
+    }
+
+    /// How many units of each kind changed something.
+    pub(crate) fn deeds(&self) -> Deeds {
+        self.seen().deeds.clone()
     }
 
     pub(crate) fn set_away(&self, node: usize, until: Duration) {
@@ -184,6 +193,8 @@ impl Monitor {
             if !unit.changes(committed) {
                 return;
             }
+            let deeds = seen.deeds.entry(unit.told()).or_default();
+            *deeds = deeds.saturating_add(1);
             let before = std::mem::replace(&mut seen.state, self.memory.look(Clone::clone));
             let written = Written {
                 before: &before,
@@ -202,7 +213,9 @@ impl Monitor {
             breaches
         };
         self.world.note(format_args!("{}: {}: {}", unit.run, unit.told(), Told(committed)));
-        breaches.into_iter().for_each(|breach| self.world.violate(breach));
+        if !breaches.is_empty() {
+            self.world.violate(breaches.join("; "));
+        }
     }
 
     /// People whose places were given up although they poll as told.

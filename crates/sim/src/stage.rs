@@ -110,6 +110,10 @@ async fn operate(cluster: Arc<Cluster>, stage: Arc<Stage>) {
         world.note(format_args!("the operator wants {patch:?}"));
         let request = (world.number(), Kind::Loose);
         let _: End<Vec<u8>> = client.insist(request, true, |u| requests::change_room(u, room, patch)).await;
+        let policy = cluster.monitor.memory.look(|state| state.rooms.get(&room).map(|row| row.value.policy));
+        if policy.and_then(|policy| policy.patched(&patch).ok()) != policy {
+            world.violate(format_args!("an acknowledged policy is not stored: {policy:?}"));
+        }
         if is_over {
             break;
         }

@@ -337,7 +337,9 @@ impl World {
         loop {
             self.take_over(&mut tasks);
             let crashed = std::mem::take(&mut lock(&self.core).crashed);
-            tasks.retain(|_, (about, ..)| !crashed.iter().any(|run| about.owner == Owner::Node(*run)));
+            for run in crashed {
+                tasks.retain(|_, (about, ..)| about.owner != Owner::Node(run));
+            }
             if let Some(task) = self.next_ready() {
                 self.step(task, &mut tasks);
             } else if !self.pass_time() {

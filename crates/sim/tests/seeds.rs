@@ -5,12 +5,27 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use frontrow_sim::{Counts, Fault, Mutation, Options, Report, run};
+use frontrow_sim::{Counts, Deeds, Fault, Mutation, Options, Report, run};
 
 /// How many seeds are run.
 const SEEDS: u64 = 200;
 /// Among how many seeds a protection that is off must show.
 const CONTROLS: u64 = 40;
+
+/// What must have happened in some of them.
+const DEEDS: [&str; 11] = [
+    "a join",
+    "an admission",
+    "the expiry of tokens",
+    "the expiry of holds",
+    "a sweep of abandoned places",
+    "a charge",
+    "a hold",
+    "a payment",
+    "a cancellation",
+    "a leave",
+    "a change of a room",
+];
 
 /// Runs these seeds on all cores.
 fn run_all(seeds: std::ops::Range<u64>) -> Vec<Report> {
@@ -34,13 +49,20 @@ fn every_promise_is_kept_whatever_goes_wrong() {
     for report in &reports {
         faults.merge(&report.faults);
     }
-    let units: u64 = reports.iter().map(|report| report.units).sum();
-    println!("{SEEDS} seeds, {units} units; injected: {faults}");
+    let mut deeds = Deeds::new();
+    for (deed, count) in reports.iter().flat_map(|report| &report.deeds) {
+        *deeds.entry(deed).or_default() += count;
+    }
+    println!("{SEEDS} seeds; injected: {faults}; written: {deeds:?}");
     let broken = reports.iter().filter_map(|report| Some((report.seed, report.violation.as_ref()?)));
     let broken: Vec<_> = broken.collect();
     assert!(broken.is_empty(), "replay with `frontrow-sim --trace --seed`: {broken:?}");
     for (fault, name, _) in Fault::ALL {
         assert!(faults.of(fault) > 0, "no {name} was injected");
+    }
+    // Where everybody is refused, nothing goes wrong.
+    for deed in DEEDS {
+        assert!(deeds.get(deed).is_some_and(|count| *count > 0), "there was not once {deed}: {deeds:?}");
     }
 }
 
