@@ -93,7 +93,11 @@ impl Buyer {
         let world = self.client.world().clone();
         world.note(format_args!("{} vanishes", self.client.name));
         self.client.doing("stays away");
-        let time = if self.stage.scenario.has_grace { world.millis(60_000, 200_000) } else { world.millis(0, 9_000) };
+        let time = if self.stage.scenario.has_grace {
+            world.millis(60_000, 200_000)
+        } else {
+            world.millis(0, 9_000)
+        };
         world.sleep(time).await;
     }
 }
@@ -124,7 +128,8 @@ impl Buyer {
         {
             self.client.world().violate("the same place got two Wait-Tokens");
         }
-        let stored = self.client.cluster.monitor.memory.look(|state| state.queue_tokens.get(&token.id).copied());
+        let stored =
+            self.client.cluster.monitor.memory.look(|state| state.queue_tokens.get(&token.id).copied());
         let is_there = stored.is_some_and(|stored| {
             (stored.value.user_id, stored.value.ticket) == (self.user_id, token.ticket)
         });
@@ -161,7 +166,8 @@ impl Buyer {
         let user_id = self.user_id;
         let request = (self.client.world().number(), Kind::Loose);
         let handler = move |use_cases| requests::look_up(use_cases, user_id, token.clone());
-        let End::Done { answer: place, run: Some(run), .. } = self.client.insist(request, false, handler).await
+        let End::Done { answer: place, run: Some(run), .. } =
+            self.client.insist(request, false, handler).await
         else {
             return self.poll_again().await;
         };
@@ -315,7 +321,8 @@ impl Buyer {
                 self.wallet.charged += 1;
                 let is_there = named(&answer).is_some_and(|(id, _)| {
                     let id = EntryId::new(id);
-                    let entry = self.client.cluster.monitor.memory.look(|state| state.entries.get(&id).copied());
+                    let entry =
+                        self.client.cluster.monitor.memory.look(|state| state.entries.get(&id).copied());
                     entry.is_some_and(|entry| (entry.user_id, entry.amount) == (user_id, amount))
                 });
                 if !is_there {
@@ -354,7 +361,8 @@ impl Buyer {
         let is_there = self.client.cluster.monitor.memory.look(|state| {
             let payment = named(answer).and_then(|(payment, _)| state.payments.get(&PaymentId::new(payment)));
             let status = state.reservations.get(&id).map(|row| row.value.status);
-            payment.is_some_and(|payment| payment.reservation_id == id) && status == Some(ReservationStatus::Done)
+            payment.is_some_and(|payment| payment.reservation_id == id)
+                && status == Some(ReservationStatus::Done)
         });
         if !is_there {
             self.client.world().violate("an acknowledged payment is not stored");
@@ -383,9 +391,12 @@ impl Buyer {
         let handler = move |use_cases| requests::cancel(use_cases, user_id, id);
         let end = self.client.insist((number, Kind::Idempotent), true, handler).await;
         if matches!(end, End::Done { .. }) {
-            let status = self.client.cluster.monitor.memory.look(|state| {
-                state.reservations.get(&id).map(|row| row.value.status)
-            });
+            let status = self
+                .client
+                .cluster
+                .monitor
+                .memory
+                .look(|state| state.reservations.get(&id).map(|row| row.value.status));
             if status != Some(ReservationStatus::Cancelled) {
                 self.client.world().violate(format_args!("a cancelled reservation is {status:?}"));
             }

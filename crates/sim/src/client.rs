@@ -131,7 +131,8 @@ impl Client {
         let (_, verdict) = self.ask(self.cluster.any(), Kind::Once, request, handler).await;
         match verdict {
             Verdict::Refused(why) => {
-                self.world().violate(format_args!("a request that was done is refused when it comes again: {why}"));
+                self.world()
+                    .violate(format_args!("a request that was done is refused when it comes again: {why}"));
             }
             Verdict::Done { replayed: false, .. } => {
                 self.world().violate("a request that was done is done again when it comes again");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use frontrow::app::{Identity, assemble};
 use frontrow::scheduler::Pass;
 use frontrow_app::{HoldRules, UseCases};
-use frontrow_infra::{Memory, Storage};
 use frontrow_infra::identity::{AccessKey, Secret, VerifiedTokens, WaitTokens};
+use frontrow_infra::{Memory, Storage};
 use tokio::sync::oneshot;
 
 use crate::faults::Fault;
@@ -179,7 +179,8 @@ pub(crate) async fn havoc(cluster: Arc<Cluster>, until: Duration) {
             let end = world.elapsed().saturating_add(world.millis(500, 8_000)).min(until);
             let everywhere = world.chance(0.5);
             let one = cluster.any();
-            world.note(format_args!("storage is away until {end:?}, everywhere: {everywhere}, or from {one}"));
+            world
+                .note(format_args!("storage is away until {end:?}, everywhere: {everywhere}, or from {one}"));
             for node in 0..cluster.size() {
                 if everywhere || node == one {
                     cluster.monitor.set_away(node, end);

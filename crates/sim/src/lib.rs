@@ -23,8 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_infra::identity::Secret;
 use frontrow_infra::Memory;
+use frontrow_infra::identity::Secret;
 
 pub use crate::faults::{Counts, Fault};
 pub use crate::monitor::Deeds;
@@ -91,8 +91,14 @@ fn run_in(world: &World, options: Options) -> (u64, Deeds) {
     world.note(format_args!("{scenario}"));
     let longest = scenario.longest();
     let memory = Arc::new(Memory::new());
-    let cluster =
-        Cluster::new(world.clone(), memory, scenario.rules, scenario.past_deadline(), options.mutation, secret);
+    let cluster = Cluster::new(
+        world.clone(),
+        memory,
+        scenario.rules,
+        scenario.past_deadline(),
+        options.mutation,
+        secret,
+    );
     let cluster = Arc::new(cluster);
     world.spawn(About::of(Owner::Outside), stage::play(cluster.clone(), scenario));
     world.run(longest);

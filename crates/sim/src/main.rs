@@ -53,7 +53,9 @@ fn main() -> Result<ExitCode> {
 fn summary(report: &Report) -> String {
     let Report { seed, violation, faults, units, deeds, elapsed, digest } = report;
     let end = violation.as_deref().unwrap_or("all promises held");
-    format!("seed {seed}: {end}\n{units} units in {elapsed:?} of virtual time, digest {digest:016x}\n{deeds:?}\n{faults}")
+    format!(
+        "seed {seed}: {end}\n{units} units in {elapsed:?} of virtual time, digest {digest:016x}\n{deeds:?}\n{faults}"
+    )
 }
 
 /// What all runs together came to.

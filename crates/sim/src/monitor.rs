@@ -313,7 +313,9 @@ struct Told<'a>(&'a Committed);
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.outcome {
-            Some(CommandOutcome::Joined(token)) => write!(f, "ticket {} for {}", token.ticket.0, token.user_id),
+            Some(CommandOutcome::Joined(token)) => {
+                write!(f, "ticket {} for {}", token.ticket.0, token.user_id)
+            }
             Some(CommandOutcome::Admitted(people)) => write!(f, "{people} admitted"),
             Some(CommandOutcome::TokensExpired(tokens)) => write!(f, "{tokens} tokens"),
             Some(CommandOutcome::HoldsExpired(holds)) => write!(f, "{holds} holds"),

@@ -62,7 +62,9 @@ impl Mutation {
         let written =
             written.map(|committed| Committed { outcome: outcome.or(committed.outcome), ..committed });
         ports.monitor.observe(&unit, &written);
-        if let (Self::ExpiryFreesPaidSeats, Some(Command::ExpireHolds { now, .. })) = (self, unit.work.command) {
+        if let (Self::ExpiryFreesPaidSeats, Some(Command::ExpireHolds { now, .. })) =
+            (self, unit.work.command)
+        {
             let seats = memory.look(|state| paid_seats(state, now));
             let work = UnitOfWork { seats, ..UnitOfWork::default() };
             let freed = ports.storage.committer.commit(work.clone()).await;

@@ -1,8 +1,8 @@
 //! Requests as the transport serves them: the key first, then the gate, then the use case; and what their answers mean.
 
 use frontrow_app::{
-    AdminError, CancelError, ChargeError, ChargeReceipt, ConcertError, EnterError, Entered, Failure, GateError,
-    Held, Keyed, LookUpError, PayError, PayReceipt, QueuePlace, ReplayError, Reply, ReserveError,
+    AdminError, CancelError, ChargeError, ChargeReceipt, ConcertError, EnterError, Entered, Failure,
+    GateError, Held, Keyed, LookUpError, PayError, PayReceipt, QueuePlace, ReplayError, Reply, ReserveError,
     ReserveRequest, UseCases,
 };
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyedRequest};

@@ -27,7 +27,8 @@ impl Written<'_> {
     /// The promises that it breaks.
     pub(crate) fn breaches(&self) -> Vec<String> {
         let findings = self.after.audit().into_iter().filter(|finding| finding.breaches > 0);
-        let mut breaches: Vec<String> = findings.map(|finding| format!("audit: {}", finding.promise)).collect();
+        let mut breaches: Vec<String> =
+            findings.map(|finding| format!("audit: {}", finding.promise)).collect();
         let rules: [(&str, fn(&Self) -> bool); 12] = [
             ("a token, reservation, entry or payment is gone", Self::loses_something),
             ("a token changed otherwise than WAIT, ACTIVE, EXPIRED", Self::turns_a_token_back),
@@ -38,7 +39,10 @@ impl Written<'_> {
             ("people were admitted while the room admits nobody", Self::admits_against_the_mode),
             ("a tick was taken before its time, or for too many", Self::ticks_wrongly),
             ("somebody entered whom the room refuses", Self::lets_in_whom_it_refuses),
-            ("a reservation changed otherwise than RESERVED to DONE, EXPIRED or CANCELLED", Self::turns_a_reservation_back),
+            (
+                "a reservation changed otherwise than RESERVED to DONE, EXPIRED or CANCELLED",
+                Self::turns_a_reservation_back,
+            ),
             ("a hold was expired early, or paid late", Self::ends_a_hold_wrongly),
             ("somebody holds more seats than allowed", Self::holds_too_many),
         ];
@@ -92,7 +96,9 @@ impl Written<'_> {
                 || match after.state {
                     QueueTokenState::Wait => false,
                     QueueTokenState::Active { .. } => before.state == QueueTokenState::Wait,
-                    QueueTokenState::Expired { .. } => !matches!(before.state, QueueTokenState::Expired { .. }),
+                    QueueTokenState::Expired { .. } => {
+                        !matches!(before.state, QueueTokenState::Expired { .. })
+                    }
                 };
             !(is_same && goes_on)
         })
@@ -166,7 +172,8 @@ impl Written<'_> {
         let Some(room) = self.before.rooms.get(&room_id) else { return true };
         let before: Vec<_> = self.before.queue_tokens.values().map(|row| row.value).collect();
         let with = |status| {
-            let those = before.iter().filter(|token| token.room_id == room_id && token.status_at(now) == status);
+            let those =
+                before.iter().filter(|token| token.room_id == room_id && token.status_at(now) == status);
             u64::try_from(those.count()).unwrap_or(u64::MAX)
         };
         let (waiting, policy) = (with(QueueTokenStatus::Wait), room.value.policy);

@@ -47,7 +47,11 @@ impl Scenario {
             seats_per_row: u32::try_from(world.between(1, 5)).unwrap_or(1),
             rules: HoldRules { hold_seconds, max_seats_per_user: 4 },
             policy,
-            storm: Duration::from_secs(if has_grace { world.between(300, 420) } else { world.between(15, 30) }),
+            storm: Duration::from_secs(if has_grace {
+                world.between(300, 420)
+            } else {
+                world.between(15, 30)
+            }),
             has_grace,
         }
     }

@@ -477,6 +477,8 @@ mod tests {
         let world = World::new(0, false);
         world.spawn(About::of(Owner::Outside), std::future::pending());
         world.run(Duration::from_secs(1));
-        assert!(world.violation().unwrap().contains("nothing") || world.violation().unwrap().contains("nobody"));
+        assert!(
+            world.violation().unwrap().contains("nothing") || world.violation().unwrap().contains("nobody")
+        );
     }
 }

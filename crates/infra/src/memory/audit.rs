@@ -30,7 +30,10 @@ const INVARIANTS: [(&str, fn(&State) -> Counted); 14] = [
     ("at most one live queue token a room and user", one_live_token),
     ("nobody waits behind somebody who came later and was admitted", nobody_is_passed),
     ("tickets of a room are numbered without a gap", tickets_are_numbered),
-    ("whoever left a line without being admitted has a departure, numbered without a gap", departures_are_numbered),
+    (
+        "whoever left a line without being admitted has a departure, numbered without a gap",
+        departures_are_numbered,
+    ),
 ];
 
 impl State {
@@ -105,8 +108,11 @@ fn seats_agree(state: &State) -> Counted {
         let held_by = |id: ReservationId| state.reservation(id).filter(|r| has_seat(r, seat.id));
         let agrees = match seat.state {
             SeatState::Available => true,
-            SeatState::Reserved { reservation_id, hold_expires_at } => held_by(reservation_id)
-                .is_some_and(|r| r.status == ReservationStatus::Reserved && r.hold_expires_at == hold_expires_at),
+            SeatState::Reserved { reservation_id, hold_expires_at } => {
+                held_by(reservation_id).is_some_and(|r| {
+                    r.status == ReservationStatus::Reserved && r.hold_expires_at == hold_expires_at
+                })
+            }
             SeatState::Unavailable { reservation_id } => {
                 held_by(reservation_id).is_some_and(|r| r.status == ReservationStatus::Done)
             }
@@ -253,7 +259,8 @@ fn tickets_are_numbered(state: &State) -> Counted {
 }
 
 fn departures_are_numbered(state: &State) -> Counted {
-    let left = |token: &QueueToken| matches!(token.state, QueueTokenState::Expired { activated_at: None, .. });
+    let left =
+        |token: &QueueToken| matches!(token.state, QueueTokenState::Expired { activated_at: None, .. });
     let (checked, unnumbered) = count(state.queue_tokens.values().map(|row| &row.value), |token| {
         left(token) != state.departures.contains_key(&token.id)
     });

@@ -80,7 +80,9 @@ async fn state() -> State {
     write(UnitOfWork {
         rooms: vec![Change::Insert(Room::new(ROOM, RoomPolicy::default(), now()))],
         concerts: vec![concert],
-        performance_dates: vec![PerformanceDate::new(DATE, CONCERT, now().plus_seconds(9_999), None).unwrap()],
+        performance_dates: vec![
+            PerformanceDate::new(DATE, CONCERT, now().plus_seconds(9_999), None).unwrap(),
+        ],
         seats: seats.iter().cloned().map(Change::Insert).collect(),
         ..UnitOfWork::default()
     })
@@ -95,10 +97,11 @@ async fn state() -> State {
     let (paid, held) = (hold(PAID, 0, &seats[..2]), hold(HELD, 1, &seats[2..3]));
     let (account, charge) = Account::empty(user(0)).charge(entry(0), money(500), now()).unwrap();
     let (account, taken) = account.pay(entry(1), paid.total_amount, PAID, now()).unwrap();
-    let tickets = paid.seats.iter().zip(40..).map(|(seat, number)| Ticket {
-        id: id(TicketId::new, number),
-        seat_id: seat.seat_id,
-    });
+    let tickets = paid
+        .seats
+        .iter()
+        .zip(40..)
+        .map(|(seat, number)| Ticket { id: id(TicketId::new, number), seat_id: seat.seat_id });
     let payment = Payment {
         id: PAYMENT,
         reservation_id: PAID,
@@ -143,7 +146,9 @@ fn change<K: Ord, T>(table: &mut BTreeMap<K, Versioned<T>>, key: K, work: impl F
 fn breaks() -> [fn(&mut State); INVARIANTS.len()] {
     [
         |state| change(&mut state.reservations, HELD, |r| r.seats[0].seat_id = seat(0)),
-        |state| change(&mut state.seats, seat(0), |s| s.state = SeatState::Unavailable { reservation_id: HELD }),
+        |state| {
+            change(&mut state.seats, seat(0), |s| s.state = SeatState::Unavailable { reservation_id: HELD })
+        },
         |state| change(&mut state.seats, seat(2), |s| s.state = SeatState::Available),
         |state| change(&mut state.reservations, PAID, |r| r.total_amount = money(1)),
         |state| change(&mut state.accounts, user(0), |a| a.balance = money(1)),
