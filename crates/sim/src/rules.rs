@@ -226,3 +226,6 @@ impl Written<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
