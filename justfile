@@ -26,6 +26,10 @@ deny:
 ci:
     bash .ci/run
 
+# Simulate nodes and buyers while everything goes wrong, with ever new seeds until stopped: `just soak --seed 7 --trace` replays one
+soak *args:
+    cargo run --release -p frontrow-sim -- {{args}}
+
 # Write the OpenAPI document
 openapi:
     cargo run -q -- openapi > target/openapi.json && mv target/openapi.json docs/openapi.json

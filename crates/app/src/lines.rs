@@ -7,15 +7,13 @@
 //! of them every few seconds. Who waits costs none, unless the room was left out: then 1 refresh, which others share. Who does not
 //! wait costs 1 read of the token, unless it was read or written here within a second.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use frontrow_domain::ports::{Clock, QueueQueries, QueueTokens, WaitClaims};
-use frontrow_domain::queue::{
-    LineState, LineView, PlaceInLine, QueueToken, QueueTokenState, Room, TicketNumber,
-};
+use frontrow_domain::queue::{LineState, LineView, PlaceInLine, QueueToken, QueueTokenState, Room};
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 use futures_util::lock::Mutex as AsyncMutex;
 
@@ -70,9 +68,9 @@ struct Inner {
 
 #[derive(Default)]
 struct Views {
-    by_room: HashMap<RoomId, KnownLine>,
+    by_room: BTreeMap<RoomId, KnownLine>,
     /// Rooms that somebody waits for, to be read by the next refresh whatever else it reads.
-    wanted: HashSet<RoomId>,
+    wanted: BTreeSet<RoomId>,
     /// When the last refresh that ended well was begun, and the last one that read all rooms.
     as_of: Option<Timestamp>,
     all_as_of: Option<Timestamp>,
@@ -212,7 +210,7 @@ impl Lines {
     /// Takes in the next departures of lines, and says which have more.
     async fn load_departures(&self, behind: Vec<(RoomId, i64)>) -> Result<Vec<(RoomId, i64)>, Failure> {
         let found = self.0.queries.departures(behind, BATCH).await?;
-        let mut read: HashMap<RoomId, (usize, i64)> = HashMap::new();
+        let mut read: BTreeMap<RoomId, (usize, i64)> = BTreeMap::new();
         self.write(|views| {
             for (room_id, departure) in found {
                 let Some(line) = views.by_room.get_mut(&room_id) else { continue };
@@ -295,7 +293,7 @@ impl Lines {
             return Ok(Some(known.token));
         }
         match self.0.tokens.find(claims.token_id).await {
-            Ok(token) => Ok(token.map(|token| self.0.known.put(token, now))),
+            Ok(token) => Ok(token.map(|token| self.keep(token, now))),
             Err(error) => match known.filter(|known| known.age_seconds(now) < TOKEN_ANSWERS_FOR_SECONDS) {
                 Some(known) => Ok(Some(known.token)),
                 None => Err(error.into()),
@@ -303,37 +301,37 @@ impl Lines {
         }
     }
 
-    /// Remembers a token that was just read or written; who waits is known by the line.
+    /// Takes in a token that was just read or written.
     pub(crate) fn remember(&self, token: Versioned<QueueToken>) {
-        if token.value.state != QueueTokenState::Wait {
-            self.0.known.put(token, self.0.clock.now());
+        if token.value.state == QueueTokenState::Wait {
+            self.meet(&token.value);
+        } else {
+            self.keep(token, self.0.clock.now());
+        }
+    }
+
+    /// Remembers a token, and gives back what is known of it now.
+    fn keep(&self, token: Versioned<QueueToken>, now: Timestamp) -> Versioned<QueueToken> {
+        let known = self.0.known.put(token, now);
+        self.meet(&known.value);
+        known
+    }
+
+    /// Moves a line on that is behind one of its tokens: what was told of the token is not taken back when counters that were
+    /// read before come in late. A line that is not known yet is read as a whole later on.
+    fn meet(&self, token: &QueueToken) {
+        let is_behind = {
+            let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
+            views.by_room.get(&token.room_id).is_some_and(|line| line.view.is_behind(token))
+        };
+        if is_behind {
+            self.write(|views| views.by_room.get_mut(&token.room_id).map(|line| line.view.met(token)));
         }
     }
 
     /// Lets go of a token, so that it is read the next time.
     fn forget(&self, id: QueueTokenId) {
         self.0.known.remove(id);
-    }
-
-    /// The holder of this place left the line without being admitted.
-    fn departed(&self, room_id: RoomId, ticket: TicketNumber) {
-        self.change(room_id, |view| view.departed(ticket));
-    }
-
-    /// Somebody joined a line.
-    fn joined(&self, token: &QueueToken) {
-        let is_through = token.state != QueueTokenState::Wait;
-        self.change(token.room_id, |view| {
-            view.joined(token.ticket);
-            if is_through {
-                view.admitted(token.ticket);
-            }
-        });
-    }
-
-    /// A line that is not known yet is read as a whole later on.
-    fn change(&self, room_id: RoomId, change: impl FnOnce(&mut LineView)) {
-        self.write(|views| views.by_room.get_mut(&room_id).map(|line| change(&mut line.view)));
     }
 
     /// The rooms in which abandoned places are given up; `None` when what is known is older than `seconds`.

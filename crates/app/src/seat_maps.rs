@@ -7,7 +7,7 @@
 //! Reads: none for a map that is fresh. A refresh is 1 read for all maps that were asked for lately and 1 for each date that
 //! has changed. A map that is not there is 1 read, however many ask for it at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct SeatMaps {
 
 #[derive(Default)]
 struct Shelf {
-    maps: HashMap<PerformanceDateId, Arc<SeatMap>>,
+    maps: BTreeMap<PerformanceDateId, Arc<SeatMap>>,
     /// The last refresh; under way unless it is done.
     refresh: Option<Flight<()>>,
     outlook: Outlook,

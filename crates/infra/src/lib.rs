@@ -8,7 +8,7 @@ mod sql;
 pub mod sqlite;
 mod storage;
 
-pub use memory::Memory;
+pub use memory::{Memory, State as MemoryState};
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 pub use storage::Storage;

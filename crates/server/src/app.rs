@@ -91,11 +91,12 @@ impl Settings {
 
 /// The ports that are no storage.
 #[derive(Clone)]
-struct Identity {
-    access_tokens: Arc<dyn AccessTokens>,
-    wait_tokens: Arc<dyn TokenProvider>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn IdGenerator>,
+#[allow(missing_docs, reason = "each field is the port of its type")]
+pub struct Identity {
+    pub access_tokens: Arc<dyn AccessTokens>,
+    pub wait_tokens: Arc<dyn TokenProvider>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdGenerator>,
 }
 
 /// A server that runs.
@@ -125,25 +126,14 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
     }
-    let storage = backend.storage();
-    let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
-    let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
-    let storage = showing(storage, &lines, &seat_maps);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let use_cases = compose(&storage, &identity, &lines, &seat_maps, settings.hold_rules);
+    let (use_cases, work) = assemble(backend.storage(), &identity, settings.hold_rules);
     check_global_room(&use_cases, settings.global_policy).await?;
-    let work = Work {
-        admission: use_cases.admin.admission.clone(),
-        expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
-        abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
-        lines,
-        seat_maps,
-    };
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
     let handle = server.handle();
@@ -243,6 +233,24 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
         clock,
         ids,
     }
+}
+
+/// The use cases of a node on its ports: those that are asked for, and those that run by themselves.
+#[must_use]
+pub fn assemble(storage: Storage, identity: &Identity, rules: HoldRules) -> (UseCases, Work) {
+    let clock = &identity.clock;
+    let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
+    let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+    let storage = showing(storage, &lines, &seat_maps);
+    let use_cases = compose(&storage, identity, &lines, &seat_maps, rules);
+    let work = Work {
+        admission: use_cases.admin.admission.clone(),
+        expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
+        abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+        lines,
+        seat_maps,
+    };
+    (use_cases, work)
 }
 
 /// Storage as a node uses it that serves: what it commits is in its views of lines and on its seat maps at once, and

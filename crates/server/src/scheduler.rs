@@ -1,12 +1,13 @@
 //! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
 //! PostgreSQL the correction of the clock. Any number of nodes may run it.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
 use frontrow_infra::identity::SystemClock;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -38,6 +39,42 @@ pub struct Work {
     pub seat_maps: SeatMaps,
 }
 
+/// Something that is done over and over.
+pub struct Pass {
+    /// What it is called where it is told of.
+    pub name: &'static str,
+    /// How long after a pass the next one begins, at most.
+    pub pace: Duration,
+    /// Does it once.
+    pub run: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl Pass {
+    fn new<F: Future<Output = ()> + Send + 'static>(
+        name: &'static str,
+        pace: Duration,
+        run: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, pace, run: Box::new(move || run().boxed()) }
+    }
+}
+
+impl Work {
+    /// What is to be done of it, and how often.
+    #[must_use]
+    pub fn passes(self) -> Vec<Pass> {
+        let Self { admission, expiry, lines, abandonment, seat_maps } = self;
+        let abandonment = Arc::new(abandonment);
+        vec![
+            Pass::new("lines", LINES_EVERY, move || refresh(lines.clone())),
+            Pass::new("admission", ADMISSION_EVERY, move || admit(admission.clone())),
+            Pass::new("abandonment", ABANDONMENT_EVERY, move || give_up(abandonment.clone())),
+            Pass::new("expiry", EXPIRY_EVERY, move || expire(expiry.clone())),
+            Pass::new("seat maps", SEAT_MAPS_EVERY, move || show(seat_maps.clone())),
+        ]
+    }
+}
+
 /// The tasks that run by themselves.
 pub struct Scheduler {
     stop: watch::Sender<bool>,
@@ -48,23 +85,10 @@ impl Scheduler {
     /// Starts them.
     #[must_use]
     pub fn start(work: Work, clock: Arc<SystemClock>, backend: Backend) -> Self {
-        let Work { admission, expiry, lines, abandonment, seat_maps } = work;
-        let abandonment = Arc::new(abandonment);
         let (stop, stopped) = watch::channel(false);
-        let lines = every(LINES_EVERY, stopped.clone(), move || refresh(lines.clone()));
-        let abandonment = every(ABANDONMENT_EVERY, stopped.clone(), move || give_up(abandonment.clone()));
-        let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
-        let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
-        let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
-        let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
-        let tasks = vec![
-            tokio::spawn(lines),
-            tokio::spawn(admission),
-            tokio::spawn(abandonment),
-            tokio::spawn(expiry),
-            tokio::spawn(seat_maps),
-            tokio::spawn(clock),
-        ];
+        let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
+        let passes = work.passes().into_iter().chain([clock]);
+        let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
         Self { stop, tasks }
     }
 
@@ -79,18 +103,14 @@ impl Scheduler {
     }
 }
 
-/// Runs `pass` at once and then at this pace, one at a time, until told to stop.
-async fn every<F: Future<Output = ()>>(
-    pace: Duration,
-    mut stopped: watch::Receiver<bool>,
-    mut pass: impl FnMut() -> F,
-) {
-    let mut ticks = interval(pace);
+/// Runs a pass at once and then at its pace, one at a time, until told to stop.
+async fn every(pass: Pass, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = interval(pass.pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = stopped.changed() => return,
-            _ = ticks.tick() => pass().await,
+            _ = ticks.tick() => (pass.run)().await,
         }
     }
 }

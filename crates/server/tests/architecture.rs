@@ -32,7 +32,7 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
     ),
     ("frontrow-api", &["frontrow-infra", "frontrow", "diesel", "anyhow"]),
     ("frontrow-infra", &["frontrow-app", "frontrow-api", "frontrow", "actix-web", "anyhow"]),
-    ("frontrow", &["frontrow-testkit"]),
+    ("frontrow", &["frontrow-testkit", "frontrow-sim"]),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -164,6 +164,20 @@ async fn somebody_who_joined_elsewhere_a_moment_ago_is_looked_for() {
     assert!(!world.take_loads().contains(&Load::Lines));
 }
 
+/// Counters that were read before an admission may come in after somebody was told of it.
+#[tokio::test]
+async fn what_was_told_of_a_token_is_not_taken_back_by_late_counters() {
+    let world = crowded();
+    let lines = world.lines();
+    lines.refresh().await.unwrap();
+    world.facts().put_token(stored(one_of(10, active_until(1_100)), 2));
+    let elsewhere = one_of(10, WAITING);
+    assert_eq!(status(&lines, &world, &elsewhere).await, QueueTokenStatus::Active);
+    world.facts().put_token(stored(elsewhere, 1));
+    lines.refresh().await.unwrap();
+    assert_eq!(status(&lines, &world, &elsewhere).await, QueueTokenStatus::Active);
+}
+
 #[tokio::test]
 async fn while_storage_is_away_the_last_view_answers_for_a_while() {
     let world = crowded();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use frontrow_domain::ports::Committer;
-use frontrow_domain::queue::{QueueToken, QueueTokenState};
+use frontrow_domain::queue::QueueToken;
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed, UnitOfWork};
 use frontrow_domain::{Change, QueueTokenId, Version, Versioned};
@@ -33,14 +33,10 @@ impl WatchedCommitter {
     ) {
         for token in tokens {
             self.lines.remember(Versioned::new(token.value, token.version.next()));
-            if matches!(token.value.state, QueueTokenState::Expired { activated_at: None, .. }) {
-                self.lines.departed(token.value.room_id, token.value.ticket);
-            }
         }
         let has_moved = match outcome {
             Some(CommandOutcome::Joined(token)) => {
                 self.lines.remember(Versioned::new(token, Version::FIRST));
-                self.lines.joined(&token);
                 false
             }
             Some(CommandOutcome::Admitted(people) | CommandOutcome::GivenUp(people)) => people > 0,

@@ -2,7 +2,7 @@
 
 use crate::Versioned;
 use crate::queue::tickets::TicketSet;
-use crate::queue::{Room, TicketNumber};
+use crate::queue::{QueueToken, QueueTokenState, Room, TicketNumber};
 
 /// The counters of a line with its room, as stored at one moment. All but `waiting` only ever grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,27 @@ impl LineView {
     pub fn departed(&mut self, ticket: TicketNumber) {
         if ticket.0 > self.admitted_through {
             self.departed.insert(ticket.0);
+        }
+    }
+
+    /// Whether a token, as it was read or written by itself, is further on than the line knows.
+    #[must_use]
+    pub fn is_behind(&self, token: &QueueToken) -> bool {
+        let place = self.place(token.ticket);
+        if token.state == QueueTokenState::Wait {
+            place == PlaceInLine::Unknown
+        } else {
+            place != PlaceInLine::Left
+        }
+    }
+
+    /// Takes in a token as it was read or written by itself.
+    pub fn met(&mut self, token: &QueueToken) {
+        self.joined(token.ticket);
+        match token.state {
+            QueueTokenState::Wait => {}
+            QueueTokenState::Expired { activated_at: None, .. } => self.departed(token.ticket),
+            QueueTokenState::Active { .. } | QueueTokenState::Expired { .. } => self.admitted(token.ticket),
         }
     }
 

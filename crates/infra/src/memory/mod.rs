@@ -3,6 +3,7 @@
 //! It is written to be read. Everything is found by looking at every row, and a commit copies the whole state. What
 //! the other adapters keep as counters (how many wait, the last ticket) is counted here, so it cannot drift.
 
+mod audit;
 mod commands;
 mod commit;
 mod constraints;
@@ -37,6 +38,11 @@ impl Memory {
         Self::default()
     }
 
+    /// Looks at all that is stored, for checks.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state())
+    }
+
     /// A commit only ever swaps whole states in, so that what a panicking thread leaves behind is sound.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,23 +51,25 @@ impl Memory {
 
 /// The tables, each by its primary key.
 #[derive(Debug, Clone, Default)]
-struct State {
-    rooms: BTreeMap<RoomId, Versioned<Room>>,
-    queue_tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
+#[allow(missing_docs, reason = "each table is called by what its rows are")]
+pub struct State {
+    pub rooms: BTreeMap<RoomId, Versioned<Room>>,
+    pub queue_tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
     /// Who left a line without being admitted, each with the number of the departure.
-    departures: BTreeMap<QueueTokenId, i64>,
+    pub departures: BTreeMap<QueueTokenId, i64>,
     /// When the holder of a place near the head last polled.
-    last_seen: BTreeMap<QueueTokenId, Timestamp>,
-    accounts: BTreeMap<UserId, Versioned<Account>>,
-    entries: BTreeMap<EntryId, Entry>,
-    reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
-    seats: BTreeMap<SeatId, Versioned<Seat>>,
-    payments: BTreeMap<PaymentId, Payment>,
-    concerts: BTreeMap<ConcertId, Concert>,
-    performance_dates: BTreeMap<PerformanceDateId, PerformanceDate>,
-    seat_feeds: BTreeMap<PerformanceDateId, FeedVersion>,
-    seat_changes: BTreeMap<(PerformanceDateId, FeedVersion), Vec<SeatId>>,
-    idempotency_records: BTreeMap<(UserId, IdempotencyKey), IdempotencyRecord>,
+    pub last_seen: BTreeMap<QueueTokenId, Timestamp>,
+    pub accounts: BTreeMap<UserId, Versioned<Account>>,
+    pub entries: BTreeMap<EntryId, Entry>,
+    pub reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
+    pub seats: BTreeMap<SeatId, Versioned<Seat>>,
+    pub payments: BTreeMap<PaymentId, Payment>,
+    pub concerts: BTreeMap<ConcertId, Concert>,
+    pub performance_dates: BTreeMap<PerformanceDateId, PerformanceDate>,
+    pub seat_feeds: BTreeMap<PerformanceDateId, FeedVersion>,
+    /// Which seats each of the newest versions of a feed changed.
+    pub seat_changes: BTreeMap<(PerformanceDateId, FeedVersion), Vec<SeatId>>,
+    pub idempotency_records: BTreeMap<(UserId, IdempotencyKey), IdempotencyRecord>,
 }
 
 impl State {
