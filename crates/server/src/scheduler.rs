@@ -1,12 +1,12 @@
 //! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
-//! PostgreSQL the correction of the clock. Any number of nodes may run it.
+//! PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may run it.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
-use frontrow_infra::identity::SystemClock;
+use frontrow_infra::identity::{KeySetFile, SystemClock};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -25,6 +25,8 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How often the keys of an outside identity provider are read again.
+const KEY_SET_EVERY: Duration = Duration::from_secs(2);
 /// How long a pass that runs may take to finish when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -47,7 +49,12 @@ pub struct Scheduler {
 impl Scheduler {
     /// Starts them.
     #[must_use]
-    pub fn start(work: Work, clock: Arc<SystemClock>, backend: Backend) -> Self {
+    pub fn start(
+        work: Work,
+        clock: Arc<SystemClock>,
+        backend: Backend,
+        key_set: Option<Arc<KeySetFile>>,
+    ) -> Self {
         let Work { admission, expiry, lines, abandonment, seat_maps } = work;
         let abandonment = Arc::new(abandonment);
         let (stop, stopped) = watch::channel(false);
@@ -56,8 +63,10 @@ impl Scheduler {
         let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
         let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
         let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
+        let key_set = key_set
+            .map(|file| every(KEY_SET_EVERY, stopped.clone(), move || read_again(file.clone())));
         let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(lines),
             tokio::spawn(admission),
             tokio::spawn(abandonment),
@@ -65,6 +74,7 @@ impl Scheduler {
             tokio::spawn(seat_maps),
             tokio::spawn(clock),
         ];
+        tasks.extend(key_set.map(tokio::spawn));
         Self { stop, tasks }
     }
 
@@ -140,4 +150,9 @@ async fn correct(clock: Arc<SystemClock>, backend: Backend) {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
     }
+}
+
+/// What keeps the keys from being read is logged where it is found, and changes nothing.
+async fn read_again(key_set: Arc<KeySetFile>) {
+    let _ = tokio::task::spawn_blocking(move || key_set.refresh()).await;
 }
