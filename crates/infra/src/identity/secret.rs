@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn each_secret_has_a_name_that_never_changes() {
         // Tokens out there carry it.
-        assert_eq!(secret("x").key_id(), "NAME-OF-X");
+        assert_eq!(secret("x").key_id(), "JBXrE8O0");
         assert_ne!(secret("x").key_id(), secret("y").key_id());
     }
 
