@@ -241,9 +241,10 @@ struct Credulous;
 
 impl AccessTokens for Credulous {
     fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, InvalidAccessToken> {
-        let claims: Value = jsonwebtoken::dangerous::insecure_decode(token).map_err(|_| InvalidAccessToken)?.claims;
+        let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Value>(token);
+        let claims = claims.map_err(|_| InvalidAccessToken)?;
         let user_id = claims["sub"].as_str().and_then(|sub| sub.parse().ok()).ok_or(InvalidAccessToken)?;
-        let is_live = claims["exp"].as_f64().is_some_and(|exp| exp > now.unix_micros() as f64 / 1e6);
+        let is_live = claims["exp"].as_i64().is_some_and(|exp| exp > now.unix_micros() / 1_000_000);
         let claims = AccessClaims { user_id: UserId::new(user_id), role: Role::User, expires_at: now };
         if is_live { Ok(claims) } else { Err(InvalidAccessToken) }
     }
