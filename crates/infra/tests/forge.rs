@@ -280,7 +280,8 @@ fn who_believes_that_none_is_an_algorithm_is_found_out() {
 fn who_takes_the_algorithm_from_the_token_is_found_out() {
     let key = DecodingKey::from_secret(RSA_PUBLIC.as_bytes());
     is_found_out("a public key as the secret", |token| {
-        let check = |signed: &str, signature| crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256);
+        let check =
+            |signed: &str, signature| crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256);
         split(token).is_some_and(|(_, signed, signature)| check(signed, signature).is_ok_and(|good| good))
     });
 }
@@ -297,10 +298,7 @@ fn who_takes_the_key_from_the_token_is_found_out() {
 
 #[test]
 fn who_is_lax_with_base64_is_found_out() {
-    let lax = GeneralPurpose::new(
-        &URL_SAFE,
-        NO_PAD.with_decode_allow_trailing_bits(true),
-    );
+    let lax = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
     let tokens = AccessKeys::own(ring());
     is_found_out("another spelling in base64", |token| {
         let Some((signed, signature)) = token.rsplit_once('.') else { return false };

@@ -63,8 +63,8 @@ impl Scheduler {
         let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
         let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
         let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
-        let key_set = key_set
-            .map(|file| every(KEY_SET_EVERY, stopped.clone(), move || read_again(file.clone())));
+        let key_set =
+            key_set.map(|file| every(KEY_SET_EVERY, stopped.clone(), move || read_again(file.clone())));
         let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
         let mut tasks = vec![
             tokio::spawn(lines),

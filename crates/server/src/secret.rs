@@ -123,7 +123,11 @@ mod tests {
         fs::write(&path, format!("{next}\n{kept}\n\n")).unwrap();
         let rotated = load(None, &[], &database).unwrap();
         assert!(believes(&rotated, &before));
-        assert_eq!(token(&rotated), token(&load(Some(&next), &[], &database).unwrap()), "the first line signs");
+        assert_eq!(
+            token(&rotated),
+            token(&load(Some(&next), &[], &database).unwrap()),
+            "the first line signs"
+        );
         // A secret that is given stands alone: the kept one must be named to go on.
         assert!(!believes(&load(Some(&next), &[], &database).unwrap(), &before));
         assert!(believes(&load(Some(&next), &[kept.clone()], &database).unwrap(), &before));
@@ -144,7 +148,10 @@ mod tests {
     fn previous_secrets_are_secrets_too() {
         let (now, before) = (random(), random());
         let with = |previous: &[String]| load(Some(&now), previous, &postgres());
-        assert!(believes(&with(&[before.clone()]).unwrap(), &token(&load(Some(&before), &[], &postgres()).unwrap())));
+        assert!(believes(
+            &with(&[before.clone()]).unwrap(),
+            &token(&load(Some(&before), &[], &postgres()).unwrap())
+        ));
         assert!(with(&[String::new()]).is_ok(), "an empty variable is none");
         let many: Vec<String> = (0..=KeyRing::MOST_PREVIOUS).map(|_| random()).collect();
         for bad in [vec!["short".to_owned()], vec![before.clone(), format!(" {before}")], many] {

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 
 /// The order of Ed25519's group, little-endian: a signature's second half may be read modulo it, and must not.
 const GROUP_ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 /// Forges tokens.
@@ -453,8 +453,25 @@ fn other_dots(hand: &mut Hand<'_>, text: &str) -> String {
 
 fn strange_characters(hand: &mut Hand<'_>, text: &str) -> String {
     let strange = [
-        " ", "\t", "\r\n", "\u{0}", "\u{7f}", "\u{a0}", "\u{200b}", "\u{feff}", "ｅ", "е", "．", "。", "대기", "\u{1f3ab}", "\"",
-        ",", ";", "%2e", "&#46;",
+        " ",
+        "\t",
+        "\r\n",
+        "\u{0}",
+        "\u{7f}",
+        "\u{a0}",
+        "\u{200b}",
+        "\u{feff}",
+        "ｅ",
+        "е",
+        "．",
+        "。",
+        "대기",
+        "\u{1f3ab}",
+        "\"",
+        ",",
+        ";",
+        "%2e",
+        "&#46;",
     ];
     let between = hand.pick(&strange);
     match hand.below(4) {
@@ -475,7 +492,8 @@ fn said_twice(hand: &mut Hand<'_>, text: &str) -> String {
     let part = hand.below(2);
     let json = String::from_utf8_lossy(&decoded(&parts[part])).into_owned();
     let inner = json.trim().trim_start_matches('{').trim_end_matches('}').to_owned();
-    let wishes = [r#""alg":"none""#, r#""typ":"JWT""#, r#""role":"admin""#, r#""exp":4102444800"#, r#""ticket":1"#];
+    let wishes =
+        [r#""alg":"none""#, r#""typ":"JWT""#, r#""role":"admin""#, r#""exp":4102444800"#, r#""ticket":1"#];
     let wish = hand.pick(&wishes);
     let json = match hand.below(3) {
         0 => format!("{{{wish},{inner}}}"),
@@ -506,7 +524,8 @@ fn signed_with_what_is_public(hand: &mut Hand<'_>, text: &str) -> String {
         }
         encoded(Value::from(head).to_string())
     };
-    let claims = if hand.one_in(2) { claims } else { encoded(Value::from(wanted(hand, &claims)).to_string()) };
+    let claims =
+        if hand.one_in(2) { claims } else { encoded(Value::from(wanted(hand, &claims)).to_string()) };
     let signed = format!("{head}.{claims}");
     let key = EncodingKey::from_secret(&hand.pick(&guesses));
     let signature = crypto::sign(signed.as_bytes(), &key, algorithm).expect("any bytes sign");

@@ -350,7 +350,8 @@ mod tests {
 
     #[test]
     fn a_rotated_ring_believes_what_was_signed_before_and_signs_anew() {
-        let (old, new) = (own().issue(&somebody()).unwrap(), rotated(OTHER, SECRET).issue(&somebody()).unwrap());
+        let (old, new) =
+            (own().issue(&somebody()).unwrap(), rotated(OTHER, SECRET).issue(&somebody()).unwrap());
         for token in [&old, &new] {
             assert_eq!(rotated(OTHER, SECRET).verify(token, now()), Ok(somebody()));
             // Before the new secret signs anywhere, every node believes it.
@@ -358,7 +359,11 @@ mod tests {
         }
         assert_eq!(own().verify(&new, now()), Err(InvalidAccessToken));
         let alone = AccessKeys::own(&secret(OTHER));
-        assert_eq!(alone.verify(&old, now()), Err(InvalidAccessToken), "the previous secret has left the ring");
+        assert_eq!(
+            alone.verify(&old, now()),
+            Err(InvalidAccessToken),
+            "the previous secret has left the ring"
+        );
         assert_eq!(alone.verify(&new, now()), Ok(somebody()));
     }
 
@@ -384,7 +389,9 @@ mod tests {
         for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
             assert_eq!(verify(json!(typ)), Ok(somebody()), "{typ}");
         }
-        for typ in ["wait+jwt", "", "JWS", "id+jwt", "application/", "application/wait+jwt", "大application/JWT"] {
+        for typ in
+            ["wait+jwt", "", "JWS", "id+jwt", "application/", "application/wait+jwt", "大application/JWT"]
+        {
             assert_eq!(verify(json!(typ)), Err(InvalidAccessToken), "{typ}");
         }
         assert_eq!(verify(json!(["JWT"])), Err(InvalidAccessToken));
@@ -395,7 +402,11 @@ mod tests {
         let head = json!({"alg": "HS256", "crit": ["b64"], "b64": false});
         assert_eq!(own().verify(&headed(&head, SECRET), now()), Err(InvalidAccessToken));
         let head = json!({"alg": "HS256", "jku": "https://example.com/keys", "x5c": []});
-        assert_eq!(own().verify(&headed(&head, SECRET), now()), Ok(somebody()), "other keys are not looked at");
+        assert_eq!(
+            own().verify(&headed(&head, SECRET), now()),
+            Ok(somebody()),
+            "other keys are not looked at"
+        );
     }
 
     #[test]
@@ -429,7 +440,9 @@ mod tests {
             assert_eq!(asked.verify(&token(bad.clone()), now()), Err(InvalidAccessToken), "{bad}");
             assert!(own().verify(&token(bad), now()).is_ok(), "nothing is asked for");
         }
-        assert!(expecting(Some("https://id"), None).verify(&token(json!({"iss": "https://id"})), now()).is_ok());
+        assert!(
+            expecting(Some("https://id"), None).verify(&token(json!({"iss": "https://id"})), now()).is_ok()
+        );
         assert!(expecting(None, Some("frontrow")).verify(&token(json!({"aud": "frontrow"})), now()).is_ok());
         // Our own tokens say what we ask for.
         assert_eq!(asked.verify(&asked.issue(&somebody()).unwrap(), now()), Ok(somebody()));
@@ -438,7 +451,8 @@ mod tests {
 
     #[test]
     fn claims_that_come_twice_are_no_claims() {
-        let claims = format!(r#"{{"sub":"{0}","sub":"{0}","exp":{1}}}"#, Uuid::from_u128(7), seconds(now()) + 60);
+        let claims =
+            format!(r#"{{"sub":"{0}","sub":"{0}","exp":{1}}}"#, Uuid::from_u128(7), seconds(now()) + 60);
         let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
         let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
         let key = EncodingKey::from_secret(SECRET.as_bytes());
@@ -467,7 +481,10 @@ mod tests {
     #[test]
     fn a_number_has_its_bits() {
         let of = |bytes: &[u8]| bits(bytes);
-        assert_eq!([of(&[]), of(&[0, 0]), of(&[1]), of(&[0, 0x80]), of(&[1, 0]), of(&[255; 256])], [0, 0, 1, 8, 9, 2048]);
+        assert_eq!(
+            [of(&[]), of(&[0, 0]), of(&[1]), of(&[0, 0x80]), of(&[1, 0]), of(&[255; 256])],
+            [0, 0, 1, 8, 9, 2048]
+        );
     }
 
     #[test]

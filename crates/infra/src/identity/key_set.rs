@@ -246,7 +246,11 @@ mod tests {
         for (private, own) in all {
             for (_, name) in all {
                 let verified = keys.verify(&signed(private, Some(name)), now());
-                assert_eq!(verified, if name == own { Ok(somebody()) } else { Err(InvalidAccessToken) }, "{name}");
+                assert_eq!(
+                    verified,
+                    if name == own { Ok(somebody()) } else { Err(InvalidAccessToken) },
+                    "{name}"
+                );
             }
             for nameless in [None, Some(""), Some("x")] {
                 assert_eq!(keys.verify(&signed(private, nameless), now()), Err(InvalidAccessToken));
@@ -267,9 +271,12 @@ mod tests {
 
     #[test]
     fn keys_of_one_name_are_all_tried() {
-        let keys = [jwk(RSA, json!({"kid": "1"})), jwk(ED, json!({"kid": "1"})), jwk(OTHER_ED, json!({"kid": "1"}))];
+        let keys =
+            [jwk(RSA, json!({"kid": "1"})), jwk(ED, json!({"kid": "1"})), jwk(OTHER_ED, json!({"kid": "1"}))];
         let keys = key_set(&keys).unwrap();
-        assert!([RSA, ED, OTHER_ED].iter().all(|private| keys.verify(&signed(private, Some("1")), now()).is_ok()));
+        assert!(
+            [RSA, ED, OTHER_ED].iter().all(|private| keys.verify(&signed(private, Some("1")), now()).is_ok())
+        );
     }
 
     #[test]

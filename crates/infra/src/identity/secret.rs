@@ -75,10 +75,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`TooManySecrets`] above [`KeyRing::MOST_PREVIOUS`].
-    pub fn new(
-        current: Secret,
-        previous: impl IntoIterator<Item = Secret>,
-    ) -> Result<Self, TooManySecrets> {
+    pub fn new(current: Secret, previous: impl IntoIterator<Item = Secret>) -> Result<Self, TooManySecrets> {
         let mut ring = Self::from(&current);
         for secret in previous {
             if secret != current && !ring.previous.contains(&secret) {

@@ -66,7 +66,8 @@ impl WaitTokens {
 
     fn read(&self, token: &str) -> Option<WaitClaims> {
         let mut keys = iter::once(&self.current).chain(&self.previous);
-        keys.find_map(|key| Some((key, token.strip_prefix(&key.head)?))).and_then(|(key, rest)| key.read(rest))
+        keys.find_map(|key| Some((key, token.strip_prefix(&key.head)?)))
+            .and_then(|(key, rest)| key.read(rest))
     }
 }
 
@@ -224,7 +225,8 @@ mod tests {
     fn another_type_is_no_wait_token_even_under_the_right_key() {
         let key = EncodingKey::from_secret(&secret("a").derived(PURPOSE));
         let typed = |typ: &str| {
-            let header = Header { kid: Some(secret("a").key_id()), typ: Some(typ.into()), ..Header::default() };
+            let header =
+                Header { kid: Some(secret("a").key_id()), typ: Some(typ.into()), ..Header::default() };
             let wait = claims();
             let claims = Claims {
                 jti: wait.token_id.get(),
@@ -236,7 +238,11 @@ mod tests {
             jsonwebtoken::encode(&header, &claims, &key).unwrap()
         };
         assert_eq!(tokens("a").verify(&typed("JWT")), Err(InvalidWaitToken));
-        assert_eq!(tokens("a").verify(&typed("wait+jwt")), Ok(claims()), "the type is all that is wrong with it");
+        assert_eq!(
+            tokens("a").verify(&typed("wait+jwt")),
+            Ok(claims()),
+            "the type is all that is wrong with it"
+        );
     }
 
     #[test]

@@ -118,10 +118,8 @@ async fn nodes_that_are_rotated_one_by_one_know_each_others_tokens() {
     // The control: a node that skipped the first step refuses what its neighbour signs.
     let b = start(&database, OLD, &[]).await;
     refused(waitings[0].own(b.get("/queue")), 401, "UNAUTHENTICATED").await;
-    let known = Buyer {
-        access_token: access_token(OLD, waitings[0].user_id, Role::User),
-        ..waitings[0].clone()
-    };
+    let known =
+        Buyer { access_token: access_token(OLD, waitings[0].user_id, Role::User), ..waitings[0].clone() };
     refused(known.own(b.get("/queue")), 401, "WAIT_TOKEN_INVALID").await;
     a.stop().await;
     b.stop().await;

@@ -119,7 +119,10 @@ fn a_key_set_must_be_one() {
         std::fs::write(folder.path().join("keys.json"), set.to_string()).unwrap();
         let output = run(folder.path(), serve, &[]);
         let line = refused(&output);
-        assert!(line.contains("--identity-jwks") && line.contains(word) && !line.contains("hunter2"), "{line}");
+        assert!(
+            line.contains("--identity-jwks") && line.contains(word) && !line.contains("hunter2"),
+            "{line}"
+        );
     }
     let key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "a",
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
@@ -147,7 +150,8 @@ async fn a_rotated_secret_goes_on_and_none_is_shown() {
     };
     let token = |secret| run(folder.path(), "token --role admin", &[("FRONTROW_SECRET", secret)]);
     let (before, after) = (token(old), token(new));
-    let by_variable = [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", old), ("FRONTROW_LOG", "debug")];
+    let by_variable =
+        [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", old), ("FRONTROW_LOG", "debug")];
     let listed = format!("another-secret-of-the-command-line-3,{old}");
     let by_list = [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", listed.as_str())];
     let again = format!("--previous-secrets {} --previous-secrets {old}", SECRET.replace(' ', "-"));
