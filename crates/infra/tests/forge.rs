@@ -126,7 +126,7 @@ fn good_tokens() -> Vec<(String, &'static [&'static str])> {
     let claims = json!({"sub": Uuid::from_u128(1), "exp": in_an_hour(), "nbf": 1, "role": "admin",
         "iss": "https://id.example.com", "aud": ["other", "frontrow"]});
     for (algorithm, kid, takers) in [
-        (Algorithm::RS256, None, &["RSA"] as &[_]),
+        (Algorithm::RS256, None, ["RSA"].as_slice()),
         (Algorithm::RS256, Some("r"), &["RSA", "key set"]),
         (Algorithm::EdDSA, None, &["Ed25519"]),
         (Algorithm::EdDSA, Some("e"), &["Ed25519", "key set"]),
@@ -138,9 +138,12 @@ fn good_tokens() -> Vec<(String, &'static [&'static str])> {
     tokens
 }
 
+/// Says whether a token is good.
+type Takes = Box<dyn Fn(&str) -> bool>;
+
 /// Everybody who checks tokens.
-fn verifiers() -> Vec<(&'static str, Box<dyn Fn(&str) -> bool>)> {
-    fn access(tokens: impl AccessTokens + 'static) -> Box<dyn Fn(&str) -> bool> {
+fn verifiers() -> Vec<(&'static str, Takes)> {
+    fn access(tokens: impl AccessTokens + 'static) -> Takes {
         Box::new(move |token| tokens.verify(token, now()).is_ok())
     }
     let wait = WaitTokens::new(ring());
