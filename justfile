@@ -42,3 +42,7 @@ bench *args:
 bench-instructions:
     cargo install -q --locked --root target/tools gungraun-runner --version =0.20.0
     GUNGRAUN_RUNNER="$PWD/target/tools/bin/gungraun-runner" cargo bench -p frontrow-bench --bench instructions
+
+# Forge a million tokens, none of which may be accepted. FRONTROW_FORGE_SEED forges others
+forge:
+    FRONTROW_FORGE_MUTATIONS=1000000 cargo test -p frontrow-infra --test forge no_forgery_is_accepted -- --nocapture

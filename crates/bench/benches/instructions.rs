@@ -18,7 +18,7 @@ use frontrow_domain::{
     Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Version,
     Versioned,
 };
-use frontrow_infra::identity::{AccessKey, Secret, VerifiedTokens, WaitTokens};
+use frontrow_infra::identity::{AccessKeys, Secret, VerifiedTokens, WaitTokens};
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
@@ -134,8 +134,8 @@ fn check_wait_token((tokens, token): (&WaitTokens, &String)) -> Result<WaitClaim
     black_box(tokens.verify(black_box(token)))
 }
 
-fn access_token() -> (AccessKey, String) {
-    let key = AccessKey::own(&secret());
+fn access_token() -> (AccessKeys, String) {
+    let key = AccessKeys::own(&secret());
     let user_id = UserId::new(Uuid::from_u128(3));
     let claims = AccessClaims { user_id, role: Role::User, expires_at: now().plus_seconds(3_600) };
     let token = key.issue(&claims).expect("our own key signs");

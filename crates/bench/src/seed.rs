@@ -6,7 +6,7 @@
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, Role, TokenProvider, WaitClaims};
 use frontrow_domain::queue::TicketNumber;
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UserId};
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, WaitTokens};
+use frontrow_infra::identity::{AccessKeys, Secret, SystemClock, WaitTokens};
 use frontrow_testkit::app::SECRET;
 use uuid::Uuid;
 
@@ -279,7 +279,7 @@ impl Venue {
 
 /// Signs what the server believes: it is started with the same secret.
 pub(crate) struct Mint {
-    access: AccessKey,
+    access: AccessKeys,
     wait: WaitTokens,
     expires_at: Timestamp,
 }
@@ -288,7 +288,7 @@ impl Mint {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let secret = Secret::new(SECRET)?;
         let expires_at = SystemClock::default().now().plus_seconds(24 * 60 * 60);
-        Ok(Self { access: AccessKey::own(&secret), wait: WaitTokens::new(&secret), expires_at })
+        Ok(Self { access: AccessKeys::own(&secret), wait: WaitTokens::new(&secret), expires_at })
     }
 
     /// The value of a buyer's `Authorization`.

@@ -16,14 +16,14 @@ use frontrow_app::{
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7, VerifiedTokens, WaitTokens};
+use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
 use crate::cli::{DatabaseUrl, Options};
 use crate::scheduler::{Scheduler, Work};
-use crate::secret;
+use crate::tokens::TokenSettings;
 
 /// How long a request that runs may take to finish when the server stops, in seconds.
 const STOP_WITHIN_SECONDS: u64 = 10;
@@ -44,10 +44,8 @@ pub struct Settings {
     pub bind: String,
     /// The database.
     pub database: DatabaseUrl,
-    /// The server's secret.
-    pub secret: Secret,
-    /// The public key of an outside identity provider, in PEM.
-    pub identity_public_key: Option<Vec<u8>>,
+    /// What tokens are signed and checked with.
+    pub tokens: TokenSettings,
     /// The limits of holds.
     pub hold_rules: HoldRules,
     /// The policy of the global room when it is first made.
@@ -65,27 +63,15 @@ impl Settings {
     /// A secret, key or number that is not usable.
     pub fn new(options: &Options, migrate: bool) -> Result<Self> {
         let database = options.database()?;
-        let read = |path| std::fs::read(path).context("cannot read --identity-public-key");
         Ok(Self {
             bind: options.bind.clone(),
-            secret: secret::load(options.secret.as_deref(), &database)?,
-            identity_public_key: options.identity_public_key.as_ref().map(read).transpose()?,
+            tokens: TokenSettings::new(options, &database)?,
             hold_rules: options.hold_rules(),
             global_policy: options.global_policy()?,
             group_commit_limit: options.group_commit_limit,
             database,
             migrate,
         })
-    }
-
-    fn access_tokens(&self) -> Result<Arc<dyn AccessTokens>> {
-        match &self.identity_public_key {
-            None => Ok(Arc::new(VerifiedTokens::new(AccessKey::own(&self.secret)))),
-            Some(pem) => {
-                let key = AccessKey::outside(pem).context("--identity-public-key is not usable")?;
-                Ok(Arc::new(VerifiedTokens::new(key)))
-            }
-        }
     }
 }
 
@@ -115,7 +101,7 @@ pub struct Running {
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn start(settings: Settings) -> Result<Running> {
-    let access_tokens = settings.access_tokens()?;
+    let (access_tokens, key_set) = settings.tokens.checking()?;
     let listener = listen(&settings.bind)?;
     let lock = ServeLock::take(&settings.database)?;
     if settings.migrate {
@@ -128,7 +114,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     }
     let identity = Identity {
         access_tokens,
-        wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
+        wait_tokens: Arc::new(WaitTokens::new(&settings.tokens.ring)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
@@ -137,7 +123,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(work, clock, backend.clone());
+    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set);
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use frontrow_app::HoldRules;
 use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
+use frontrow_infra::identity::Expected;
 use uuid::Uuid;
 
 /// Ticket on-sales that are fair, correct and fast.
@@ -105,9 +107,33 @@ pub struct Options {
     /// Signs tokens; at least 32 bytes. With SQLite one is made and kept beside the file
     #[arg(long, env = "FRONTROW_SECRET", hide_env_values = true, global = true)]
     pub secret: Option<String>,
+    /// Secrets that signed before: their tokens stay good. Separated by commas, or given again
+    #[arg(
+        long,
+        env = "FRONTROW_PREVIOUS_SECRETS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        global = true
+    )]
+    pub previous_secrets: Vec<String>,
     /// The RSA or Ed25519 public key (PEM) of an outside identity provider
-    #[arg(long, env = "FRONTROW_IDENTITY_PUBLIC_KEY", value_name = "PATH", global = true)]
+    #[arg(
+        long,
+        env = "FRONTROW_IDENTITY_PUBLIC_KEY",
+        value_name = "PATH",
+        conflicts_with = "identity_jwks",
+        global = true
+    )]
     pub identity_public_key: Option<PathBuf>,
+    /// The RSA and Ed25519 public keys (JWK set) of an outside identity provider; read again when they change
+    #[arg(long, env = "FRONTROW_IDENTITY_JWKS", value_name = "PATH", global = true)]
+    pub identity_jwks: Option<PathBuf>,
+    /// Who must have issued every access token (`iss`)
+    #[arg(long, env = "FRONTROW_IDENTITY_ISSUER", value_name = "ISSUER", value_parser = NonEmptyStringValueParser::new(), global = true)]
+    pub identity_issuer: Option<String>,
+    /// For whom every access token must be (`aud`)
+    #[arg(long, env = "FRONTROW_IDENTITY_AUDIENCE", value_name = "AUDIENCE", value_parser = NonEmptyStringValueParser::new(), global = true)]
+    pub identity_audience: Option<String>,
     /// How long a reservation holds its seats [default: 300]
     #[arg(long, env = "FRONTROW_HOLD_SECONDS", global = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub hold_seconds: Option<u32>,
@@ -131,7 +157,7 @@ pub struct Options {
     pub log_format: LogFormat,
 }
 
-/// Without the secret and the password.
+/// Without secrets and the password.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options").field("bind", &self.bind).finish_non_exhaustive()
@@ -161,6 +187,18 @@ impl Options {
             return Ok(DatabaseUrl::Sqlite(PathBuf::from("frontrow.db")));
         };
         url.parse().map_err(|expected: &str| anyhow!("--database-url (FRONTROW_DATABASE_URL): {expected}"))
+    }
+
+    /// Whether access tokens come from an outside identity provider, so that none can be made here.
+    #[must_use]
+    pub fn has_identity_provider(&self) -> bool {
+        self.identity_public_key.is_some() || self.identity_jwks.is_some()
+    }
+
+    /// What every access token must say besides.
+    #[must_use]
+    pub fn expected(&self) -> Expected {
+        Expected { issuer: self.identity_issuer.clone(), audience: self.identity_audience.clone() }
     }
 
     /// The limits of holds.

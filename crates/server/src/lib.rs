@@ -8,3 +8,4 @@ pub mod demo;
 pub mod load;
 pub mod scheduler;
 pub mod secret;
+pub mod tokens;

@@ -7,10 +7,11 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
 use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs};
-use frontrow::{audit, backend, demo, load, secret};
+use frontrow::tokens::TokenSettings;
+use frontrow::{audit, backend, demo, load};
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
-use frontrow_infra::identity::{AccessKey, SystemClock, UuidV7};
+use frontrow_infra::identity::{SystemClock, UuidV7};
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -103,10 +104,10 @@ async fn told_to_stop() -> Result<()> {
 }
 
 fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
-    if options.identity_public_key.is_some() {
-        anyhow::bail!("with --identity-public-key the outside identity provider makes the tokens");
+    if options.has_identity_provider() {
+        anyhow::bail!("with --identity-public-key or --identity-jwks the outside provider makes the tokens");
     }
-    let secret = secret::load(options.secret.as_deref(), &options.database()?)?;
+    let tokens = TokenSettings::new(options, &options.database()?)?;
     let role = match args.role {
         RoleArg::User => Role::User,
         RoleArg::Admin => Role::Admin,
@@ -116,7 +117,7 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
         role,
         expires_at: SystemClock::default().now().plus_seconds(args.ttl_seconds),
     };
-    Ok(AccessKey::own(&secret).issue(&claims)?)
+    Ok(tokens.own().issue(&claims)?)
 }
 
 /// The log goes to standard error. `FRONTROW_LOG` filters it; the demo's has warnings only, beside its progress bar.

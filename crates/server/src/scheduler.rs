@@ -1,11 +1,11 @@
 //! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
-//! PostgreSQL the correction of the clock. Any number of nodes may run it.
+//! PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may run it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
-use frontrow_infra::identity::SystemClock;
+use frontrow_infra::identity::{KeySetFile, SystemClock};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -26,6 +26,8 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How often the keys of an outside identity provider are read again.
+const KEY_SET_EVERY: Duration = Duration::from_secs(2);
 /// How long a pass that runs may take to finish when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -84,10 +86,17 @@ pub struct Scheduler {
 impl Scheduler {
     /// Starts them.
     #[must_use]
-    pub fn start(work: Work, clock: Arc<SystemClock>, backend: Backend) -> Self {
+    pub fn start(
+        work: Work,
+        clock: Arc<SystemClock>,
+        backend: Backend,
+        key_set: Option<Arc<KeySetFile>>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
-        let passes = work.passes().into_iter().chain([clock]);
+        let key_set =
+            key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
+        let passes = work.passes().into_iter().chain([clock]).chain(key_set);
         let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
         Self { stop, tasks }
     }
@@ -160,4 +169,9 @@ async fn correct(clock: Arc<SystemClock>, backend: Backend) {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
     }
+}
+
+/// What keeps the keys from being read is logged where it is found, and changes nothing.
+async fn read_again(key_set: Arc<KeySetFile>) {
+    let _ = tokio::task::spawn_blocking(move || key_set.refresh()).await;
 }

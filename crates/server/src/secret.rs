@@ -1,31 +1,46 @@
-//! The secret: given, or made once and kept beside the SQLite file.
+//! The secrets: given, or one made once and kept beside the SQLite file.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use frontrow_infra::identity::Secret;
+use anyhow::{Context, Result, bail, ensure};
+use frontrow_infra::identity::{KeyRing, Secret};
 use rand::distr::{Alphanumeric, SampleString};
 
 use crate::cli::DatabaseUrl;
 
-/// The secret that is configured, or the one kept beside the SQLite file, made if there is none.
+/// What a bad list of previous secrets is called.
+const PREVIOUS: &str = "--previous-secrets (FRONTROW_PREVIOUS_SECRETS) is not usable";
+
+/// The secrets that are configured. Without a current one they are those kept beside the SQLite file, one a line, the
+/// current one first; one is made if there is none. `previous` are further ones that tokens may be signed with.
 ///
 /// # Errors
 /// A secret that is too short, none for PostgreSQL, or a file that cannot be read or written.
-pub fn load(given: Option<&str>, database: &DatabaseUrl) -> Result<Secret> {
-    match (given, database) {
-        (Some(text), _) => Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable"),
-        (None, DatabaseUrl::Sqlite(path)) => beside(path),
+pub fn load(given: Option<&str>, previous: &[String], database: &DatabaseUrl) -> Result<KeyRing> {
+    let (current, kept) = match (given, database) {
+        (Some(text), _) => {
+            (Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable")?, Vec::new())
+        }
+        (None, DatabaseUrl::Sqlite(path)) => beside(path)?,
         (None, DatabaseUrl::Postgres(_)) => {
             bail!("--secret (FRONTROW_SECRET) is required with PostgreSQL: every node needs the same one")
         }
-    }
+    };
+    let given = previous.iter().filter(|text| !text.is_empty()).map(|text| previous_secret(text));
+    let given = given.collect::<Result<Vec<_>>>().context(PREVIOUS)?;
+    KeyRing::new(current, kept.into_iter().chain(given)).context(PREVIOUS)
+}
+
+/// One of a list. A blank beside a comma would make it another secret, and log everybody out without a word.
+fn previous_secret(text: &str) -> Result<Secret> {
+    ensure!(text == text.trim(), "there is a blank at the start or end of a secret");
+    Ok(Secret::new(text)?)
 }
 
 /// Made by whoever comes first, whole and readable by the owner alone; everyone reads what is there then.
-fn beside(database: &Path) -> Result<Secret> {
+fn beside(database: &Path) -> Result<(Secret, Vec<Secret>)> {
     let path = path_of(database);
     if !path.exists() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -41,7 +56,11 @@ fn beside(database: &Path) -> Result<Secret> {
         }
     }
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Secret::new(text.trim()).with_context(|| format!("{} is not usable", path.display()))
+    let mut lines = text.lines().map(str::trim);
+    let current = Secret::new(lines.next().unwrap_or_default());
+    let previous = lines.filter(|line| !line.is_empty()).map(Secret::new).collect::<Result<_, _>>();
+    let unusable = || format!("{} is not usable", path.display());
+    Ok((current.with_context(unusable)?, previous.with_context(unusable)?))
 }
 
 /// A new secret of 64 letters and digits (380 bits).
@@ -62,31 +81,83 @@ mod tests {
 
     use frontrow_domain::ports::{AccessClaims, AccessTokens, Role};
     use frontrow_domain::{Timestamp, UserId};
-    use frontrow_infra::identity::AccessKey;
+    use frontrow_infra::identity::AccessKeys;
 
     use super::*;
 
-    fn token(secret: &Secret) -> String {
+    fn postgres() -> DatabaseUrl {
+        DatabaseUrl::Postgres("postgres://h/db".into())
+    }
+
+    fn nobody() -> AccessClaims {
         let user_id = UserId::new(uuid::Uuid::nil());
-        let claims = AccessClaims { user_id, role: Role::User, expires_at: Timestamp::MAX };
-        AccessKey::own(secret).issue(&claims).unwrap()
+        AccessClaims { user_id, role: Role::User, expires_at: Timestamp::MAX }
+    }
+
+    fn token(ring: &KeyRing) -> String {
+        AccessKeys::own(ring).issue(&nobody()).unwrap()
+    }
+
+    fn believes(ring: &KeyRing, token: &str) -> bool {
+        AccessKeys::own(ring).verify(token, Timestamp::MIN).is_ok()
     }
 
     #[test]
     fn the_secret_beside_a_file_is_made_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let database = DatabaseUrl::Sqlite(folder.path().join("a.db"));
-        let first = load(None, &database).unwrap();
-        assert_eq!(token(&first), token(&load(None, &database).unwrap()));
+        let first = load(None, &[], &database).unwrap();
+        assert_eq!(token(&first), token(&load(None, &[], &database).unwrap()));
         let mode = fs::metadata(folder.path().join("a.db.secret")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
+    fn a_line_in_front_of_a_kept_secret_is_its_successor() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("a.db"));
+        let before = token(&load(None, &[], &database).unwrap());
+        let path = folder.path().join("a.db.secret");
+        let kept = fs::read_to_string(&path).unwrap();
+        let next = random();
+        fs::write(&path, format!("{next}\n{kept}\n\n")).unwrap();
+        let rotated = load(None, &[], &database).unwrap();
+        assert!(believes(&rotated, &before));
+        assert_eq!(
+            token(&rotated),
+            token(&load(Some(&next), &[], &database).unwrap()),
+            "the first line signs"
+        );
+        // A secret that is given stands alone: the kept one must be named to go on.
+        assert!(!believes(&load(Some(&next), &[], &database).unwrap(), &before));
+        assert!(believes(&load(Some(&next), &[kept.clone()], &database).unwrap(), &before));
+        fs::write(&path, format!("{next}\nshort\n")).unwrap();
+        assert!(load(None, &[], &database).is_err());
+        fs::write(&path, format!("\n{next}\n")).unwrap();
+        assert!(load(None, &[], &database).is_err(), "nothing signs");
+    }
+
+    #[test]
     fn a_short_secret_or_none_for_postgresql_is_refused() {
-        let postgres = DatabaseUrl::Postgres("postgres://h/db".into());
-        assert!(load(None, &postgres).is_err());
-        assert!(load(Some("short"), &postgres).is_err());
-        assert!(load(Some(&random()), &postgres).is_ok());
+        assert!(load(None, &[], &postgres()).is_err());
+        assert!(load(Some("short"), &[], &postgres()).is_err());
+        assert!(load(Some(&random()), &[], &postgres()).is_ok());
+    }
+
+    #[test]
+    fn previous_secrets_are_secrets_too() {
+        let (now, before) = (random(), random());
+        let with = |previous: &[String]| load(Some(&now), previous, &postgres());
+        assert!(believes(
+            &with(&[before.clone()]).unwrap(),
+            &token(&load(Some(&before), &[], &postgres()).unwrap())
+        ));
+        assert!(with(&[String::new()]).is_ok(), "an empty variable is none");
+        let many: Vec<String> = (0..=KeyRing::MOST_PREVIOUS).map(|_| random()).collect();
+        for bad in [vec!["short".to_owned()], vec![before.clone(), format!(" {before}")], many] {
+            let error = format!("{:#}", with(&bad).unwrap_err());
+            assert!(error.contains("--previous-secrets"), "{error}");
+            assert!(bad.iter().all(|secret| !error.contains(secret.trim())), "{error}");
+        }
     }
 }

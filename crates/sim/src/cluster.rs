@@ -7,7 +7,7 @@ use std::time::Duration;
 use frontrow::app::{Identity, assemble};
 use frontrow::scheduler::Pass;
 use frontrow_app::{HoldRules, UseCases};
-use frontrow_infra::identity::{AccessKey, Secret, VerifiedTokens, WaitTokens};
+use frontrow_infra::identity::{AccessKeys, Secret, VerifiedTokens, WaitTokens};
 use frontrow_infra::{Memory, Storage};
 use tokio::sync::oneshot;
 
@@ -90,7 +90,7 @@ impl Cluster {
             past_deadline: self.past_deadline,
         };
         let identity = Identity {
-            access_tokens: Arc::new(VerifiedTokens::new(AccessKey::own(&self.secret))),
+            access_tokens: Arc::new(VerifiedTokens::new(AccessKeys::own(&self.secret))),
             wait_tokens: Arc::new(WaitTokens::new(&self.secret)),
             clock: Arc::new(clock.clone()),
             ids: Arc::new(DrawnIds(clock)),

@@ -8,11 +8,12 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
+use frontrow::tokens::TokenSettings;
 use frontrow_app::HoldRules;
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_domain::queue::RoomPolicy;
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7};
+use frontrow_infra::identity::{AccessKeys, Expected, KeyRing, Secret, SystemClock, UuidV7};
 use reqwest::{Client, Method, RequestBuilder, redirect};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -102,13 +103,24 @@ pub fn settings(database: &Database) -> Settings {
     Settings {
         bind: "127.0.0.1:0".to_owned(),
         database: database.url(),
-        secret: Secret::new(SECRET).expect("a secret that is long enough"),
-        identity_public_key: None,
+        tokens: own_tokens(SECRET, &[]),
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
         group_commit_limit: None,
         migrate: true,
     }
+}
+
+/// A server that signs with one secret, and believes what others signed before it.
+///
+/// # Panics
+/// When a secret is too short.
+#[must_use]
+pub fn own_tokens(current: &str, previous: &[&str]) -> TokenSettings {
+    let secret = |text: &str| Secret::new(text).expect("a secret that is long enough");
+    let previous = previous.iter().map(|text| secret(text));
+    let ring = KeyRing::new(secret(current), previous).expect("few secrets");
+    TokenSettings { ring, provider: None, expected: Expected::default() }
 }
 
 impl TestApp {
@@ -319,7 +331,7 @@ pub fn admin_token() -> String {
 pub fn token(user_id: Uuid, role: Role) -> String {
     let expires_at = SystemClock::default().now().plus_seconds(3_600);
     let claims = AccessClaims { user_id: UserId::new(user_id), role, expires_at };
-    AccessKey::own(&Secret::new(SECRET).expect("a long secret")).issue(&claims).expect("our own key signs")
+    AccessKeys::own(&Secret::new(SECRET).expect("a long secret")).issue(&claims).expect("our own key signs")
 }
 
 /// Sends a request, checks the status, and reads the body; null where there is none.

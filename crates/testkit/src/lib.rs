@@ -8,4 +8,5 @@
 )]
 
 pub mod app;
+pub mod forge;
 pub mod postgres;

@@ -100,12 +100,12 @@ pub struct InvalidWaitToken;
 /// Signs and checks Wait-Tokens (seed: TokenProvider, 토큰 발급).
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait TokenProvider: Send + Sync {
-    /// Signs claims. The same claims give the same text.
+    /// Signs claims. The same claims give the same text as long as the key that signs is the same.
     fn issue(&self, claims: &WaitClaims) -> String;
 
     /// Checks the signature and reads the claims. Says nothing of the token's state.
     ///
     /// # Errors
-    /// [`InvalidWaitToken`] for anything that [`TokenProvider::issue`] did not make with this key.
+    /// [`InvalidWaitToken`] for anything that [`TokenProvider::issue`] did not make with this key or one before it.
     fn verify(&self, token: &str) -> Result<WaitClaims, InvalidWaitToken>;
 }

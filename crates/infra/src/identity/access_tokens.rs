@@ -1,29 +1,85 @@
-//! Access tokens: JWTs under one configured key, whose kind fixes the algorithm. What a token says of its own
-//! algorithm is never followed.
+//! Access tokens: JWTs under configured keys, each of which fixes its algorithm (ADR 0009). What a token says of its own
+//! algorithm is never followed, and what it says of its key only chooses among ours.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, InvalidAccessToken, NoIssuer, Role};
 use frontrow_domain::{Timestamp, UserId};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value};
 use uuid::Uuid;
 
-use crate::identity::Secret;
+use crate::identity::{KeyRing, Secret};
 
-/// The key that access tokens are checked with.
-pub struct AccessKey {
-    decoding: DecodingKey,
-    validation: Validation,
-    /// The key to sign with, unless an outside provider does.
-    encoding: Option<EncodingKey>,
+/// The value of `role` that makes an operator.
+const ADMIN: &str = "admin";
+/// The types of an access token: what most write, and what RFC 9068 asks for. Many write none.
+const TYPES: [&str; 2] = ["JWT", "at+jwt"];
+/// The bits of an RSA key: RFC 7518 asks for 2,048; a longer one than these makes every check slow.
+const RSA_BITS: RangeInclusive<usize> = 2_048..=4_096;
+
+/// The keys that access tokens are checked with.
+pub struct AccessKeys {
+    keys: Vec<Key>,
+    choice: Choice,
+    expected: Expected,
+    /// What signs, unless an outside provider does.
+    signer: Option<Signer>,
+}
+
+/// What a token must say besides, where that is configured. Our own tokens say it, too.
+#[derive(Debug, Clone, Default)]
+pub struct Expected {
+    /// Who issued it: `iss`.
+    pub issuer: Option<String>,
+    /// For whom: `aud`, or one of several.
+    pub audience: Option<String>,
 }
 
 /// A file that holds no public key of a kind that is supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an RSA or Ed25519 public key in PEM")]
+#[error("not an RSA (2,048 to 4,096 bits) or Ed25519 public key in PEM")]
 pub struct InvalidPublicKey;
+
+/// A key that checks.
+pub(super) struct Key {
+    /// The `kid` of what it signed.
+    pub(super) id: Option<String>,
+    algorithm: Algorithm,
+    decoding: DecodingKey,
+}
+
+/// Which keys a token is checked with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Those that it names; all where it names none, or one that is not there.
+    Hinted,
+    /// Those that it names; the only one where it names none.
+    Named,
+}
+
+struct Signer {
+    head: Header,
+    key: EncodingKey,
+}
+
+/// The head as it is read. Whatever it offers as a key is not looked at.
+#[derive(Deserialize)]
+struct Head {
+    alg: Algorithm,
+    #[serde(default)]
+    kid: Option<String>,
+    #[serde(default)]
+    typ: Option<String>,
+    #[serde(default)]
+    crit: Option<IgnoredAny>,
+}
 
 /// The claims as they are signed and read. Others are ignored.
 #[derive(Serialize, Deserialize)]
@@ -34,20 +90,22 @@ struct Claims {
     nbf: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     role: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iss: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aud: Option<Value>,
 }
 
-/// The value of `role` that makes an operator.
-const ADMIN: &str = "admin";
-
-impl AccessKey {
-    /// The server's own secret: HS256, checks and signs.
+impl AccessKeys {
+    /// The server's own secrets: HS256, checks and signs. A token need not name its key, since any library that has the
+    /// secret may make one.
     #[must_use]
-    pub fn own(secret: &Secret) -> Self {
-        Self {
-            decoding: DecodingKey::from_secret(secret.bytes()),
-            validation: without_times(Algorithm::HS256),
-            encoding: Some(EncodingKey::from_secret(secret.bytes())),
-        }
+    pub fn own(ring: impl Into<KeyRing>) -> Self {
+        let ring = ring.into();
+        let head = Header { kid: Some(ring.current.key_id()), ..Header::new(Algorithm::HS256) };
+        let signer = Signer { head, key: EncodingKey::from_secret(ring.current.bytes()) };
+        let keys = std::iter::once(&ring.current).chain(&ring.previous).map(Key::of).collect();
+        Self { signer: Some(signer), ..Self::checking(keys, Choice::Hinted) }
     }
 
     /// The public key of an outside identity provider: RSA is RS256, Ed25519 is EdDSA. Checks only.
@@ -58,30 +116,112 @@ impl AccessKey {
         if pem.windows(11).any(|window| window == b"PRIVATE KEY") {
             return Err(InvalidPublicKey);
         }
-        let rsa = DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256));
-        let known = rsa.or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (key, Algorithm::EdDSA)));
-        let (decoding, algorithm) = known.map_err(|_| InvalidPublicKey)?;
-        Ok(Self { decoding, validation: without_times(algorithm), encoding: None })
+        let rsa = DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key));
+        let known = rsa.or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)));
+        let (algorithm, decoding) = known.map_err(|_| InvalidPublicKey)?;
+        let key = Key::public(None, algorithm, decoding).ok_or(InvalidPublicKey)?;
+        Ok(Self::checking(vec![key], Choice::Hinted))
+    }
+
+    pub(super) fn checking(keys: Vec<Key>, choice: Choice) -> Self {
+        Self { keys, choice, expected: Expected::default(), signer: None }
+    }
+
+    /// Asks for more of every token, and says it in those that are issued here.
+    #[must_use]
+    pub fn expecting(self, expected: Expected) -> Self {
+        Self { expected, ..self }
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The claims of a token that one of the keys signed. One text alone is the token: base64 has one form here.
+    fn read(&self, token: &str) -> Option<Claims> {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (head, claims) = signed.split_once('.')?;
+        let head: Head = parse(head)?;
+        // What is critical is something that we do not know.
+        if head.crit.is_some() || !head.typ.as_deref().is_none_or(is_access_token) {
+            return None;
+        }
+        let mut chosen = self.keys.iter().filter(|key| self.chooses(key, head.kid.as_deref()));
+        chosen.any(|key| key.signed(head.alg, signed, signature)).then(|| parse(claims)).flatten()
+    }
+
+    fn chooses(&self, key: &Key, named: Option<&str>) -> bool {
+        let is_named = |key: &Key| named.is_some() && key.id.as_deref() == named;
+        match self.choice {
+            _ if is_named(key) => true,
+            Choice::Hinted => !self.keys.iter().any(is_named),
+            Choice::Named => self.keys.len() == 1 && (named.is_none() || key.id.is_none()),
+        }
     }
 }
 
-/// Checks the signature under one algorithm and leaves times to the caller, who has the right clock.
-pub(crate) fn without_times(algorithm: Algorithm) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation
+impl Key {
+    fn of(secret: &Secret) -> Self {
+        let decoding = DecodingKey::from_secret(secret.bytes());
+        Self { id: Some(secret.key_id()), algorithm: Algorithm::HS256, decoding }
+    }
+
+    /// A public key, unless no token could ever be checked with it.
+    pub(super) fn public(id: Option<String>, algorithm: Algorithm, decoding: DecodingKey) -> Option<Self> {
+        let is_good = match Jwk::from_decoding_key(&decoding, None).ok()?.algorithm {
+            AlgorithmParameters::RSA(rsa) => RSA_BITS.contains(&bits(&URL_SAFE_NO_PAD.decode(rsa.n).ok()?)),
+            AlgorithmParameters::OctetKeyPair(_) => crypto::verify("", b"", &decoding, algorithm).is_ok(),
+            _ => false,
+        };
+        is_good.then_some(Self { id, algorithm, decoding })
+    }
+
+    /// Whether this key signed that, under its own algorithm.
+    fn signed(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
+        let check = || crypto::verify(signature, signed.as_bytes(), &self.decoding, self.algorithm);
+        algorithm == self.algorithm && check().is_ok_and(|is_signed| is_signed)
+    }
 }
 
-impl AccessTokens for AccessKey {
+/// The bits of a number in big-endian bytes.
+fn bits(number: &[u8]) -> usize {
+    let leading: u32 = number.iter().map_while(|byte| (*byte == 0).then_some(8)).sum();
+    let first = number.iter().find(|byte| **byte != 0).map_or(0, |byte| byte.leading_zeros());
+    (number.len() * 8).saturating_sub(usize::try_from(leading + first).unwrap_or(usize::MAX))
+}
+
+/// Whether the type of a token may be that of an access token. Types have no case, and may be written in full.
+fn is_access_token(typ: &str) -> bool {
+    let full = "application/";
+    let is_full = typ.get(..full.len()).is_some_and(|start| start.eq_ignore_ascii_case(full));
+    let name = if is_full { typ.get(full.len()..).unwrap_or_default() } else { typ };
+    TYPES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn parse<T: DeserializeOwned>(part: &str) -> Option<T> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+}
+
+impl Expected {
+    fn is_met(&self, claims: &Claims) -> bool {
+        let is_issuer = |wanted: &String| claims.iss.as_ref().is_some_and(|iss| iss == wanted);
+        let is_audience = |wanted: &String| match &claims.aud {
+            Some(Value::Array(several)) => several.iter().any(|one| one == wanted),
+            aud => aud.as_ref().is_some_and(|aud| aud == wanted),
+        };
+        self.issuer.as_ref().is_none_or(is_issuer) && self.audience.as_ref().is_none_or(is_audience)
+    }
+}
+
+impl AccessTokens for AccessKeys {
     fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, InvalidAccessToken> {
-        let decoded = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
-        let claims = decoded.map_err(|_| InvalidAccessToken)?.claims;
+        let claims = self.read(token).ok_or(InvalidAccessToken)?;
         let expires_at = time_of(&claims.exp).ok_or(InvalidAccessToken)?;
         let begins_at = claims.nbf.as_ref().map(|nbf| time_of(nbf).ok_or(InvalidAccessToken)).transpose()?;
-        if now >= expires_at || begins_at.is_some_and(|begins_at| now < begins_at) {
+        let is_time = now < expires_at && begins_at.is_none_or(|begins_at| now >= begins_at);
+        if !is_time || !self.expected.is_met(&claims) {
             return Err(InvalidAccessToken);
         }
         let role = if claims.role.as_deref() == Some(ADMIN) { Role::Admin } else { Role::User };
@@ -89,14 +229,16 @@ impl AccessTokens for AccessKey {
     }
 
     fn issue(&self, claims: &AccessClaims) -> Result<String, NoIssuer> {
-        let key = self.encoding.as_ref().ok_or(NoIssuer)?;
+        let signer = self.signer.as_ref().ok_or(NoIssuer)?;
         let claims = Claims {
             sub: claims.user_id.get(),
             exp: Number::from(claims.expires_at.unix_micros().div_euclid(1_000_000)),
             nbf: None,
             role: (claims.role == Role::Admin).then(|| ADMIN.to_owned()),
+            iss: self.expected.issuer.clone().map(Value::from),
+            aud: self.expected.audience.clone().map(Value::from),
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| NoIssuer)
+        jsonwebtoken::encode(&signer.head, &claims, &signer.key).map_err(|_| NoIssuer)
     }
 }
 
@@ -117,8 +259,37 @@ mod tests {
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn own() -> AccessKey {
-        AccessKey::own(&Secret::new(SECRET).unwrap())
+    const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text).unwrap()
+    }
+
+    fn own() -> AccessKeys {
+        AccessKeys::own(&secret(SECRET))
+    }
+
+    /// Signs with the first, believes the second.
+    fn rotated(current: &str, previous: &str) -> AccessKeys {
+        AccessKeys::own(KeyRing::new(secret(current), [secret(previous)]).unwrap())
+    }
+
+    fn somebody() -> AccessClaims {
+        AccessClaims {
+            user_id: UserId::new(Uuid::from_u128(7)),
+            role: Role::User,
+            expires_at: now().plus_seconds(60),
+        }
+    }
+
+    /// A good token of somebody, under any head and key.
+    fn headed(head: &Value, key: &str) -> String {
+        let claims = json!({"sub": Uuid::from_u128(7), "exp": seconds(now()) + 60});
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let signed = format!("{}.{}", encode(head), encode(&claims));
+        let key = EncodingKey::from_secret(key.as_bytes());
+        let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        format!("{signed}.{signature}")
     }
 
     fn now() -> Timestamp {
@@ -172,9 +343,121 @@ mod tests {
         let other_hash = signed(&claims, Algorithm::HS512, SECRET.as_bytes());
         assert_eq!(own().verify(&other_hash, now()), Err(InvalidAccessToken));
         // The classic confusion: a public key used as the secret of an HMAC.
-        let outside = AccessKey::outside(ED25519_PUBLIC.as_bytes()).unwrap();
+        let outside = AccessKeys::outside(ED25519_PUBLIC.as_bytes()).unwrap();
         let confused = signed(&claims, Algorithm::HS256, ED25519_PUBLIC.as_bytes());
         assert_eq!(outside.verify(&confused, now()), Err(InvalidAccessToken));
+    }
+
+    #[test]
+    fn a_rotated_ring_believes_what_was_signed_before_and_signs_anew() {
+        let (old, new) =
+            (own().issue(&somebody()).unwrap(), rotated(OTHER, SECRET).issue(&somebody()).unwrap());
+        for token in [&old, &new] {
+            assert_eq!(rotated(OTHER, SECRET).verify(token, now()), Ok(somebody()));
+            // Before the new secret signs anywhere, every node believes it.
+            assert_eq!(rotated(SECRET, OTHER).verify(token, now()), Ok(somebody()));
+        }
+        assert_eq!(own().verify(&new, now()), Err(InvalidAccessToken));
+        let alone = AccessKeys::own(&secret(OTHER));
+        assert_eq!(
+            alone.verify(&old, now()),
+            Err(InvalidAccessToken),
+            "the previous secret has left the ring"
+        );
+        assert_eq!(alone.verify(&new, now()), Ok(somebody()));
+    }
+
+    #[test]
+    fn a_token_need_not_name_its_key_but_is_held_to_a_name_that_is_known() {
+        let ring = rotated(OTHER, SECRET);
+        let verify = |head: Value, key| ring.verify(&headed(&head, key), now()).is_ok();
+        for key in [SECRET, OTHER] {
+            assert!(verify(json!({"alg": "HS256", "typ": "JWT"}), key), "any library writes this");
+            assert!(verify(json!({"alg": "HS256"}), key), "no type is needed");
+            assert!(verify(json!({"alg": "HS256", "kid": "mine"}), key), "somebody else's name says nothing");
+            assert!(verify(json!({"alg": "HS256", "kid": secret(key).key_id()}), key));
+        }
+        assert!(!verify(json!({"alg": "HS256", "kid": secret(OTHER).key_id()}), SECRET));
+        assert!(!verify(json!({"alg": "HS256", "kid": secret(SECRET).key_id()}), OTHER));
+        assert!(!verify(json!({"alg": "HS256", "kid": 7}), SECRET), "a name is text");
+        assert!(!verify(json!({"alg": "HS256"}), "another secret that is long enough"));
+    }
+
+    #[test]
+    fn another_type_is_no_access_token_even_under_the_right_key() {
+        let verify = |typ: Value| own().verify(&headed(&json!({"alg": "HS256", "typ": typ}), SECRET), now());
+        for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
+            assert_eq!(verify(json!(typ)), Ok(somebody()), "{typ}");
+        }
+        for typ in
+            ["wait+jwt", "", "JWS", "id+jwt", "application/", "application/wait+jwt", "大application/JWT"]
+        {
+            assert_eq!(verify(json!(typ)), Err(InvalidAccessToken), "{typ}");
+        }
+        assert_eq!(verify(json!(["JWT"])), Err(InvalidAccessToken));
+    }
+
+    #[test]
+    fn what_is_critical_and_unknown_is_refused() {
+        let head = json!({"alg": "HS256", "crit": ["b64"], "b64": false});
+        assert_eq!(own().verify(&headed(&head, SECRET), now()), Err(InvalidAccessToken));
+        let head = json!({"alg": "HS256", "jku": "https://example.com/keys", "x5c": []});
+        assert_eq!(
+            own().verify(&headed(&head, SECRET), now()),
+            Ok(somebody()),
+            "other keys are not looked at"
+        );
+    }
+
+    #[test]
+    fn issuer_and_audience_are_asked_for_where_that_is_configured() {
+        let expecting = |issuer: Option<&str>, audience: Option<&str>| {
+            let [issuer, audience] = [issuer, audience].map(|text| text.map(ToOwned::to_owned));
+            own().expecting(Expected { issuer, audience })
+        };
+        let token = |more: Value| {
+            let mut claims = json!({"sub": Uuid::from_u128(7), "exp": seconds(now()) + 60});
+            claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            signed(&claims, Algorithm::HS256, SECRET.as_bytes())
+        };
+        let asked = expecting(Some("https://id"), Some("frontrow"));
+        for good in [json!("frontrow"), json!(["other", "frontrow"])] {
+            let token = token(json!({"iss": "https://id", "aud": good}));
+            assert!(asked.verify(&token, now()).is_ok());
+            assert!(own().verify(&token, now()).is_ok(), "nothing is asked for");
+        }
+        for bad in [
+            json!({}),
+            json!({"iss": "https://id"}),
+            json!({"aud": "frontrow"}),
+            json!({"iss": "https://id/", "aud": "frontrow"}),
+            json!({"iss": ["https://id"], "aud": "frontrow"}),
+            json!({"iss": "https://id", "aud": "Frontrow"}),
+            json!({"iss": "https://id", "aud": []}),
+            json!({"iss": "https://id", "aud": ["frontrow2", ["frontrow"]]}),
+            json!({"iss": "https://id", "aud": {"frontrow": "frontrow"}}),
+        ] {
+            assert_eq!(asked.verify(&token(bad.clone()), now()), Err(InvalidAccessToken), "{bad}");
+            assert!(own().verify(&token(bad), now()).is_ok(), "nothing is asked for");
+        }
+        assert!(
+            expecting(Some("https://id"), None).verify(&token(json!({"iss": "https://id"})), now()).is_ok()
+        );
+        assert!(expecting(None, Some("frontrow")).verify(&token(json!({"aud": "frontrow"})), now()).is_ok());
+        // Our own tokens say what we ask for.
+        assert_eq!(asked.verify(&asked.issue(&somebody()).unwrap(), now()), Ok(somebody()));
+        assert!(asked.verify(&own().issue(&somebody()).unwrap(), now()).is_err());
+    }
+
+    #[test]
+    fn claims_that_come_twice_are_no_claims() {
+        let claims =
+            format!(r#"{{"sub":"{0}","sub":"{0}","exp":{1}}}"#, Uuid::from_u128(7), seconds(now()) + 60);
+        let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+        let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        assert_eq!(own().verify(&format!("{signed}.{signature}"), now()), Err(InvalidAccessToken));
     }
 
     #[test]
@@ -182,23 +465,32 @@ mod tests {
         let claims = json!({"sub": Uuid::from_u128(7), "exp": seconds(now()) + 60, "role": "admin"});
         let key = EncodingKey::from_ed_pem(ED25519_PRIVATE.as_bytes()).unwrap();
         let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
-        let outside = AccessKey::outside(ED25519_PUBLIC.as_bytes()).unwrap();
+        let outside = AccessKeys::outside(ED25519_PUBLIC.as_bytes()).unwrap();
         let verified = outside.verify(&token, now()).unwrap();
         assert_eq!(verified.role, Role::Admin);
         assert_eq!(outside.issue(&verified), Err(NoIssuer));
         assert_eq!(own().verify(&token, now()), Err(InvalidAccessToken));
 
         let key = EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()).unwrap();
-        let rsa = AccessKey::outside(RSA_PUBLIC.as_bytes()).unwrap();
+        let rsa = AccessKeys::outside(RSA_PUBLIC.as_bytes()).unwrap();
         let token = |algorithm| jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).unwrap();
         assert!(rsa.verify(&token(Algorithm::RS256), now()).is_ok());
         assert_eq!(rsa.verify(&token(Algorithm::RS512), now()), Err(InvalidAccessToken));
     }
 
     #[test]
+    fn a_number_has_its_bits() {
+        let of = |bytes: &[u8]| bits(bytes);
+        assert_eq!(
+            [of(&[]), of(&[0, 0]), of(&[1]), of(&[0, 0x80]), of(&[1, 0]), of(&[255; 256])],
+            [0, 0, 1, 8, 9, 2048]
+        );
+    }
+
+    #[test]
     fn other_files_are_no_public_key() {
-        for pem in ["", "hello", ED25519_PRIVATE, RSA_PRIVATE, EC_PUBLIC] {
-            assert_eq!(AccessKey::outside(pem.as_bytes()).err(), Some(InvalidPublicKey), "{pem}");
+        for pem in ["", "hello", ED25519_PRIVATE, RSA_PRIVATE, EC_PUBLIC, RSA_SHORT_PUBLIC] {
+            assert_eq!(AccessKeys::outside(pem.as_bytes()).err(), Some(InvalidPublicKey), "{pem}");
         }
     }
 
@@ -207,5 +499,6 @@ mod tests {
     const ED25519_PUBLIC: &str = include_str!("test_keys/ed25519_public.pem");
     const RSA_PRIVATE: &str = include_str!("test_keys/rsa_private.pem");
     const RSA_PUBLIC: &str = include_str!("test_keys/rsa_public.pem");
+    const RSA_SHORT_PUBLIC: &str = include_str!("test_keys/rsa_short_public.pem");
     const EC_PUBLIC: &str = include_str!("test_keys/ec_public.pem");
 }

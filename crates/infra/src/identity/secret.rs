@@ -1,12 +1,19 @@
-//! The server's secret, from which every key comes.
+//! The server's secrets, from which every key comes: one that signs, and those before it (ADR 0009).
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
 use sha2::Sha256;
 
+/// What the names of keys are derived for.
+const NAMES: &str = "frontrow key id 1";
+/// The bytes of a key's name: enough to tell keys apart, far too few to say anything of the secret.
+const NAME: usize = 6;
+
 /// At least [`Secret::MIN_BYTES`] bytes that nobody else knows. Never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 /// The secret is too short to sign with.
@@ -39,6 +46,57 @@ impl Secret {
         debug_assert!(expanded.is_ok());
         key
     }
+
+    /// The `kid` of what is signed with this secret: public, and no way back to it.
+    pub(crate) fn key_id(&self) -> String {
+        let name = self.derived(NAMES);
+        URL_SAFE_NO_PAD.encode(name.get(..NAME).unwrap_or_default())
+    }
+}
+
+/// The secrets of a server. The current one signs; what the previous ones signed is still believed.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    pub(crate) current: Secret,
+    /// None twice, and none of them the current one.
+    pub(crate) previous: Vec<Secret>,
+}
+
+/// There are more previous secrets than anybody needs: each costs a signature where a token does not name its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there may be at most {} previous secrets", KeyRing::MOST_PREVIOUS)]
+pub struct TooManySecrets;
+
+impl KeyRing {
+    /// The most previous secrets.
+    pub const MOST_PREVIOUS: usize = 8;
+
+    /// Signs with `current` and believes `previous`, too.
+    ///
+    /// # Errors
+    /// [`TooManySecrets`] above [`KeyRing::MOST_PREVIOUS`].
+    pub fn new(current: Secret, previous: impl IntoIterator<Item = Secret>) -> Result<Self, TooManySecrets> {
+        let mut ring = Self::from(&current);
+        for secret in previous {
+            if secret != current && !ring.previous.contains(&secret) {
+                ring.previous.push(secret);
+            }
+        }
+        if ring.previous.len() > Self::MOST_PREVIOUS { Err(TooManySecrets) } else { Ok(ring) }
+    }
+}
+
+/// A ring of one.
+impl From<&Secret> for KeyRing {
+    fn from(secret: &Secret) -> Self {
+        Self { current: secret.clone(), previous: Vec::new() }
+    }
+}
+
+impl From<&Self> for KeyRing {
+    fn from(ring: &Self) -> Self {
+        ring.clone()
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -64,5 +122,28 @@ mod tests {
         assert_ne!(secret.derived("a"), secret.derived("b"));
         assert_eq!(secret.derived("a"), secret.derived("a"));
         assert_ne!(secret.derived("a").as_slice(), secret.bytes());
+    }
+
+    fn secret(letter: &str) -> Secret {
+        Secret::new(&letter.repeat(32)).unwrap()
+    }
+
+    #[test]
+    fn each_secret_has_a_name_that_never_changes() {
+        // Tokens out there carry it.
+        assert_eq!(secret("x").key_id(), "JBXrE8O0");
+        assert_ne!(secret("x").key_id(), secret("y").key_id());
+    }
+
+    #[test]
+    fn a_ring_holds_no_secret_twice_and_not_too_many() {
+        let ring = |previous: &[&str]| KeyRing::new(secret("a"), previous.iter().map(|text| secret(text)));
+        assert_eq!(ring(&["b", "a", "b"]).unwrap().previous, [secret("b")]);
+        assert_eq!(
+            format!("{:?}", ring(&["b"]).unwrap()),
+            "KeyRing { current: Secret(..), previous: [Secret(..)] }"
+        );
+        assert!(ring(&["b", "c", "d", "e", "f", "g", "h", "i"]).is_ok());
+        assert_eq!(ring(&["b", "c", "d", "e", "f", "g", "h", "i", "j"]).unwrap_err(), TooManySecrets);
     }
 }

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
-use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7};
+use frontrow_infra::identity::{SystemClock, UuidV7};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -26,6 +26,7 @@ use crate::cli::{DatabaseUrl, DemoArgs, Options};
 use crate::demo::crowd::Tally;
 use crate::demo::http::{Call, Http};
 use crate::secret;
+use crate::tokens::TokenSettings;
 
 /// How long a hold lasts in the demo where nothing else is said, in seconds: short, so that an abandoned one is soon free.
 const HOLD_SECONDS: u32 = 3;
@@ -65,17 +66,19 @@ struct Sale {
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
-    if options.identity_public_key.is_some() {
-        bail!("the demo's buyers are guests: it cannot run with --identity-public-key");
+    if options.has_identity_provider() {
+        bail!("the demo's buyers are guests: it cannot run with --identity-public-key or --identity-jwks");
     }
     let folder = if options.database_url.is_none() { Some(tempfile::tempdir()?) } else { None };
     let database = match &folder {
         Some(folder) => DatabaseUrl::Sqlite(folder.path().join("demo.db")),
         None => options.database()?,
     };
-    let secret = match &options.secret {
-        Some(text) => Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable")?,
-        None => Secret::new(&secret::random())?,
+    let secret = options.secret.clone().unwrap_or_else(secret::random);
+    let tokens = TokenSettings {
+        ring: secret::load(Some(&secret), &options.previous_secrets, &database)?,
+        provider: None,
+        expected: options.expected(),
     };
     let mut hold_rules = options.hold_rules();
     hold_rules.hold_seconds = options.hold_seconds.unwrap_or(HOLD_SECONDS);
@@ -84,12 +87,11 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         role: Role::Admin,
         expires_at: SystemClock::default().now().plus_seconds(24 * 60 * 60),
     };
-    let operator = AccessKey::own(&secret).issue(&claims)?;
+    let operator = tokens.own().issue(&claims)?;
     let settings = Settings {
         bind: options.bind.clone(),
         database: database.clone(),
-        secret,
-        identity_public_key: None,
+        tokens,
         hold_rules,
         group_commit_limit: options.group_commit_limit,
         global_policy: options.global_policy()?,

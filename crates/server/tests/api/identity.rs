@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use frontrow_domain::ports::Role;
-use frontrow_testkit::app::{SECRET, TestApp, id, sent, token};
+use frontrow_testkit::app::{Buyer, SECRET, TestApp, id, sent, token};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -167,6 +167,53 @@ pub(crate) async fn one_kind_of_token_is_never_the_other(app: &TestApp) {
     buyer.wait_token = Some(buyer.access_token.clone());
     ask(buyer.own(app.get(&sale.seats_path()))).await.sent_to_the_queue("WAIT_TOKEN_INVALID");
     refused(buyer.own(app.get("/queue")), 401, "WAIT_TOKEN_INVALID").await;
+}
+
+/// A JWT with these claims under any head, signed with the server's secret.
+fn headed(head: &Value, claims: &Value) -> String {
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(head), part(claims));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+pub(crate) async fn the_type_of_a_token_is_what_it_says(app: &TestApp) {
+    let sale = app.sale(json!({}), 1, 1).await;
+    let buyer = app.active(&sale).await;
+    let wait_token = buyer.wait_token.clone().unwrap();
+    let account = |bearer: &str| app.get(&format!("/accounts/{}", buyer.user_id)).bearer_auth(bearer);
+    let head = wait_token.split('.').next().unwrap();
+    let head: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(head).unwrap()).unwrap();
+    assert_eq!(head["typ"], "wait+jwt");
+
+    // Everything that either kind says, signed with the very secret: the type alone decides.
+    let mut claims = claims_of(&wait_token);
+    claims["exp"] = json!(unix(600));
+    asked(account(&headed(&json!({"typ": "JWT", "alg": "HS256"}), &claims)), 200).await;
+    let typed = headed(&json!({"typ": "wait+jwt", "alg": "HS256"}), &claims);
+    refused(account(&typed), 401, "UNAUTHENTICATED").await;
+    // And Wait-Tokens have a key of their own, so that a right head does not help the secret's holder either.
+    for forged in [headed(&head, &claims), headed(&head, &claims_of(&wait_token)), typed] {
+        let buyer = Buyer { wait_token: Some(forged), ..buyer.clone() };
+        refused(buyer.own(app.get("/queue")), 401, "WAIT_TOKEN_INVALID").await;
+        ask(buyer.own(app.get(&sale.seats_path()))).await.sent_to_the_queue("WAIT_TOKEN_INVALID");
+    }
+}
+
+pub(crate) async fn any_library_with_the_secret_makes_access_tokens(app: &TestApp) {
+    let user_id = app.guest().await.user_id;
+    let claims = json!({"sub": user_id, "exp": unix(600), "iss": "whoever", "aud": ["whatever"]});
+    for head in [
+        json!({"alg": "HS256", "typ": "JWT"}),
+        json!({"typ": "JWT", "alg": "HS256"}),
+        json!({"alg": "HS256"}),
+        json!({"alg": "HS256", "typ": "at+jwt"}),
+        json!({"alg": "HS256", "kid": "a name of its own"}),
+    ] {
+        let account = app.get(&format!("/accounts/{user_id}")).bearer_auth(headed(&head, &claims));
+        asked(account, 200).await;
+    }
 }
 
 pub(crate) async fn operators_calls_are_for_operators(app: &TestApp) {

@@ -16,6 +16,7 @@ mod admin;
 mod bad_input;
 mod checks;
 mod concerts;
+mod forge;
 mod gate;
 mod idempotency;
 mod identity;
@@ -29,6 +30,7 @@ mod queue;
 mod reservations;
 mod restart;
 mod rooms;
+mod rotation;
 mod seats;
 mod seats_since;
 mod service;
@@ -94,6 +96,8 @@ macro_rules! contract {
                         dates_count_the_seats_that_are_left,
                         unknown_concerts_and_dates_are_not_found,
                         a_date_is_made_of_sections;
+                    forge:
+                        forged_tokens_open_nothing;
                     gate:
                         without_a_token_there_is_no_way_in,
                         a_forged_token_is_no_token,
@@ -119,6 +123,8 @@ macro_rules! contract {
                         a_bearer_is_good_until_it_expires,
                         a_user_id_may_be_any_uuid,
                         one_kind_of_token_is_never_the_other,
+                        the_type_of_a_token_is_what_it_says,
+                        any_library_with_the_secret_makes_access_tokens,
                         operators_calls_are_for_operators,
                         everybody_acts_for_themselves_only;
                     payment:
@@ -207,12 +213,16 @@ macro_rules! contract {
                         an_abandoned_place_is_given_up;
                     outside_identity:
                         eddsa,
-                        rs256;
+                        rs256,
+                        a_key_set_is_followed_without_a_restart,
+                        issuer_and_audience_are_asked_for_where_that_is_configured;
                     payment:
                         a_lapsed_hold_changes_nothing;
                     restart:
                         answers_and_tokens_are_the_same_after_a_restart,
                         options_do_not_change_the_room_of_a_later_start;
+                    rotation:
+                        a_rotation_logs_nobody_out;
                     seats_since:
                         what_has_changed_makes_the_whole;
                 }

@@ -1,12 +1,18 @@
-//! Access tokens of an outside identity provider (`--identity-public-key`).
+//! Access tokens of an outside identity provider (`--identity-public-key`, `--identity-jwks`), and what they must say.
 
-use frontrow_testkit::app::{Database, SECRET, TestApp, settings};
+use std::fs;
+use std::path::Path;
+
+use frontrow::tokens::{Provider, TokenSettings};
+use frontrow_infra::identity::Expected;
+use frontrow_testkit::app::{Database, SECRET, TestApp, own_tokens, settings, token};
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{ask, asked, now, refused};
+use crate::support::{ask, asked, becomes, now, refused};
 
 const ED25519_PRIVATE: &str = include_str!("../../../infra/src/identity/test_keys/ed25519_private.pem");
 const ED25519_PUBLIC: &str = include_str!("../../../infra/src/identity/test_keys/ed25519_public.pem");
@@ -14,20 +20,29 @@ const RSA_PRIVATE: &str = include_str!("../../../infra/src/identity/test_keys/rs
 const RSA_PUBLIC: &str = include_str!("../../../infra/src/identity/test_keys/rsa_public.pem");
 
 async fn start(database: &Database, public_key: &str) -> TestApp {
-    let identity_public_key = Some(public_key.as_bytes().to_vec());
-    TestApp::start(frontrow::app::Settings { identity_public_key, ..settings(database) }).await
+    start_with(database, Some(Provider::PublicKey(public_key.as_bytes().to_vec())), Expected::default()).await
+}
+
+async fn start_with(database: &Database, provider: Option<Provider>, expected: Expected) -> TestApp {
+    let tokens = TokenSettings { provider, expected, ..own_tokens(SECRET, &[]) };
+    TestApp::start(frontrow::app::Settings { tokens, ..settings(database) }).await
 }
 
 fn claims(user_id: Uuid) -> Value {
     json!({"sub": user_id, "exp": now().unix_micros() / 1_000_000 + 600})
 }
 
-fn by_provider(claims: &Value, algorithm: Algorithm) -> String {
+/// The provider's own half of a key.
+fn private(algorithm: Algorithm) -> EncodingKey {
     let key = match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(ED25519_PRIVATE.as_bytes()),
         _ => EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()),
     };
-    jsonwebtoken::encode(&Header::new(algorithm), claims, &key.unwrap()).unwrap()
+    key.unwrap()
+}
+
+fn by_provider(claims: &Value, algorithm: Algorithm) -> String {
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &private(algorithm)).unwrap()
 }
 
 fn by_secret(claims: &Value, secret: &str) -> String {
@@ -69,4 +84,98 @@ async fn only_the_provider_is_believed(app: &TestApp, right: Algorithm, pem: &st
     let mut operator = claims(user_id);
     operator["role"] = json!("admin");
     asked(app.get("/admin/rooms").bearer_auth(by_provider(&operator, right)), 200).await;
+}
+
+/// A key as a provider publishes it.
+fn jwk(algorithm: Algorithm, kid: &str) -> Value {
+    let jwk = Jwk::from_encoding_key(&private(algorithm), algorithm).unwrap();
+    let mut jwk = serde_json::to_value(jwk).unwrap();
+    jwk["kid"] = json!(kid);
+    jwk
+}
+
+fn named(claims: &Value, algorithm: Algorithm, kid: &str) -> String {
+    let header = Header { kid: Some(kid.to_owned()), ..Header::new(algorithm) };
+    jsonwebtoken::encode(&header, claims, &private(algorithm)).unwrap()
+}
+
+fn publish(path: &Path, keys: &[Value]) {
+    fs::write(path, json!({"keys": keys}).to_string()).unwrap();
+}
+
+const SOMEBODY: Uuid = Uuid::from_u128(0x9f1c24a6_6c4a_4d5e_8f21_3b0f2c6f7a11);
+
+fn account(app: &TestApp) -> RequestBuilder {
+    app.get(&format!("/accounts/{SOMEBODY}"))
+}
+
+pub(crate) async fn a_key_set_is_followed_without_a_restart(database: &Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    publish(&path, &[jwk(Algorithm::RS256, "1")]);
+    let app = start_with(database, Some(Provider::KeySet(path.clone())), Expected::default()).await;
+    ask(app.request(Method::POST, "/sessions")).await.any_problem(404);
+    let (first, second) =
+        (named(&claims(SOMEBODY), Algorithm::RS256, "1"), named(&claims(SOMEBODY), Algorithm::EdDSA, "2"));
+    let status = async |bearer: &str| ask(account(&app).bearer_auth(bearer)).await.status;
+    asked(account(&app).bearer_auth(&first), 200).await;
+    for bad in [
+        second.clone(),
+        named(&claims(SOMEBODY), Algorithm::RS256, "2"),
+        named(&claims(SOMEBODY), Algorithm::EdDSA, "1"),
+        by_secret(&claims(SOMEBODY), SECRET),
+    ] {
+        refused(account(&app).bearer_auth(bad), 401, "UNAUTHENTICATED").await;
+    }
+
+    // The provider goes over to another key: both are good for a while, then the new one alone.
+    publish(&path, &[jwk(Algorithm::RS256, "1"), jwk(Algorithm::EdDSA, "2")]);
+    becomes("the new key's token", 200, async || status(&second).await).await;
+    asked(account(&app).bearer_auth(&first), 200).await;
+    let in_line = asked(app.request(Method::POST, "/queue").bearer_auth(&first), 201).await.wait_token();
+    publish(&path, &[jwk(Algorithm::EdDSA, "2")]);
+    becomes("the old key's token", 401, async || status(&first).await).await;
+    asked(account(&app).bearer_auth(&second), 200).await;
+    let place = app.get("/queue").bearer_auth(&second).header("Wait-Token", &in_line);
+    asked(place, 200).await;
+
+    // A file that is broken changes nothing, however often it is looked at; the next good one counts.
+    fs::write(&path, "{\"keys\": [").unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    asked(account(&app).bearer_auth(&second), 200).await;
+    publish(&path, &[jwk(Algorithm::RS256, "1")]);
+    becomes("the old key's token", 200, async || status(&first).await).await;
+    refused(account(&app).bearer_auth(&second), 401, "UNAUTHENTICATED").await;
+    app.stop().await;
+}
+
+pub(crate) async fn issuer_and_audience_are_asked_for_where_that_is_configured(database: &Database) {
+    let expected = Expected { issuer: Some("https://id".into()), audience: Some("frontrow".into()) };
+    let provider = Provider::PublicKey(ED25519_PUBLIC.as_bytes().to_vec());
+    let app = start_with(database, Some(provider), expected.clone()).await;
+    let with = |issuer: &str, audience: Value| {
+        let mut claims = claims(SOMEBODY);
+        (claims["iss"], claims["aud"]) = (json!(issuer), audience);
+        by_provider(&claims, Algorithm::EdDSA)
+    };
+    for audience in [json!("frontrow"), json!(["another", "frontrow"])] {
+        asked(account(&app).bearer_auth(with("https://id", audience)), 200).await;
+    }
+    for bad in [
+        by_provider(&claims(SOMEBODY), Algorithm::EdDSA),
+        with("https://id", json!("another")),
+        with("https://id", json!([])),
+        with("https://another", json!("frontrow")),
+    ] {
+        refused(account(&app).bearer_auth(bad), 401, "UNAUTHENTICATED").await;
+    }
+    app.stop().await;
+
+    // It holds for our own tokens, too, and they say it.
+    let app = start_with(database, None, expected).await;
+    let guest = app.guest().await;
+    asked(guest.own(app.get(&format!("/accounts/{}", guest.user_id))), 200).await;
+    let bare = token(SOMEBODY, frontrow_domain::ports::Role::User);
+    refused(account(&app).bearer_auth(bare), 401, "UNAUTHENTICATED").await;
+    app.stop().await;
 }

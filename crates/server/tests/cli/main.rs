@@ -73,7 +73,11 @@ fn wrong_options_are_refused_in_a_line() {
         "--bind nowhere",
         "--bind 127.0.0.1:99999",
         "--secret short",
+        "--previous-secrets short",
         "--identity-public-key missing.pem",
+        "--identity-jwks missing.json",
+        "--identity-jwks a.json --identity-public-key a.pem",
+        "--identity-issuer=",
         "--database-url sqlite:missing/folder/a.db",
         "token --role king",
         "token --role admin --user me",
@@ -101,6 +105,80 @@ fn a_public_key_must_be_one() {
     std::fs::copy(keys.join("ed25519_public.pem"), folder.path().join("key.pem")).unwrap();
     let serving = Serving::start(folder.path(), "serve --identity-public-key key.pem", &[]);
     assert_eq!(serving.stop().0, Some(0));
+}
+
+#[test]
+fn a_key_set_must_be_one() {
+    let folder = tempdir().unwrap();
+    let serve = "serve --bind 127.0.0.1:0 --identity-jwks keys.json";
+    for (set, word) in [
+        (json!({"keys": []}), "no RSA"),
+        (json!({"keys": [{"kty": "oct", "k": "hunter2-hunter2"}]}), "secret key"),
+        (json!("keys"), "JWK set"),
+    ] {
+        std::fs::write(folder.path().join("keys.json"), set.to_string()).unwrap();
+        let output = run(folder.path(), serve, &[]);
+        let line = refused(&output);
+        assert!(
+            line.contains("--identity-jwks") && line.contains(word) && !line.contains("hunter2"),
+            "{line}"
+        );
+    }
+    let key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "a",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    std::fs::write(folder.path().join("keys.json"), json!({"keys": [key]}).to_string()).unwrap();
+    let serving = Serving::start(folder.path(), "serve --identity-jwks keys.json", &[]);
+    // What the provider makes is not made here.
+    for command in ["token --role admin", "demo --exit --bind 127.0.0.1:0"] {
+        let output = run(folder.path(), &format!("{command} --identity-jwks keys.json"), &[]);
+        assert!(refused(&output).contains("--identity-jwks"), "{output:?}");
+    }
+    // A broken file is said so once, and changes nothing.
+    std::fs::write(folder.path().join("keys.json"), "rubbish").unwrap();
+    std::thread::sleep(Duration::from_secs(7));
+    let (code, log) = serving.stop();
+    let warnings = log.lines().filter(|line| line.contains("stay as they were")).count();
+    assert_eq!((code, warnings), (Some(0), 1), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_secret_goes_on_and_none_is_shown() {
+    let folder = tempdir().unwrap();
+    let (old, new) = ("the-old-secret-of-the-command-line-1", "the-new-secret-of-the-command-line-2");
+    let rooms = async |serving: &Serving, token: &Output| {
+        get(&serving.address, "/admin/rooms", token.stdout.trim()).await.0
+    };
+    let token = |secret| run(folder.path(), "token --role admin", &[("FRONTROW_SECRET", secret)]);
+    let (before, after) = (token(old), token(new));
+    let by_variable =
+        [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", old), ("FRONTROW_LOG", "debug")];
+    let listed = format!("another-secret-of-the-command-line-3,{old}");
+    let by_list = [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", listed.as_str())];
+    let again = format!("--previous-secrets {} --previous-secrets {old}", SECRET.replace(' ', "-"));
+    let alone = [("FRONTROW_SECRET", new)];
+    let empty = [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", "")];
+    for (args, env, old_is_good) in [
+        ("", by_variable.as_slice(), 200),
+        ("", by_list.as_slice(), 200),
+        (again.as_str(), alone.as_slice(), 200),
+        ("", empty.as_slice(), 401),
+    ] {
+        let serving = Serving::start(folder.path(), args, env);
+        assert_eq!((rooms(&serving, &after).await, rooms(&serving, &before).await), (200, old_is_good));
+        let (code, log) = serving.stop();
+        assert_eq!(code, Some(0));
+        assert!(!log.contains(old) && !log.contains(new), "{log}");
+    }
+    let short = "hunter2-is-too-short-for-a-key";
+    for list in [short.to_owned(), format!("{old},{short}"), format!("{old}, {new}")] {
+        let env = [("FRONTROW_SECRET", new), ("FRONTROW_PREVIOUS_SECRETS", list.as_str())];
+        let output = run(folder.path(), "serve --bind 127.0.0.1:0", &env);
+        let line = refused(&output);
+        assert!(line.contains("--previous-secrets"), "{line}");
+        assert!(![old, new, short].iter().any(|secret| line.contains(secret)), "{line}");
+    }
+    let help = run(folder.path(), "--help", &by_variable).stdout;
+    assert!(help.contains("--previous-secrets") && !help.contains(old), "{help}");
 }
 
 #[test]
