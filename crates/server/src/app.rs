@@ -91,11 +91,40 @@ impl Settings {
 
 /// The ports that are no storage.
 #[derive(Clone)]
-struct Identity {
-    access_tokens: Arc<dyn AccessTokens>,
-    wait_tokens: Arc<dyn TokenProvider>,
-    clock: Arc<dyn Clock>,
-    ids: Arc<dyn IdGenerator>,
+#[allow(missing_docs, reason = "each field is the port of its type")]
+pub struct Identity {
+    pub access_tokens: Arc<dyn AccessTokens>,
+    pub wait_tokens: Arc<dyn TokenProvider>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdGenerator>,
+}
+
+/// What a node does: for those who ask, and by itself.
+pub struct Node {
+    /// Every use case that a transport calls.
+    pub use_cases: UseCases,
+    /// Every use case that the scheduler runs.
+    pub work: Work,
+}
+
+impl Node {
+    /// Puts ports behind use cases. Several nodes may share a storage; each has views and maps of its own.
+    #[must_use]
+    pub fn new(storage: Storage, identity: &Identity, rules: HoldRules) -> Self {
+        let clock = &identity.clock;
+        let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
+        let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+        let storage = showing(storage, &lines, &seat_maps);
+        let use_cases = compose(&storage, identity, &lines, &seat_maps, rules);
+        let work = Work {
+            admission: use_cases.admin.admission.clone(),
+            expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
+            abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+            lines,
+            seat_maps,
+        };
+        Self { use_cases, work }
+    }
 }
 
 /// A server that runs.
@@ -125,25 +154,14 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
     }
-    let storage = backend.storage();
-    let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
-    let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
-    let storage = showing(storage, &lines, &seat_maps);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.secret)),
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let use_cases = compose(&storage, &identity, &lines, &seat_maps, settings.hold_rules);
+    let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.hold_rules);
     check_global_room(&use_cases, settings.global_policy).await?;
-    let work = Work {
-        admission: use_cases.admin.admission.clone(),
-        expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
-        abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
-        lines,
-        seat_maps,
-    };
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
     let handle = server.handle();

@@ -1,0 +1,50 @@
+//! Histories that went wrong once, and some that show what a history is.
+
+use frontrow_model::{Operation::*, Step, Step::*};
+
+use crate::ground::{Adapter, Ground};
+use crate::run::Setting;
+
+fn replay(steps: &[Step]) {
+    for adapter in [Adapter::Memory, Adapter::Sqlite, Adapter::Postgres] {
+        let Some(ground) = Ground::open(adapter) else { continue };
+        let replayed = Setting::new(&ground, None).replay(steps, || ());
+        replayed.unwrap_or_else(|why| panic!("{adapter:?}: {why}"));
+    }
+}
+
+/// A test of each history, on every adapter.
+macro_rules! history {
+    ($($name:ident: $steps:expr),+ $(,)?) => {
+        $(#[test]
+        fn $name() {
+            replay(&$steps);
+        })+
+    };
+}
+
+history! {
+    a_purchase: vec![
+        Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+        Alone(Admit { room: 1, count: 1 }),
+        Alone(Reserve { call: 2, user: 2, token: Some(1), date: 0, seats: vec![1, 0], key: Some(0) }),
+        Alone(Charge { call: 3, user: 2, amount: 250, key: None }),
+        Together(vec![
+            Pay { call: 4, user: 2, reservation: 2, key: Some(1) },
+            Pay { call: 5, user: 2, reservation: 2, key: Some(1) },
+        ]),
+        Alone(Cancel { user: 2, reservation: 2 }),
+    ],
+    a_hold_that_lapses_gives_way_to_another: vec![
+        Alone(Enter { call: 1, user: 0, concert: Some(1) }),
+        Alone(Admit { room: 1, count: 1 }),
+        Alone(Reserve { call: 2, user: 0, token: Some(1), date: 0, seats: vec![0, 2], key: None }),
+        Alone(Wait { micros: 300_000_000 }),
+        Together(vec![
+            Reserve { call: 3, user: 0, token: Some(1), date: 0, seats: vec![2], key: None },
+            Pay { call: 4, user: 0, reservation: 2, key: None },
+            Sweep,
+        ]),
+        Alone(Pay { call: 5, user: 0, reservation: 3, key: None }),
+    ],
+}
