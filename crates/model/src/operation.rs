@@ -107,6 +107,17 @@ pub enum Operation {
     Refresh,
 }
 
+impl Operation {
+    /// The idempotency key that it comes with.
+    #[must_use]
+    pub const fn key(&self) -> Option<Key> {
+        match self {
+            Self::Reserve { key, .. } | Self::Charge { key, .. } | Self::Pay { key, .. } => *key,
+            _ => None,
+        }
+    }
+}
+
 /// A step of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {

@@ -6,7 +6,7 @@ use crate::mutants::Mutation;
 use crate::run::{Failed, Setting, seed};
 
 /// As many as an ordinary run has on memory.
-const CASES: u32 = 128;
+const CASES: u32 = 256;
 const STEPS: usize = 60;
 
 fn caught(mutation: Mutation) -> Failed {

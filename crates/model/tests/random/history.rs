@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use frontrow_model::{
-    DateSpec, FORGED, Key, MAX_CHARGE, Mode, Model, Name, Operation, Patch, Policy, SECOND, Snapshot, Step,
-    World,
+    DateSpec, FORGED, Key, MAX_CHARGE, Mode, Model, Name, Operation, Patch, Place, Policy, ReservationSeen,
+    ReservationStatus, SECOND, Snapshot, Step, TokenStatus, World,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ pub(crate) fn world() -> World {
         admit_batch: 1,
         admit_interval_seconds: 60,
         active_ttl_seconds: 400,
-        max_active: Some(2),
+        max_active: Some(3),
         ..Policy::default()
     };
     let open = Policy {
@@ -62,6 +62,8 @@ const USERS: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     model: Model,
+    /// What was asked under a key.
+    keyed: Vec<Operation>,
     next: Name,
 }
 
@@ -84,12 +86,15 @@ fn raw() -> impl Strategy<Value = Raw> {
 }
 
 /// What there is to be named.
-struct Known(Snapshot);
+struct Known {
+    seen: Snapshot,
+    keyed: Vec<Operation>,
+}
 
 impl Known {
     /// Mostly the user's newest token in a room, else anybody's, none or a forged one.
     fn token(&self, raw: Raw, room: usize) -> Option<Name> {
-        let places = &self.0.places;
+        let places = &self.seen.places;
         let own = places.iter().rev().find(|place| (place.user, place.room) == (raw.user, room));
         match raw.odd {
             19 => None,
@@ -99,11 +104,49 @@ impl Known {
         }
     }
 
+    /// What brings people through the line of a room, while there is nobody who is.
+    fn way_in(&self, raw: Raw, room: usize, call: Name) -> Option<Operation> {
+        let mut places = self.seen.places.iter().filter(|place| place.room == room);
+        let (is_through, waits) = (TokenStatus::Active, TokenStatus::Wait);
+        if raw.odd >= 15 || places.clone().any(|place| place.status == is_through) {
+            return None;
+        }
+        if places.any(|place| place.status == waits) {
+            return Some(Operation::Admit { room, count: 2 });
+        }
+        Some(Operation::Enter { call, user: raw.user, concert: Some(room) })
+    }
+
+    /// Mostly somebody who is through the line of a room, with that token.
+    fn buyer(&self, raw: Raw, room: usize) -> (usize, Option<Name>) {
+        let is_through = |place: &&Place| place.room == room && place.status == TokenStatus::Active;
+        let through: Vec<&Place> = self.seen.places.iter().filter(is_through).collect();
+        match through.get(raw.user % through.len().max(1)) {
+            Some(place) if raw.odd < 15 => (place.user, Some(place.token)),
+            _ => (raw.user, self.token(raw, room)),
+        }
+    }
+
+    /// What can be paid.
+    fn held(&self) -> Vec<&ReservationSeen> {
+        let all = self.seen.reservations.iter().flatten();
+        all.filter(|reservation| reservation.status == ReservationStatus::Reserved).collect()
+    }
+
+    /// Mostly a hold that can be paid and whose it is, else any reservation.
+    fn hold(&self, raw: Raw) -> (usize, Name) {
+        let held = self.held();
+        match held.get((raw.user + raw.x) % held.len().max(1)) {
+            Some(held) if raw.odd < 12 => (held.user, held.reservation),
+            _ => (raw.user, self.reservation(raw)),
+        }
+    }
+
     /// Mostly one of the user's newest reservations, else anybody's, or one that is not there.
     fn reservation(&self, raw: Raw) -> Name {
         let of = if raw.odd >= 17 { raw.y % USERS } else { raw.user };
         let newest_first: Vec<Name> =
-            self.0.reservations[of].iter().rev().map(|reservation| reservation.reservation).collect();
+            self.seen.reservations[of].iter().rev().map(|reservation| reservation.reservation).collect();
         let back = raw.x % 8 / 4 + usize::from(raw.odd == 16);
         newest_first.get(back).or(newest_first.last()).copied().unwrap_or(FORGED)
     }
@@ -112,12 +155,13 @@ impl Known {
 type Build = fn(Raw, &Known, Name) -> Operation;
 
 /// What may be done, and how often.
-const OPERATIONS: [(usize, Build); 22] = [
+const OPERATIONS: [(usize, Build); 23] = [
     (14, enter),
     (9, admit),
     (18, reserve),
     (11, pay),
     (8, charge),
+    (6, again),
     (5, cancel),
     (5, look_up),
     (2, leave),
@@ -138,12 +182,13 @@ const OPERATIONS: [(usize, Build); 22] = [
 ];
 
 /// What is done at the same time as others, and how often.
-const RACING: [(usize, Build); 11] = [
+const RACING: [(usize, Build); 12] = [
     (4, enter),
     (3, admit),
     (8, reserve),
     (6, pay),
     (5, charge),
+    (3, again),
     (3, cancel),
     (1, look_up),
     (2, leave),
@@ -177,6 +222,9 @@ fn admit(raw: Raw, _: &Known, _: Name) -> Operation {
 fn reserve(raw: Raw, known: &Known, call: Name) -> Operation {
     let date = [0, 0, 0, 1, 2, 2, 3][raw.x % 7];
     let room = [1, 1, 2, 1][date];
+    if let Some(first) = known.way_in(raw, room, call) {
+        return first;
+    }
     let ((first, seats), wanted) = (SEATS[date], [1, 1, 2, 3][raw.x / 7 % 4]);
     let mut chosen: Vec<usize> = (0..wanted.min(seats)).map(|n| first + (raw.y + n) % seats).collect();
     match raw.odd {
@@ -188,18 +236,16 @@ fn reserve(raw: Raw, known: &Known, call: Name) -> Operation {
         _ => {}
     }
     let date = if raw.odd == 9 { 9 } else { date };
-    Operation::Reserve {
-        call,
-        user: raw.user,
-        token: known.token(raw, room),
-        date,
-        seats: chosen,
-        key: raw.key,
-    }
+    let (user, token) = known.buyer(raw, room);
+    Operation::Reserve { call, user, token, date, seats: chosen, key: raw.key }
 }
 
 fn pay(raw: Raw, known: &Known, call: Name) -> Operation {
-    Operation::Pay { call, user: raw.user, reservation: known.reservation(raw), key: raw.key }
+    if raw.odd < 12 && known.held().is_empty() {
+        return reserve(raw, known, call);
+    }
+    let (user, reservation) = known.hold(raw);
+    Operation::Pay { call, user, reservation, key: raw.key }
 }
 
 fn charge(raw: Raw, _: &Known, call: Name) -> Operation {
@@ -216,8 +262,29 @@ fn charge(raw: Raw, _: &Known, call: Name) -> Operation {
     Operation::Charge { call, user: raw.user, amount, key: raw.key }
 }
 
+/// A request that was sent before, or another one under its key.
+fn again(raw: Raw, known: &Known, name: Name) -> Operation {
+    let Some(earlier) = known.keyed.get(raw.y % known.keyed.len().max(1)) else {
+        return charge(Raw { key: Some(0), ..raw }, known, name);
+    };
+    let mut again = earlier.clone();
+    if let Operation::Reserve { call, .. } | Operation::Charge { call, .. } | Operation::Pay { call, .. } =
+        &mut again
+    {
+        *call = name;
+    }
+    match &mut again {
+        Operation::Reserve { seats, .. } if raw.odd >= 16 => seats.reverse(),
+        Operation::Charge { amount, .. } if raw.odd >= 16 => *amount = 77,
+        Operation::Pay { reservation, .. } if raw.odd >= 16 => *reservation = 900_000,
+        _ => {}
+    }
+    again
+}
+
 fn cancel(raw: Raw, known: &Known, _: Name) -> Operation {
-    Operation::Cancel { user: raw.user, reservation: known.reservation(raw) }
+    let (user, reservation) = known.hold(raw);
+    Operation::Cancel { user, reservation }
 }
 
 fn look_up(raw: Raw, known: &Known, _: Name) -> Operation {
@@ -230,14 +297,14 @@ fn leave(raw: Raw, known: &Known, _: Name) -> Operation {
 
 fn list_dates(raw: Raw, known: &Known, _: Name) -> Operation {
     let concert = [1, 1, 2, 3, 9][raw.x % 5];
-    let token = known.token(raw, if concert == 2 { 2 } else { 1 });
-    Operation::ListDates { user: raw.user, token, concert, all: raw.y % 2 == 0 }
+    let (user, token) = known.buyer(raw, if concert == 2 { 2 } else { 1 });
+    Operation::ListDates { user, token, concert, all: raw.y % 2 == 0 }
 }
 
 fn look_at_seats(raw: Raw, known: &Known, _: Name) -> Operation {
     let (concert, date) = [(1, 0), (1, 0), (1, 1), (2, 2), (3, 3), (1, 2), (9, 0), (1, 9)][raw.x % 8];
-    let token = known.token(raw, if concert == 2 { 2 } else { 1 });
-    Operation::LookAtSeats { user: raw.user, token, concert, date }
+    let (user, token) = known.buyer(raw, if concert == 2 { 2 } else { 1 });
+    Operation::LookAtSeats { user, token, concert, date }
 }
 
 fn find_reservation(raw: Raw, known: &Known, _: Name) -> Operation {
@@ -272,12 +339,13 @@ fn wait(raw: Raw, _: &Known, _: Name) -> Operation {
 
 /// What may come next.
 fn step(history: &History) -> BoxedStrategy<Step> {
-    let (known, next) = (Arc::new(Known(history.model.snapshot())), history.next);
+    let known = Known { seen: history.model.snapshot(), keyed: history.keyed.clone() };
+    let (known, next) = (Arc::new(known), history.next);
     let alone = {
         let known = known.clone();
         raw().prop_map(move |raw| Step::Alone(build(&OPERATIONS, raw, &known, next)))
     };
-    let together = (vec(raw(), 2..=4), 0..5_usize).prop_map(move |(mut racers, mix)| {
+    let together = (vec(raw(), 2..=4), 0..6_usize).prop_map(move |(mut racers, mix)| {
         let first = racers[0];
         for raw in &mut racers {
             // Most groups are of one user, or all want the same.
@@ -285,6 +353,7 @@ fn step(history: &History) -> BoxedStrategy<Step> {
                 0 | 1 => raw.user = first.user,
                 2 => (raw.x, raw.y) = (first.x, first.y),
                 3 => (raw.kind, raw.x, raw.y) = (first.kind, first.x, first.y),
+                4 => *raw = first,
                 _ => {}
             }
         }
@@ -299,7 +368,7 @@ impl ReferenceStateMachine for History {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<Self> {
-        Just(Self { model: Model::new(&world()), next: 1 }).boxed()
+        Just(Self { model: Model::new(&world()), keyed: Vec::new(), next: 1 }).boxed()
     }
 
     fn transitions(state: &Self) -> BoxedStrategy<Step> {
@@ -309,6 +378,9 @@ impl ReferenceStateMachine for History {
     fn apply(mut state: Self, step: &Step) -> Self {
         for operation in step.operations() {
             state.model.apply(operation);
+            if operation.key().is_some() {
+                state.keyed.push(operation.clone());
+            }
             state.next += 1;
         }
         state

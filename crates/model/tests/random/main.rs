@@ -86,7 +86,7 @@ fn explore(adapter: Adapter, ordinarily: u32, steps: usize) {
 
 #[test]
 fn memory_does_what_the_model_does() {
-    explore(Adapter::Memory, 128, 60);
+    explore(Adapter::Memory, 256, 60);
 }
 
 #[test]

@@ -64,13 +64,7 @@ impl<'a> Setting<'a> {
 
     /// Runs so many histories of at most so many steps. The first that fails is made as short as can be.
     pub(crate) fn run(&self, cases: u32, steps: usize, seed: u64) -> Result<(), Failed> {
-        let config = Config {
-            cases,
-            failure_persistence: None,
-            max_shrink_iters: 2_000,
-            // Panics of the harness itself are shown as such.
-            ..Config::default()
-        };
+        let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &key);
@@ -240,6 +234,8 @@ fn agrees(operation: &Operation, answer: &Answer, expected: &Answer) -> bool {
             (place.token, is_new) == (other.token, is_other_new)
         }
         (Answer::Room(_), Answer::Room(_)) => true,
+        // The seats and the user's live seats are read at two moments. Both are reasons to refuse, and nothing changes.
+        (Answer::Refused(Refusal::SeatNotAvailable(_)), Answer::Refused(Refusal::SeatLimitExceeded)) => true,
         (Answer::Admitted(_), Answer::Admitted(_)) => *operation == Operation::Tick || answer == expected,
         _ => answer == expected,
     }
