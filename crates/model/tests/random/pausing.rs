@@ -24,12 +24,12 @@ const TURNS: u64 = 4;
 
 struct Pausing {
     storage: Storage,
-    seed: AtomicU64,
+    seed: Arc<AtomicU64>,
 }
 
-/// Storage that pauses by this seed.
-pub(crate) fn pausing(storage: Storage, seed: u64) -> Storage {
-    let pausing = Arc::new(Pausing { storage: storage.clone(), seed: AtomicU64::new(seed) });
+/// Storage that pauses by this seed, which whoever holds it may set anew.
+pub(crate) fn pausing(storage: Storage, seed: Arc<AtomicU64>) -> Storage {
+    let pausing = Arc::new(Pausing { storage: storage.clone(), seed });
     Storage {
         committer: pausing.clone(),
         queue_tokens: pausing.clone(),

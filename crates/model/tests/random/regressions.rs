@@ -48,3 +48,21 @@ history! {
         Alone(Pay { call: 5, user: 0, reservation: 3, key: None }),
     ],
 }
+
+/// Reservation and account are read at two moments: the second of two payments once saw the first one's effect on the
+/// balance, but not on the reservation. Each round they meet in another way.
+#[test]
+fn whoever_pays_twice_is_told_that_it_is_paid() {
+    let ground = Ground::open(Adapter::Memory).unwrap();
+    for first in 10..60 {
+        let pay = |call| Pay { call, user: 2, reservation: 2, key: None };
+        let steps = [
+            Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+            Alone(Admit { room: 1, count: 1 }),
+            Alone(Reserve { call: 2, user: 2, token: Some(1), date: 0, seats: vec![0, 1, 3], key: None }),
+            Together(vec![pay(first), pay(first + 1), pay(first + 2)]),
+        ];
+        let replayed = Setting::new(&ground, None).replay(&steps, || ());
+        assert_eq!(replayed, Ok(()), "{first}");
+    }
+}

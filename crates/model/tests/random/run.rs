@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::hash::{Hash, Hasher};
-use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use frontrow::app::Node;
 use frontrow_model::{Answer, Model, Operation, Refusal, Snapshot, Step};
@@ -44,12 +44,14 @@ impl<'a> Setting<'a> {
             let plot = self.ground.plot().await;
             let storage = plot.storage.clone();
             let storage = self.mutation.map_or(storage.clone(), |mutation| mutated(storage, mutation));
-            let storage =
-                if self.ground.is_deterministic() { pausing(storage, seed_of(steps)) } else { storage };
+            let pauses = Arc::default();
+            let is_deterministic = self.ground.is_deterministic();
+            let storage = if is_deterministic { pausing(storage, Arc::clone(&pauses)) } else { storage };
             let mut case = Case {
                 model: Model::new(&world()),
                 subject: Subject::new(&world(), storage).await,
                 setting: self,
+                pauses,
             };
             for (number, taken) in steps.iter().enumerate() {
                 step();
@@ -114,10 +116,10 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")))
 }
 
-/// The same pauses for the same history.
-fn seed_of(steps: &[Step]) -> u64 {
+/// The same pauses for the same step, whatever was before: so that a history that fails still does when others are left out.
+fn seed_of(step: &Step) -> u64 {
     let mut digest = DefaultHasher::new();
-    format!("{steps:?}").hash(&mut digest);
+    format!("{step:?}").hash(&mut digest);
     digest.finish()
 }
 
@@ -125,10 +127,12 @@ struct Case<'a> {
     model: Model,
     subject: Subject,
     setting: &'a Setting<'a>,
+    pauses: Arc<AtomicU64>,
 }
 
 impl Case<'_> {
     async fn take(&mut self, step: &Step) -> Result<(), String> {
+        self.pauses.store(seed_of(step), Ordering::SeqCst);
         match step {
             Step::Alone(operation) => self.take_alone(operation).await?,
             Step::Together(operations) => self.take_together(operations).await?,
