@@ -49,8 +49,8 @@ history! {
     ],
 }
 
-/// Reservation and account are read at two moments: the second of two payments once saw the first one's effect on the
-/// balance, but not on the reservation. Each round they meet in another way.
+/// Reservation and account are read at two moments. A payment that sees another one's effect on the balance, but not on the
+/// reservation, must not be told that money is short. Each round they meet in another way.
 #[test]
 fn whoever_pays_twice_is_told_that_it_is_paid() {
     let ground = Ground::open(Adapter::Memory).unwrap();
