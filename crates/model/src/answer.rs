@@ -203,6 +203,6 @@ impl Answer {
             Self::Replayed(_) => "Replayed".to_owned(),
             other => format!("{other:?}"),
         };
-        text.chars().take_while(|character| character.is_ascii_alphanumeric()).collect()
+        text.chars().take_while(char::is_ascii_alphanumeric).collect()
     }
 }

@@ -298,7 +298,7 @@ fn leave(raw: Raw, known: &Known, _: Name) -> Operation {
 fn list_dates(raw: Raw, known: &Known, _: Name) -> Operation {
     let concert = [1, 1, 2, 3, 9][raw.x % 5];
     let (user, token) = known.buyer(raw, if concert == 2 { 2 } else { 1 });
-    Operation::ListDates { user, token, concert, all: raw.y % 2 == 0 }
+    Operation::ListDates { user, token, concert, all: raw.y.is_multiple_of(2) }
 }
 
 fn look_at_seats(raw: Raw, known: &Known, _: Name) -> Operation {

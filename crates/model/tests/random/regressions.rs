@@ -5,10 +5,10 @@ use frontrow_model::{Operation::*, Step, Step::*};
 use crate::ground::{Adapter, Ground};
 use crate::run::Setting;
 
-fn replay(steps: &[Step]) {
+fn replay(steps: Vec<Step>) {
     for adapter in [Adapter::Memory, Adapter::Sqlite, Adapter::Postgres] {
         let Some(ground) = Ground::open(adapter) else { continue };
-        let replayed = Setting::new(&ground, None).replay(steps, || ());
+        let replayed = Setting::new(&ground, None).replay(&steps, || ());
         replayed.unwrap_or_else(|why| panic!("{adapter:?}: {why}"));
     }
 }
@@ -18,7 +18,7 @@ macro_rules! history {
     ($($name:ident: $steps:expr),+ $(,)?) => {
         $(#[test]
         fn $name() {
-            replay(&$steps);
+            replay($steps);
         })+
     };
 }
