@@ -14,6 +14,10 @@ test *args:
 lint:
     cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 
+# Run many random histories against the reference model: `just model 2000`
+model cases='1000' seed=`date +%s`:
+    FRONTROW_MODEL_CASES={{cases}} FRONTROW_MODEL_SEED={{seed}} cargo test -p frontrow-model --test random -- model_does --nocapture
+
 # Format the code
 fmt:
     cargo fmt --all

@@ -85,6 +85,34 @@ pub struct Identity {
     pub ids: Arc<dyn IdGenerator>,
 }
 
+/// What a node does: for those who ask, and by itself.
+pub struct Node {
+    /// Every use case that a transport calls.
+    pub use_cases: UseCases,
+    /// Every use case that the scheduler runs.
+    pub work: Work,
+}
+
+impl Node {
+    /// Puts ports behind use cases. Several nodes may share a storage; each has views and maps of its own.
+    #[must_use]
+    pub fn new(storage: Storage, identity: &Identity, rules: HoldRules) -> Self {
+        let clock = &identity.clock;
+        let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
+        let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+        let storage = showing(storage, &lines, &seat_maps);
+        let use_cases = compose(&storage, identity, &lines, &seat_maps, rules);
+        let work = Work {
+            admission: use_cases.admin.admission.clone(),
+            expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
+            abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+            lines,
+            seat_maps,
+        };
+        Self { use_cases, work }
+    }
+}
+
 /// A server that runs.
 pub struct Running {
     /// Where it listens.
@@ -118,7 +146,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let (use_cases, work) = assemble(backend.storage(), &identity, settings.hold_rules);
+    let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.hold_rules);
     check_global_room(&use_cases, settings.global_policy).await?;
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases)?;
@@ -219,24 +247,6 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
         clock,
         ids,
     }
-}
-
-/// The use cases of a node on its ports: those that are asked for, and those that run by themselves.
-#[must_use]
-pub fn assemble(storage: Storage, identity: &Identity, rules: HoldRules) -> (UseCases, Work) {
-    let clock = &identity.clock;
-    let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
-    let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
-    let storage = showing(storage, &lines, &seat_maps);
-    let use_cases = compose(&storage, identity, &lines, &seat_maps, rules);
-    let work = Work {
-        admission: use_cases.admin.admission.clone(),
-        expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
-        abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
-        lines,
-        seat_maps,
-    };
-    (use_cases, work)
 }
 
 /// Storage as a node uses it that serves: what it commits is in its views of lines and on its seat maps at once, and

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Which package must never see which, directly or through others.
-const FORBIDDEN: [(&str, &[&str]); 5] = [
+const FORBIDDEN: [(&str, &[&str]); 6] = [
     (
         "frontrow-domain",
         &[
@@ -32,7 +32,20 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
     ),
     ("frontrow-api", &["frontrow-infra", "frontrow", "diesel", "anyhow"]),
     ("frontrow-infra", &["frontrow-app", "frontrow-api", "frontrow", "actix-web", "anyhow"]),
-    ("frontrow", &["frontrow-testkit", "frontrow-sim"]),
+    ("frontrow", &["frontrow-testkit", "frontrow-model", "frontrow-sim"]),
+    // It says the rules a second time, and proves nothing if it asks for them.
+    (
+        "frontrow-model",
+        &[
+            "frontrow-domain",
+            "frontrow-app",
+            "frontrow-infra",
+            "frontrow-api",
+            "frontrow",
+            "frontrow-testkit",
+            "frontrow-sim",
+        ],
+    ),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use frontrow::app::{Identity, assemble};
+use frontrow::app::{self, Identity};
 use frontrow::scheduler::Pass;
 use frontrow_app::{HoldRules, UseCases};
 use frontrow_infra::identity::{AccessKeys, Secret, VerifiedTokens, WaitTokens};
@@ -95,7 +95,7 @@ impl Cluster {
             clock: Arc::new(clock.clone()),
             ids: Arc::new(DrawnIds(clock)),
         };
-        let (use_cases, work) = assemble(ports.storage(), &identity, self.rules);
+        let app::Node { use_cases, work } = app::Node::new(ports.storage(), &identity, self.rules);
         for pass in work.passes() {
             world.spawn(About::of(Owner::Node(run)), over_and_over(world.clone(), pass));
         }

@@ -1,0 +1,68 @@
+//! Histories that went wrong once, and some that show what a history is.
+
+use frontrow_model::{Operation::*, Step, Step::*};
+
+use crate::ground::{Adapter, Ground};
+use crate::run::Setting;
+
+fn replay(steps: Vec<Step>) {
+    for adapter in [Adapter::Memory, Adapter::Sqlite, Adapter::Postgres] {
+        let Some(ground) = Ground::open(adapter) else { continue };
+        let replayed = Setting::new(&ground, None).replay(&steps, || ());
+        replayed.unwrap_or_else(|why| panic!("{adapter:?}: {why}"));
+    }
+}
+
+/// A test of each history, on every adapter.
+macro_rules! history {
+    ($($name:ident: $steps:expr),+ $(,)?) => {
+        $(#[test]
+        fn $name() {
+            replay($steps);
+        })+
+    };
+}
+
+history! {
+    a_purchase: vec![
+        Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+        Alone(Admit { room: 1, count: 1 }),
+        Alone(Reserve { call: 2, user: 2, token: Some(1), date: 0, seats: vec![1, 0], key: Some(0) }),
+        Alone(Charge { call: 3, user: 2, amount: 250, key: None }),
+        Together(vec![
+            Pay { call: 4, user: 2, reservation: 2, key: Some(1) },
+            Pay { call: 5, user: 2, reservation: 2, key: Some(1) },
+        ]),
+        Alone(Cancel { user: 2, reservation: 2 }),
+    ],
+    a_hold_that_lapses_gives_way_to_another: vec![
+        Alone(Enter { call: 1, user: 0, concert: Some(1) }),
+        Alone(Admit { room: 1, count: 1 }),
+        Alone(Reserve { call: 2, user: 0, token: Some(1), date: 0, seats: vec![0, 2], key: None }),
+        Alone(Wait { micros: 300_000_000 }),
+        Together(vec![
+            Reserve { call: 3, user: 0, token: Some(1), date: 0, seats: vec![2], key: None },
+            Pay { call: 4, user: 0, reservation: 2, key: None },
+            Sweep,
+        ]),
+        Alone(Pay { call: 5, user: 0, reservation: 3, key: None }),
+    ],
+}
+
+/// Reservation and account are read at two moments. A payment that sees another one's effect on the balance, but not on the
+/// reservation, must not be told that money is short. Each round they meet in another way.
+#[test]
+fn whoever_pays_twice_is_told_that_it_is_paid() {
+    let ground = Ground::open(Adapter::Memory).unwrap();
+    for first in 10..60 {
+        let pay = |call| Pay { call, user: 2, reservation: 2, key: None };
+        let steps = [
+            Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+            Alone(Admit { room: 1, count: 1 }),
+            Alone(Reserve { call: 2, user: 2, token: Some(1), date: 0, seats: vec![0, 1, 3], key: None }),
+            Together(vec![pay(first), pay(first + 1), pay(first + 2)]),
+        ];
+        let replayed = Setting::new(&ground, None).replay(&steps, || ());
+        assert_eq!(replayed, Ok(()), "{first}");
+    }
+}
