@@ -110,6 +110,7 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
     let role = match args.role {
         RoleArg::User => Role::User,
         RoleArg::Admin => Role::Admin,
+        RoleArg::Cashier => Role::Cashier,
     };
     let claims = AccessClaims {
         user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7.next_id())),

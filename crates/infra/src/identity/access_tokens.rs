@@ -36,9 +36,6 @@ struct Claims {
     role: Option<String>,
 }
 
-/// The value of `role` that makes an operator.
-const ADMIN: &str = "admin";
-
 impl AccessKey {
     /// The server's own secret: HS256, checks and signs.
     #[must_use]
@@ -84,7 +81,7 @@ impl AccessTokens for AccessKey {
         if now >= expires_at || begins_at.is_some_and(|begins_at| now < begins_at) {
             return Err(InvalidAccessToken);
         }
-        let role = if claims.role.as_deref() == Some(ADMIN) { Role::Admin } else { Role::User };
+        let role = Role::named(claims.role.as_deref());
         Ok(AccessClaims { user_id: UserId::new(claims.sub), role, expires_at })
     }
 
@@ -94,7 +91,7 @@ impl AccessTokens for AccessKey {
             sub: claims.user_id.get(),
             exp: Number::from(claims.expires_at.unix_micros().div_euclid(1_000_000)),
             nbf: None,
-            role: (claims.role == Role::Admin).then(|| ADMIN.to_owned()),
+            role: claims.role.name().map(str::to_owned),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| NoIssuer)
     }
@@ -136,7 +133,7 @@ mod tests {
     #[test]
     fn what_is_issued_is_believed_until_its_end() {
         let user_id = UserId::new(Uuid::from_u128(7));
-        for role in [Role::User, Role::Admin] {
+        for role in [Role::User, Role::Admin, Role::Cashier] {
             let claims = AccessClaims { user_id, role, expires_at: now().plus_seconds(60) };
             let token = own().issue(&claims).unwrap();
             assert_eq!(own().verify(&token, now().plus_seconds(59)), Ok(claims));
