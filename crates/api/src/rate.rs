@@ -13,6 +13,7 @@ use std::sync::Arc;
 use actix_web::HttpRequest;
 use frontrow_domain::UserId;
 use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
@@ -132,7 +133,7 @@ fn too_many(who: &str, wait_seconds: u64) -> Problem {
 
 /// governor's arithmetic (GCRA) over a bounded number of keys.
 struct Limiter<K: Hash + Eq + Clone, C: Clock = MonotonicClock> {
-    limiter: RateLimiter<K, Remembered<K>, C>,
+    limiter: RateLimiter<K, Remembered<K>, C, NoOpMiddleware<C::Instant>>,
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {

@@ -153,7 +153,7 @@ async fn a_taken_key_gives_the_twins_answer_and_charges_once() {
     world.will_fail(CommitError::DuplicateIdempotencyKey);
     let mut other = keyed();
     other.request = Some(keyed_request(2));
-    let charged = service(&world).charge(USER, money(50), other).await;
+    let charged = service(&world).charge(permit(&world), money(50), other).await;
     assert_eq!(refusal(charged), "KeyReused(KeyReused)");
 }
 
