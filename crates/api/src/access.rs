@@ -1,5 +1,5 @@
 //! What a route asks of a request before its handler runs. A route declares its kind once, and the kind keeps the order of
-//! the contract: 429 of the address, 401, 429 of the caller, 413, idempotent replay, the Wait-Token. What follows (400, 403,
+//! the contract: 429 of the address, 414, 401, 429 of the caller, 413, idempotent replay, the Wait-Token. What follows (400, 403,
 //! 422, ...) is the handler's.
 
 use actix_web::body::BoxBody;
@@ -28,11 +28,8 @@ pub(crate) fn bearer(route: Route) -> Route {
     route.wrap(from_fn(let_known_in))
 }
 
-async fn let_anybody_in(
-    req: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit_address(req.request()) {
+async fn let_anybody_in(req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    match admit(req.request()) {
         Ok(()) => let_machines_in(req, next).await,
         Err(problem) => Ok(req.into_response(problem.response())),
     }
@@ -49,16 +46,26 @@ async fn let_machines_in(
     }
 }
 
-/// Whoever calls too often is refused before anything is read or checked.
-fn admit_address(req: &HttpRequest) -> Result<(), Problem> {
-    state(req)?.rate_limits.admit_address(req)
+/// The longest URL, in bytes. Those of this API have less than 300.
+const MAX_URL_BYTES: usize = 8 * 1024;
+
+/// Whoever calls too often, or with a URL without end, is refused before anything is read or checked.
+fn admit(req: &HttpRequest) -> Result<(), Problem> {
+    state(req)?.rate_limits.admit_address(req)?;
+    match req.uri().path_and_query() {
+        Some(target) if target.as_str().len() > MAX_URL_BYTES => {
+            let detail = format!("A URL has at most {MAX_URL_BYTES} bytes.");
+            Err(Problem::new(Code::UriTooLong, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn let_known_in(
     mut req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if let Err(problem) = admit_address(req.request()) {
+    if let Err(problem) = admit(req.request()) {
         return Ok(req.into_response(problem.response()));
     }
     body::receive(&mut req).await;
@@ -83,7 +90,7 @@ async fn only_receive(
     mut req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if let Err(problem) = admit_address(req.request()) {
+    if let Err(problem) = admit(req.request()) {
         return Ok(req.into_response(problem.response()));
     }
     body::receive(&mut req).await;

@@ -61,9 +61,7 @@ pub(crate) fn require_received(req: &HttpRequest) -> Result<(), Problem> {
             let detail = format!("A body has at most {MAX_BODY_BYTES} bytes.");
             Err(Problem::new(Code::PayloadTooLarge, detail))
         }
-        Some(Received::Late) => {
-            Err(Problem::new(Code::RequestTimeout, "The body did not arrive in time."))
-        }
+        Some(Received::Late) => Err(Problem::new(Code::RequestTimeout, "The body did not arrive in time.")),
         Some(Received::Whole(_) | Received::Broken) | None => Ok(()),
     }
 }

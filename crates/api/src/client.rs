@@ -132,7 +132,10 @@ mod tests {
     #[test]
     fn a_stranger_is_itself_whatever_it_says() {
         assert_eq!(client("192.0.2.1", &[]), "192.0.2.1");
-        assert_eq!(client("192.0.2.1", &[(LIST, "198.51.100.7"), ("forwarded", "for=198.51.100.7")]), "192.0.2.1");
+        assert_eq!(
+            client("192.0.2.1", &[(LIST, "198.51.100.7"), ("forwarded", "for=198.51.100.7")]),
+            "192.0.2.1"
+        );
         assert_eq!(client("::ffff:192.0.2.1", &[(LIST, "198.51.100.7")]), "192.0.2.1");
         let nobody = TrustedProxies::default();
         let mut headers = HeaderMap::new();
@@ -162,7 +165,11 @@ mod tests {
             assert_eq!(client("10.0.0.1", &[(LIST, list)]), expected, "{list}");
         }
         assert_eq!(client("fd00::1", &[(LIST, "198.51.100.7")]), "198.51.100.7");
-        assert_eq!(client("10.0.0.1", &[(LIST, "1.1.1.1"), (LIST, "198.51.100.7")]), "198.51.100.7", "two lines");
+        assert_eq!(
+            client("10.0.0.1", &[(LIST, "1.1.1.1"), (LIST, "198.51.100.7")]),
+            "198.51.100.7",
+            "two lines"
+        );
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
     }
 
@@ -183,7 +190,9 @@ mod tests {
     #[test]
     fn networks_are_cidr_or_single_addresses() {
         let proxies: TrustedProxies = "192.0.2.1,2001:db8::/32".parse().unwrap();
-        assert!(proxies.trusts("192.0.2.1".parse().unwrap()) && !proxies.trusts("192.0.2.2".parse().unwrap()));
+        assert!(
+            proxies.trusts("192.0.2.1".parse().unwrap()) && !proxies.trusts("192.0.2.2".parse().unwrap())
+        );
         assert!(proxies.trusts("2001:db8::1".parse().unwrap()));
         for bad in ["", "10.0.0.0/33", "proxy", "10.0.0.0/8,", "10.0.0"] {
             assert!(bad.parse::<TrustedProxies>().is_err(), "{bad}");

@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn origins_are_what_browsers_send() {
-        for good in ["https://a.example", "http://localhost:5173", "https://a.example, https://b.example:8443", "*"] {
+        for good in
+            ["https://a.example", "http://localhost:5173", "https://a.example, https://b.example:8443", "*"]
+        {
             assert!(good.parse::<Origins>().is_ok(), "{good}");
         }
         for bad in [

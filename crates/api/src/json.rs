@@ -224,7 +224,10 @@ mod tests {
         let wide = format!("{{\"n\":1,\"unknown\":[{}[]]}}", "[],{},".repeat(10_000));
         assert!(sample(&wide).is_ok(), "many are not deep");
         let brackets = "[{\\\\\\\"[".repeat(1_000);
-        assert!(sample(&format!("{{\"n\":1,\"unknown\":\"{brackets}\"}}")).is_ok(), "in a text they are letters");
+        assert!(
+            sample(&format!("{{\"n\":1,\"unknown\":\"{brackets}\"}}")).is_ok(),
+            "in a text they are letters"
+        );
         assert!(!is_deep(brackets.as_bytes().get(..32).unwrap()));
     }
 

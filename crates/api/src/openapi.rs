@@ -250,7 +250,7 @@ fn code_names(codes: &[Code]) -> Object {
 pub(crate) const UNLIMITED: &[Code] = &[Code::RequestTimeout, Code::PayloadTooLarge, Code::Internal];
 /// What any other route may refuse.
 pub(crate) const PUBLIC: &[Code] =
-    &[Code::RateLimited, Code::RequestTimeout, Code::PayloadTooLarge, Code::Internal];
+    &[Code::RateLimited, Code::RequestTimeout, Code::PayloadTooLarge, Code::UriTooLong, Code::Internal];
 /// What a route that needs storage may refuse.
 pub(crate) const STORAGE: &[Code] = &[Code::Unavailable];
 /// What a route with an access token may refuse.
@@ -259,6 +259,7 @@ pub(crate) const BEARER: &[Code] = &[
     Code::Unauthenticated,
     Code::RequestTimeout,
     Code::PayloadTooLarge,
+    Code::UriTooLong,
     Code::Internal,
     Code::Unavailable,
 ];
@@ -320,7 +321,9 @@ pub(crate) fn problem_response(status: u16, mut codes: Vec<Code>) -> RefOr<Respo
     let response = match status {
         301 => response.header("Location", header("/queue", Type::String)),
         401 => response.header("WWW-Authenticate", header("Bearer", Type::String)),
-        429 | 503 => response.header("Retry-After", header("After how many seconds to try again.", Type::Integer)),
+        429 | 503 => {
+            response.header("Retry-After", header("After how many seconds to try again.", Type::Integer))
+        }
         _ => response,
     };
     response.build().into()

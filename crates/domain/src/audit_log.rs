@@ -149,12 +149,7 @@ impl Acting {
         self.entry(OperatorAction::AdmitWaiters(id), None, vec![number("count", count)])
     }
 
-    fn entry(
-        self,
-        action: OperatorAction,
-        before: Option<Facts>,
-        after: Vec<(String, Fact)>,
-    ) -> AuditEntry {
+    fn entry(self, action: OperatorAction, before: Option<Facts>, after: Vec<(String, Fact)>) -> AuditEntry {
         let Self { id, at, user_id } = self;
         AuditEntry { id, at, user_id, action, before, after: facts(after) }
     }

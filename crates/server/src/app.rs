@@ -118,7 +118,7 @@ pub struct Running {
 /// Whatever keeps it from starting.
 pub async fn start(settings: Settings) -> Result<Running> {
     let access_tokens = settings.access_tokens()?;
-    let listener = listen(&settings.bind, settings.clients.timeout)?;
+    let listener = listen(&settings.bind)?;
     let lock = ServeLock::take(&settings.database)?;
     if settings.migrate {
         prepare(&settings.database, settings.global_policy).await?;

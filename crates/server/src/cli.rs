@@ -231,6 +231,7 @@ impl Options {
             origins: self.cors_origins.clone(),
             max_connections: self.max_connections.and_then(|limit| usize::try_from(limit).ok()),
             timeout: Duration::from_secs(self.client_timeout_seconds.into()),
+            work_within: ClientRules::WORK_WITHIN,
         }
     }
 

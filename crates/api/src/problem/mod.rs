@@ -65,6 +65,7 @@ codes! {
     AccountConflict = "ACCOUNT_CONFLICT", CONFLICT, "The account has just changed";
     Conflict = "CONFLICT", CONFLICT, "Others were faster";
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large";
+    UriTooLong = "URI_TOO_LONG", URI_TOO_LONG, "The URL is too long";
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     InvalidRequest = "INVALID_REQUEST", UNPROCESSABLE_ENTITY, "The request is not valid";
     InvalidAmount = "INVALID_AMOUNT", UNPROCESSABLE_ENTITY, "The amount is not valid";
@@ -239,7 +240,7 @@ mod tests {
             let codes = Code::ALL.iter().filter(|code| code.status().as_u16() == status);
             codes.map(|code| code.name()).collect()
         };
-        let contract: [(u16, &[&str]); 14] = [
+        let contract: [(u16, &[&str]); 15] = [
             (
                 301,
                 &["WAIT_TOKEN_MISSING", "WAIT_TOKEN_INVALID", "WAIT_TOKEN_NOT_ACTIVE", "WAIT_TOKEN_EXPIRED"],
@@ -273,8 +274,9 @@ mod tests {
                 ],
             ),
             (413, &["PAYLOAD_TOO_LARGE"]),
-            // Not in the contract, which names no answer to a client that is too slow.
+            // Not in the contract, which names no answer to a client that is too slow or talks without end.
             (408, &["REQUEST_TIMEOUT"]),
+            (414, &["URI_TOO_LONG"]),
             (415, &["UNSUPPORTED_MEDIA_TYPE"]),
             (422, &["INVALID_REQUEST", "INVALID_AMOUNT", "IDEMPOTENCY_KEY_REUSED"]),
             (429, &["RATE_LIMITED"]),

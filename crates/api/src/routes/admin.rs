@@ -137,7 +137,8 @@ pub(crate) async fn create_concert(
     known.require_operator()?;
     let (title, venue) = (label("title", &body.title)?, label("venue", &body.venue)?);
     let policy = body.room.map(|Object(policy)| RoomPolicyPatch::from(&policy));
-    let concert = state.use_cases.admin.create_concert(known.user_id(), title, venue, policy.as_ref()).await?;
+    let concert =
+        state.use_cases.admin.create_concert(known.user_id(), title, venue, policy.as_ref()).await?;
     let dto = NewConcertDto { concert_id: concert.id.get(), room_id: concert.room_id.get() };
     Ok(fresh(StatusCode::CREATED, &dto))
 }

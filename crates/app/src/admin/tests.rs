@@ -83,12 +83,16 @@ async fn a_concert_uses_the_global_room_unless_it_gets_its_own() {
         room_id: DEFAULT_ROOM_ID,
     };
     assert_eq!(made, concert);
-    assert_eq!(unlogged(world.work()), UnitOfWork { concerts: vec![concert.clone()], ..UnitOfWork::default() });
+    assert_eq!(
+        unlogged(world.work()),
+        UnitOfWork { concerts: vec![concert.clone()], ..UnitOfWork::default() }
+    );
 
     let world = self::world();
     world.will_commit();
     let patch = interval(60);
-    let made = service(&world).create_concert(USER, label("Title"), label("Hall"), Some(&patch)).await.unwrap();
+    let made =
+        service(&world).create_concert(USER, label("Title"), label("Hall"), Some(&patch)).await.unwrap();
     let policy = RoomPolicy { admit_interval_seconds: 60, ..RoomPolicy::default() };
     let room = Room { next_tick_at: at(1_060), ..Room::new(RoomId::new(given(1)), policy, now()) };
     let concert = Concert { id: ConcertId::new(given(2)), room_id: room.id, ..concert };

@@ -15,14 +15,17 @@ use frontrow_domain::ports::{
 };
 use frontrow_domain::queue::Room;
 use frontrow_domain::{
-    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
+    Versioned,
 };
 use uuid::Uuid;
 
 use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
-use crate::sql::rows::{AuditRow, ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, money};
+use crate::sql::rows::{
+    AuditRow, ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, money,
+};
 use crate::sql::schema::{
     audit_log, concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
 };

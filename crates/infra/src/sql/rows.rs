@@ -16,8 +16,8 @@ use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat}
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus, SeatUpdate};
 use frontrow_domain::unit_of_work::CommandOutcome;
 use frontrow_domain::{
-    AuditEntryId, ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, UserId,
-    Version, Versioned,
+    AuditEntryId, ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
+    SeatId, UserId, Version, Versioned,
 };
 use serde_json::{Map, Value};
 

@@ -19,13 +19,13 @@ use super::error::ApplyError;
 use super::feeds::FreedSeat;
 use super::statement::{Cached, Sql};
 use crate::sql::rows::{
-    AccountRow, AuditRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow, QueueTokenStateRow,
-    ReservationRow, ReservationStateRow, RoomRow, SeatRow, SeatStateRow, owns_seats, reservation_seat_rows,
-    ticket_rows,
+    AccountRow, AuditRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow,
+    QueueTokenStateRow, ReservationRow, ReservationStateRow, RoomRow, SeatRow, SeatStateRow, owns_seats,
+    reservation_seat_rows, ticket_rows,
 };
 use crate::sql::schema::{
-    accounts, audit_log, concerts, entries, idempotency_records, lines, payments, performance_dates, queue_tokens,
-    reservation_seats, reservations, rooms, seats, tickets,
+    accounts, audit_log, concerts, entries, idempotency_records, lines, payments, performance_dates,
+    queue_tokens, reservation_seats, reservations, rooms, seats, tickets,
 };
 use crate::sql::types::{DbId, DbTime};
 

@@ -5,8 +5,8 @@ use frontrow_domain::concert::{Concert, PerformanceDate, SeatPlan, Section};
 use frontrow_domain::queue::{Room, RoomMode, RoomPolicy};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError};
 use frontrow_domain::{
-    AuditEntryId, Change, ConcertId, Money, PerformanceDateId, RoomId, Timestamp, UnitOfWork, UserId, Version,
-    Versioned,
+    AuditEntryId, Change, ConcertId, Money, PerformanceDateId, RoomId, Timestamp, UnitOfWork, UserId,
+    Version, Versioned,
 };
 
 use crate::fixture::{Fixture, START, admit_up_to, all_pages, at, commanded, label, money};

@@ -92,7 +92,8 @@ async fn what_operators_did_is_neither_changed_nor_deleted() {
     let Some(database) = database(&EMPTY).await else { return };
     migrate(database.url()).await.unwrap();
     let nil = "'00000000-0000-0000-0000-000000000000'";
-    let add = format!("INSERT INTO audit_log VALUES ({nil}, now(), {nil}, 'CHANGE_ROOM', {nil}, NULL, '{{}}')");
+    let add =
+        format!("INSERT INTO audit_log VALUES ({nil}, now(), {nil}, 'CHANGE_ROOM', {nil}, NULL, '{{}}')");
     database.execute(&add).await.unwrap();
     for change in
         ["UPDATE audit_log SET user_id = gen_random_uuid()", "DELETE FROM audit_log", "TRUNCATE audit_log"]

@@ -59,7 +59,12 @@ impl Witness {
             token: plan.newcomers.as_slice().first().map(|token| DbId(token.id.get())),
             reservation,
             entry: entries.next().map(|entry| DbId(entry.id.get())),
-            audit_entry: plan.units.iter().flat_map(|work| &work.audit_log).next().map(|entry| DbId(entry.id.get())),
+            audit_entry: plan
+                .units
+                .iter()
+                .flat_map(|work| &work.audit_log)
+                .next()
+                .map(|entry| DbId(entry.id.get())),
             transaction,
         }
     }
