@@ -231,7 +231,7 @@ pub(crate) async fn connections_beyond_the_limit_wait(database: &Database) {
     let clients = ClientRules { max_connections: Some(2), ..ClientRules::default() };
     let app = TestApp::start(Settings { clients, ..settings(database) }).await;
     let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut answers = |mut stream: &TcpStream, within: Duration| {
+    let answers = |mut stream: &TcpStream, within: Duration| {
         stream.set_read_timeout(Some(within)).unwrap();
         let mut start = [0; 12];
         matches!(stream.read_exact(&mut start), Ok(())).then_some(start)
