@@ -333,6 +333,30 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_limited_where_it_is_said() {
+        let rules = |args: &[&str]| {
+            let args = ["frontrow"].iter().chain(args);
+            Cli::try_parse_from(args).unwrap().options.client_rules()
+        };
+        let unlimited = rules(&[]);
+        assert!(unlimited.rates.per_caller.is_none() && unlimited.rates.per_address.is_none());
+        assert_eq!((unlimited.origins, unlimited.max_connections), (None, None));
+        assert_eq!(unlimited.timeout, ClientRules::default().timeout, "but never for ever");
+        let limited = rules(&[
+            "--rate-limit-per-caller=20/s",
+            "--rate-limit-per-address=600/m",
+            "--trusted-proxies=10.0.0.0/8,192.0.2.1",
+            "--cors-origins=https://a.example",
+            "--max-connections=1000",
+            "--client-timeout-seconds=5",
+        ]);
+        assert_eq!(limited.rates.per_caller, "20/s".parse().ok());
+        assert_eq!(limited.rates.per_address, "600/m".parse().ok());
+        assert_eq!(limited.origins, "https://a.example".parse().ok());
+        assert_eq!((limited.max_connections, limited.timeout), (Some(1_000), Duration::from_secs(5)));
+    }
+
+    #[test]
     fn options_stand_before_or_after_the_command() {
         for args in [["frontrow", "--bind", "h:1", "serve"], ["frontrow", "serve", "--bind", "h:1"]] {
             assert_eq!(Cli::try_parse_from(args).unwrap().options.bind, "h:1");
