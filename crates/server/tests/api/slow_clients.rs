@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use crate::support::{asked, refused};
 
 /// How long clients may take here.
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest a cut may be in coming on a busy machine. Far below what the clients here would take.
 const CUT_WITHIN: Duration = Duration::from_secs(60);
 
