@@ -1,19 +1,26 @@
 //! What a route asks of a request before its handler runs. A route declares its kind once, and the kind keeps the order of
-//! the contract: 401, 413, idempotent replay, the Wait-Token. What follows (400, 403, 422, ...) is the handler's.
+//! the contract: 429 of the address, 414, 401, 429 of the caller, 413, idempotent replay, the Wait-Token. What follows (400, 403,
+//! 422, ...) is the handler's.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{Error, HttpMessage, HttpResponse, Resource, Route, guard, web};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, Resource, Route, guard, web};
 
+use crate::caller::Known;
 use crate::problem::{Code, Problem};
-use crate::{body, caller, gate, idempotency};
+use crate::{body, caller, gate, idempotency, state};
 
 /// Anybody may call.
 pub(crate) fn public(route: Route) -> Route {
     route.wrap(from_fn(let_anybody_in))
+}
+
+/// For machines that look after the server: anybody may call, as often as it likes.
+pub(crate) fn unlimited(route: Route) -> Route {
+    route.wrap(from_fn(let_machines_in))
 }
 
 /// Whoever has an access token may call.
@@ -21,14 +28,36 @@ pub(crate) fn bearer(route: Route) -> Route {
     route.wrap(from_fn(let_known_in))
 }
 
-async fn let_anybody_in(
+async fn let_anybody_in(req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    match admit(req.request()) {
+        Ok(()) => let_machines_in(req, next).await,
+        Err(problem) => Ok(req.into_response(problem.response())),
+    }
+}
+
+async fn let_machines_in(
     mut req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     body::receive(&mut req).await;
-    match body::require_fitting(req.request()) {
+    match body::require_received(req.request()) {
         Ok(()) => next.call(req).await,
         Err(problem) => Ok(req.into_response(problem.response())),
+    }
+}
+
+/// The longest URL, in bytes. Those of this API have less than 300.
+const MAX_URL_BYTES: usize = 8 * 1024;
+
+/// Whoever calls too often, or with a URL without end, is refused before anything is read or checked.
+fn admit(req: &HttpRequest) -> Result<(), Problem> {
+    state(req)?.rate_limits.admit_address(req)?;
+    match req.uri().path_and_query() {
+        Some(target) if target.as_str().len() > MAX_URL_BYTES => {
+            let detail = format!("A URL has at most {MAX_URL_BYTES} bytes.");
+            Err(Problem::new(Code::UriTooLong, detail))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -36,9 +65,11 @@ async fn let_known_in(
     mut req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    if let Err(problem) = admit(req.request()) {
+        return Ok(req.into_response(problem.response()));
+    }
     body::receive(&mut req).await;
-    let known = caller::authenticate(req.request());
-    match known.and_then(|known| body::require_fitting(req.request()).map(|()| known)) {
+    match know(req.request()) {
         Ok(known) => {
             req.extensions_mut().insert(known);
             next.call(req).await
@@ -47,11 +78,21 @@ async fn let_known_in(
     }
 }
 
+/// Who calls: 401, 429 of the caller, 413.
+fn know(req: &HttpRequest) -> Result<Known, Problem> {
+    let known = caller::authenticate(req)?;
+    state(req)?.rate_limits.admit_caller(known.user_id())?;
+    body::require_received(req).map(|()| known)
+}
+
 /// For what is refused anyway: a client that is still sending cannot hear.
 async fn only_receive(
     mut req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    if let Err(problem) = admit(req.request()) {
+        return Ok(req.into_response(problem.response()));
+    }
     body::receive(&mut req).await;
     next.call(req).await
 }

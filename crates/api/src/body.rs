@@ -1,7 +1,5 @@
 //! Request bodies, read before anything else is decided, so that a client that sends too much still hears why.
 
-use std::time::Duration;
-
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Bytes, BytesMut};
@@ -11,19 +9,19 @@ use serde::Deserialize;
 
 use crate::json::{self, Object};
 use crate::problem::{Code, Problem};
+use crate::{ApiState, state};
 
 /// The largest body that is read.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How much of a larger body is taken off the wire and thrown away: a client that is still sending cannot hear.
 const MAX_DRAINED_BYTES: usize = 16 * 1024 * 1024;
-/// How long a body may take to arrive.
-const MAX_BODY_SECONDS: u64 = 30;
 
 /// What became of a request's body.
 #[derive(Debug, Clone)]
 enum Received {
     Whole(Bytes),
     TooLarge,
+    Late,
     Broken,
 }
 
@@ -34,8 +32,8 @@ pub(crate) async fn receive(req: &mut ServiceRequest) {
         Payload::None => return,
         payload => payload,
     };
-    let limit = Duration::from_secs(MAX_BODY_SECONDS);
-    let received = rt::time::timeout(limit, collect(payload)).await.unwrap_or(Received::Broken);
+    let limit = state(req.request()).map_or(ApiState::BODY_WITHIN, |state| state.body_within);
+    let received = rt::time::timeout(limit, collect(payload)).await.unwrap_or(Received::Late);
     req.extensions_mut().insert(received);
 }
 
@@ -56,13 +54,16 @@ async fn collect(mut payload: Payload) -> Received {
     if drained == 0 { Received::Whole(body.freeze()) } else { Received::TooLarge }
 }
 
-/// Refuses a body that was too large: 413.
-pub(crate) fn require_fitting(req: &HttpRequest) -> Result<(), Problem> {
-    if matches!(req.extensions().get(), Some(Received::TooLarge)) {
-        let detail = format!("A body has at most {MAX_BODY_BYTES} bytes.");
-        return Err(Problem::new(Code::PayloadTooLarge, detail));
+/// Refuses a body that was too large: 413, or too slow: 408. The connection of such a one ends.
+pub(crate) fn require_received(req: &HttpRequest) -> Result<(), Problem> {
+    match req.extensions().get() {
+        Some(Received::TooLarge) => {
+            let detail = format!("A body has at most {MAX_BODY_BYTES} bytes.");
+            Err(Problem::new(Code::PayloadTooLarge, detail))
+        }
+        Some(Received::Late) => Err(Problem::new(Code::RequestTimeout, "The body did not arrive in time.")),
+        Some(Received::Whole(_) | Received::Broken) | None => Ok(()),
     }
-    Ok(())
 }
 
 /// The raw bytes, for a fingerprint; none when they did not arrive whole.
@@ -70,7 +71,7 @@ pub(crate) fn raw(req: &HttpRequest) -> Option<Bytes> {
     match req.extensions().get() {
         None => Some(Bytes::new()),
         Some(Received::Whole(bytes)) => Some(bytes.clone()),
-        Some(Received::TooLarge | Received::Broken) => None,
+        Some(Received::TooLarge | Received::Late | Received::Broken) => None,
     }
 }
 

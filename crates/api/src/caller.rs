@@ -29,6 +29,11 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 pub(crate) struct Known(Caller);
 
 impl Known {
+    /// The caller as use cases know it.
+    pub(crate) fn caller(self) -> Caller {
+        self.0
+    }
+
     /// Whom this is.
     pub(crate) fn user_id(self) -> UserId {
         self.0.user_id
@@ -53,7 +58,7 @@ impl Known {
     pub(crate) fn require_operator(self) -> Result<(), Problem> {
         match self.0.role {
             Role::Admin => Ok(()),
-            Role::User => {
+            Role::User | Role::Cashier => {
                 Err(Problem::new(Code::Forbidden, "The access token does not have the role \"admin\"."))
             }
         }

@@ -21,7 +21,7 @@ use crate::state;
 /// The header that carries the key.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header that marks an earlier answer.
-const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
+pub(crate) const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
 
 /// Gives an earlier answer to this request, if there is one. A bad key is left for the handler to refuse.
 pub(crate) async fn replay(

@@ -13,13 +13,42 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
+/// How deep arrays and objects may lie in each other. The API's own bodies have three levels.
+const MAX_DEPTH: usize = 32;
+
 /// Reads a whole JSON text.
 ///
 /// # Errors
-/// 400 when it is not one, or not a `T`.
+/// 400 when it is not one, or not a `T`, or nested deeper than any body needs, even where it would be ignored.
 pub(crate) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    if is_deep(bytes) {
+        return Err(Problem::malformed(format!("The body has more than {MAX_DEPTH} levels.")));
+    }
     let text = str::from_utf8(bytes).map_err(|_| Problem::malformed("The body is not UTF-8."))?;
     serde_json::from_str(text).map_err(|error| Problem::malformed(error.to_string()))
+}
+
+/// Whether arrays and objects lie deeper in each other than [`MAX_DEPTH`].
+fn is_deep(json: &[u8]) -> bool {
+    // Few bodies have so many brackets at all.
+    if json.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
+        return false;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth = depth.saturating_add(1),
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
 }
 
 /// A field that may be absent but, if it is there, must be a `T`: `#[serde(default, deserialize_with = "present")]`.
@@ -178,10 +207,28 @@ mod tests {
     #[test]
     fn nesting_never_overflows_the_stack() {
         let (open, close) = ("[".repeat(30_000), "]".repeat(30_000));
-        assert!(sample(&format!("{{\"n\":1,\"unknown\":{open}{close}}}")).is_ok());
+        assert!(sample(&format!("{{\"n\":1,\"unknown\":{open}{close}}}")).is_err());
         assert!(sample(&format!("{{\"n\":{open}{close}}}")).is_err());
         assert!(sample(&format!("{{\"n\":1,\"unknown\":{open}")).is_err());
         assert!(sample(&format!("{open}{close}")).is_err());
+    }
+
+    #[test]
+    fn depth_is_what_lies_in_each_other_outside_of_texts() {
+        let nested = |levels: usize| {
+            let (open, close) = ("{\"a\":[".repeat(levels / 2), "]}".repeat(levels / 2));
+            format!("{{\"n\":1,\"unknown\":{open}{close}}}")
+        };
+        assert!(sample(&nested(30)).is_ok());
+        assert!(sample(&nested(32)).is_err());
+        let wide = format!("{{\"n\":1,\"unknown\":[{}[]]}}", "[],{},".repeat(10_000));
+        assert!(sample(&wide).is_ok(), "many are not deep");
+        let brackets = "[{\\\\\\\"[".repeat(1_000);
+        assert!(
+            sample(&format!("{{\"n\":1,\"unknown\":\"{brackets}\"}}")).is_ok(),
+            "in a text they are letters"
+        );
+        assert!(!is_deep(brackets.as_bytes().get(..32).unwrap()));
     }
 
     #[test]

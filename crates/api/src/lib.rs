@@ -7,6 +7,8 @@
 mod access;
 mod body;
 mod caller;
+mod client;
+mod cors;
 mod dto;
 mod etag;
 mod gate;
@@ -16,13 +18,20 @@ mod openapi;
 mod paging;
 mod problem;
 mod query;
+mod rate;
 mod routes;
 mod seats;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
 use frontrow_app::UseCases;
 
+pub use client::{InvalidNetwork, TrustedProxies};
+pub use cors::{InvalidOrigin, Origins, configure_for, security_headers};
 pub use openapi::{openapi, openapi_json};
+pub use rate::{InvalidRate, Rate, RateRules};
 pub use routes::configure;
 
 /// What every route shares.
@@ -31,13 +40,25 @@ pub struct ApiState {
     /// What the routes call.
     pub use_cases: UseCases,
     albums: seats::Albums,
+    rate_limits: Arc<rate::RateLimits>,
+    body_within: Duration,
 }
 
 impl ApiState {
-    /// Routes that call these.
+    /// How long a body may take to arrive, unless something else is said.
+    pub const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+    /// Routes that call these, as often as anybody likes.
     #[must_use]
     pub fn new(use_cases: UseCases) -> Self {
-        Self { use_cases, albums: seats::Albums::default() }
+        Self::limited(use_cases, RateRules::default(), Self::BODY_WITHIN)
+    }
+
+    /// Routes that call these within limits. A body must arrive within `body_within`.
+    #[must_use]
+    pub fn limited(use_cases: UseCases, rules: RateRules, body_within: Duration) -> Self {
+        let rate_limits = Arc::new(rate::RateLimits::new(rules));
+        Self { use_cases, albums: seats::Albums::default(), rate_limits, body_within }
     }
 }
 

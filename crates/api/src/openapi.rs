@@ -58,6 +58,7 @@ pub fn openapi_json() -> String {
         admin::change_room,
         admin::admit,
         admin::sales,
+        admin::list_audit_log,
         health::alive,
         health::ready,
         health::describe,
@@ -245,13 +246,23 @@ fn code_names(codes: &[Code]) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
 }
 
-/// What any route may refuse.
-pub(crate) const PUBLIC: &[Code] = &[Code::PayloadTooLarge, Code::Internal];
+/// What a route for machines may refuse.
+pub(crate) const UNLIMITED: &[Code] = &[Code::RequestTimeout, Code::PayloadTooLarge, Code::Internal];
+/// What any other route may refuse.
+pub(crate) const PUBLIC: &[Code] =
+    &[Code::RateLimited, Code::RequestTimeout, Code::PayloadTooLarge, Code::UriTooLong, Code::Internal];
 /// What a route that needs storage may refuse.
 pub(crate) const STORAGE: &[Code] = &[Code::Unavailable];
 /// What a route with an access token may refuse.
-pub(crate) const BEARER: &[Code] =
-    &[Code::Unauthenticated, Code::PayloadTooLarge, Code::Internal, Code::Unavailable];
+pub(crate) const BEARER: &[Code] = &[
+    Code::RateLimited,
+    Code::Unauthenticated,
+    Code::RequestTimeout,
+    Code::PayloadTooLarge,
+    Code::UriTooLong,
+    Code::Internal,
+    Code::Unavailable,
+];
 /// What the gate may refuse.
 pub(crate) const GATE: &[Code] =
     &[Code::WaitTokenMissing, Code::WaitTokenInvalid, Code::WaitTokenNotActive, Code::WaitTokenExpired];
@@ -310,7 +321,9 @@ pub(crate) fn problem_response(status: u16, mut codes: Vec<Code>) -> RefOr<Respo
     let response = match status {
         301 => response.header("Location", header("/queue", Type::String)),
         401 => response.header("WWW-Authenticate", header("Bearer", Type::String)),
-        503 => response.header("Retry-After", header("After how many seconds to try again.", Type::Integer)),
+        429 | 503 => {
+            response.header("Retry-After", header("After how many seconds to try again.", Type::Integer))
+        }
         _ => response,
     };
     response.build().into()

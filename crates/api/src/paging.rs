@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use frontrow_domain::{ConcertId, ReservationId, RoomId};
+use frontrow_domain::{AuditEntryId, ConcertId, ReservationId, RoomId};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ macro_rules! id_positions {
     )+};
 }
 
-id_positions! { ConcertId = b'c', ReservationId = b'r', RoomId = b'o' }
+id_positions! { ConcertId = b'c', ReservationId = b'r', RoomId = b'o', AuditEntryId = b'a' }
 
 /// The number of an account's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

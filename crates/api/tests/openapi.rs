@@ -34,6 +34,7 @@ fn it_is_complete() {
         ("/admin/rooms/{roomId}", &["patch"]),
         ("/admin/rooms/{roomId}/admit", &["post"]),
         ("/admin/performanceDates/{performanceDateId}/sales", &["get"]),
+        ("/admin/audit-log", &["get"]),
         ("/healthz", &["get"]),
         ("/readyz", &["get"]),
         ("/openapi.json", &["get"]),

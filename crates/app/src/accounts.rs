@@ -4,19 +4,25 @@
 
 use std::sync::Arc;
 
-use frontrow_domain::account::{Account, AccountError, Entry};
+use frontrow_domain::account::{Account, AccountError, ChargingRefusal, Entry, WalletCharging};
 use frontrow_domain::idempotency::{Answer, KeyReused};
 use frontrow_domain::ports::{AccountQueries, Accounts, Clock, Committer, IdGenerator};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_domain::{Change, EntryId, Money, UnitOfWork, UserId, Version, Versioned};
 
-use crate::{Failure, Idempotency, Keyed, ReplayError, Reply};
+use crate::{Caller, Failure, Idempotency, Keyed, ReplayError, Reply};
 
 /// A charge that was made (seed: 충전액, 일시, 충전 후 잔액).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChargeReceipt {
     /// The entry it made: amount, time and balance after.
     pub entry: Entry,
+}
+
+/// The right to charge one wallet. Only [`AccountService::permit_charge`] gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChargePermit {
+    owner: UserId,
 }
 
 /// Why a charge was refused.
@@ -49,6 +55,7 @@ impl From<ReplayError> for ChargeError {
 #[derive(Clone)]
 #[allow(missing_docs, reason = "each field is the port of its type")]
 pub struct AccountService {
+    pub charging: WalletCharging,
     pub accounts: Arc<dyn Accounts>,
     pub queries: Arc<dyn AccountQueries>,
     pub committer: Arc<dyn Committer>,
@@ -58,16 +65,25 @@ pub struct AccountService {
 }
 
 impl AccountService {
+    /// Lets a caller charge the wallet of `owner`, if that is who charges wallets here.
+    ///
+    /// # Errors
+    /// [`ChargingRefusal`] for everybody else.
+    pub fn permit_charge(&self, caller: Caller, owner: UserId) -> Result<ChargePermit, ChargingRefusal> {
+        self.charging.permit(caller.user_id, caller.role, owner).map(|()| ChargePermit { owner })
+    }
+
     /// Adds money to the account of a user.
     ///
     /// # Errors
     /// [`ChargeError`] says why not; nothing changed then.
     pub async fn charge(
         &self,
-        user_id: UserId,
+        permit: ChargePermit,
         amount: Money,
         keyed: Keyed<'_, ChargeReceipt>,
     ) -> Result<Reply, ChargeError> {
+        let user_id = permit.owner;
         let request = keyed.request.clone();
         let attempt = self.charge_once(user_id, amount, &keyed);
         let is_failure = |error: &ChargeError| matches!(error, ChargeError::Failure(_));

@@ -1,16 +1,18 @@
-//! What operators do: concerts, dates, rooms, sales.
+//! What operators do: concerts, dates, rooms, sales. Whatever they change is recorded in the unit of work that changes it.
 //!
 //! Reads and writes: a concert is 1 commit; a date 1 read and 1 commit; a changed room 2 reads and 1 commit; admitting
-//! 1 read and 1 commit; rooms and sales 1 read.
+//! 1 read and 1 commit; rooms, sales and the audit log 1 read.
 
 use std::sync::Arc;
 
+use frontrow_domain::audit_log::{Acting, AuditEntry};
 use frontrow_domain::concert::{Concert, NeverOnSale, PerformanceDate, SeatPlan};
 use frontrow_domain::ports::{AdminQueries, Clock, Concerts, IdGenerator, RoomOverview, Rooms, Sales};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, InvalidPolicy, Room, RoomPolicy, RoomPolicyPatch};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_domain::{
-    Change, ConcertId, Label, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork, Versioned,
+    AuditEntryId, Change, ConcertId, Label, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork, UserId,
+    Versioned,
 };
 
 use crate::admission::admitting;
@@ -68,40 +70,48 @@ pub struct AdminService {
 }
 
 impl AdminService {
-    /// Makes a concert, with a room of its own if a policy is given.
+    /// Makes a concert for the operator `by`, with a room of its own if a policy is given.
     ///
     /// # Errors
     /// [`AdminError::InvalidPolicy`] and [`AdminError::Failure`].
     pub async fn create_concert(
         &self,
+        by: UserId,
         title: Label,
         venue: Label,
         policy: Option<&RoomPolicyPatch>,
     ) -> Result<Concert, AdminError> {
         let mut work = UnitOfWork::default();
+        let now = self.clock.now();
         let mut room_id = DEFAULT_ROOM_ID;
-        if let Some(patch) = policy {
+        let own_policy = policy.map(|patch| RoomPolicy::default().patched(patch)).transpose()?;
+        if let Some(policy) = own_policy {
             room_id = RoomId::new(self.ids.next_id());
-            let policy = RoomPolicy::default().patched(patch)?;
-            work.rooms.push(Change::Insert(Room::new(room_id, policy, self.clock.now())));
+            work.rooms.push(Change::Insert(Room::new(room_id, policy, now)));
         }
         let concert = Concert { id: ConcertId::new(self.ids.next_id()), title, venue, room_id };
         work.concerts.push(concert.clone());
+        work.audit_log.push(self.acting(by, now).creates_concert(&concert, own_policy.as_ref()));
         self.admission.committer.commit(work).await.map_err(Failure::from)?;
         Ok(concert)
     }
 
-    /// Makes a date with all its seats, and says how many those are.
+    /// Makes a date with all its seats for the operator `by`, and says how many those are.
     ///
     /// # Errors
     /// [`AdminError::ConcertNotFound`], [`AdminError::NeverOnSale`] and [`AdminError::Failure`].
-    pub async fn create_date(&self, new: NewDate) -> Result<(PerformanceDateId, u64), AdminError> {
+    pub async fn create_date(
+        &self,
+        by: UserId,
+        new: NewDate,
+    ) -> Result<(PerformanceDateId, u64), AdminError> {
         let id = PerformanceDateId::new(self.ids.next_id());
         let date = PerformanceDate::new(id, new.concert_id, new.starts_at, new.on_sale_at)?;
         let concert = self.concerts.find(new.concert_id).await.map_err(Failure::from)?;
         concert.ok_or(AdminError::ConcertNotFound)?;
         let seats = new.seats.seats(id, || SeatId::new(self.ids.next_id()));
         let work = UnitOfWork {
+            audit_log: vec![self.acting(by, self.clock.now()).creates_date(&date, &new.seats)],
             performance_dates: vec![date],
             seats: seats.into_iter().map(Change::Insert).collect(),
             ..UnitOfWork::default()
@@ -110,17 +120,23 @@ impl AdminService {
         Ok((id, new.seats.total_seats()))
     }
 
-    /// Changes a room's policy. A room that is OPEN by it admits its waiters at once, as far as one pass goes.
+    /// Changes a room's policy for the operator `by`. A room that is OPEN by it admits its waiters at once, as far as one pass goes.
     ///
     /// # Errors
     /// [`AdminError::RoomNotFound`], [`AdminError::InvalidPolicy`], [`AdminError::Conflict`] and [`AdminError::Failure`].
-    pub async fn change_room(&self, id: RoomId, patch: &RoomPolicyPatch) -> Result<RoomOverview, AdminError> {
+    pub async fn change_room(
+        &self,
+        by: UserId,
+        id: RoomId,
+        patch: &RoomPolicyPatch,
+    ) -> Result<RoomOverview, AdminError> {
         for _ in 0..MAX_ATTEMPTS {
             let room = self.find_room(id).await?;
             let now = self.clock.now();
             let changed = room.value.patched(patch, now)?;
             let update = Change::Update(Versioned::new(changed, room.version));
-            let work = UnitOfWork { rooms: vec![update], ..UnitOfWork::default() };
+            let entry = self.acting(by, now).changes_room(id, &room.value.policy, &changed.policy);
+            let work = UnitOfWork { rooms: vec![update], audit_log: vec![entry], ..UnitOfWork::default() };
             match self.admission.committer.commit(work).await {
                 Ok(_) => {
                     // The change is durable; whoever it lets in is the scheduler's to admit, should this fail.
@@ -138,14 +154,16 @@ impl AdminService {
         Err(AdminError::Conflict)
     }
 
-    /// Admits up to `count` waiters now, in any mode, but never over `max_active`.
+    /// Admits up to `count` waiters now for the operator `by`, in any mode, but never over `max_active`.
     ///
     /// # Errors
     /// [`AdminError::RoomNotFound`], [`AdminError::Conflict`] and [`AdminError::Failure`].
-    pub async fn admit(&self, id: RoomId, count: u32) -> Result<u64, AdminError> {
+    pub async fn admit(&self, by: UserId, id: RoomId, count: u32) -> Result<u64, AdminError> {
         for _ in 0..MAX_ATTEMPTS {
             let room = self.find_room(id).await?;
-            let work = admitting(&room, count, self.clock.now());
+            let now = self.clock.now();
+            let audit_log = vec![self.acting(by, now).admits(id, count)];
+            let work = UnitOfWork { audit_log, ..admitting(&room, count, now) };
             if let Some(admitted) = self.admission.commit(work).await? {
                 return Ok(admitted);
             }
@@ -168,6 +186,18 @@ impl AdminService {
     pub async fn sales(&self, id: PerformanceDateId) -> Result<Sales, AdminError> {
         let sales = self.queries.sales(id, self.clock.now()).await.map_err(Failure::from)?;
         sales.ok_or(AdminError::PerformanceDateNotFound)
+    }
+
+    /// Up to `limit` entries of what operators did, before `before`, newest first.
+    ///
+    /// # Errors
+    /// [`Failure`] alone.
+    pub async fn list_audit_log(
+        &self,
+        before: Option<AuditEntryId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, Failure> {
+        Ok(self.queries.list_audit_log(before, limit).await?)
     }
 
     /// Whether storage answers.
@@ -205,6 +235,10 @@ impl AdminService {
     pub async fn global_policy(&self) -> Result<Option<RoomPolicy>, Failure> {
         let room = self.rooms.find(DEFAULT_ROOM_ID).await?;
         Ok(room.map(|room| room.value.policy))
+    }
+
+    fn acting(&self, by: UserId, at: Timestamp) -> Acting {
+        Acting { id: AuditEntryId::new(self.ids.next_id()), at, user_id: by }
     }
 
     async fn find_room(&self, id: RoomId) -> Result<Versioned<Room>, AdminError> {

@@ -26,7 +26,7 @@ mod sessions;
 mod testing;
 
 pub use abandonment::Abandonment;
-pub use accounts::{AccountService, ChargeError, ChargeReceipt};
+pub use accounts::{AccountService, ChargeError, ChargePermit, ChargeReceipt};
 pub use admin::{AdminError, AdminService, NewDate};
 pub use admission::{Admission, Admitted};
 pub use announcing::AnnouncingCommitter;

@@ -53,4 +53,6 @@ ids! {
     PaymentId,
     /// The right to one seat, made by a payment.
     TicketId,
+    /// A line of what operators did.
+    AuditEntryId,
 }

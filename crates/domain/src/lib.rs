@@ -5,6 +5,7 @@
 //! committer, which writes all of it or nothing (ADR 0001).
 
 pub mod account;
+pub mod audit_log;
 pub mod concert;
 pub mod idempotency;
 pub mod ids;
@@ -19,8 +20,8 @@ pub mod unit_of_work;
 pub mod version;
 
 pub use ids::{
-    ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, TicketId,
-    UserId,
+    AuditEntryId, ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
+    SeatId, TicketId, UserId,
 };
 pub use label::Label;
 pub use money::Money;

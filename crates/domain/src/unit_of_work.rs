@@ -1,6 +1,7 @@
 //! What one use case wants written, as a value: all of it in one database transaction, or nothing (ADR 0001).
 
 use crate::account::{Account, Entry, Payment};
+use crate::audit_log::AuditEntry;
 use crate::concert::{Concert, PerformanceDate};
 use crate::idempotency::IdempotencyRecord;
 use crate::queue::{QueueToken, Room, RoomRefusal};
@@ -38,6 +39,8 @@ pub struct UnitOfWork {
     pub concerts: Vec<Concert>,
     /// New performance dates.
     pub performance_dates: Vec<PerformanceDate>,
+    /// What an operator did by this unit, stored as [`AuditEntry::completed`] with the outcome of the command.
+    pub audit_log: Vec<AuditEntry>,
 }
 
 impl UnitOfWork {

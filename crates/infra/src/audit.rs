@@ -28,7 +28,7 @@ pub(crate) fn count_query(query: &str) -> String {
 }
 
 /// Every invariant, in the order of the report.
-pub(crate) const INVARIANTS: [Invariant; 19] = [
+pub(crate) const INVARIANTS: [Invariant; 20] = [
     Invariant {
         promise: "at most one live reservation a seat",
         checked: "SELECT count(*) FROM seats",
@@ -226,5 +226,14 @@ pub(crate) const INVARIANTS: [Invariant; 19] = [
                 WHERE status = 'AVAILABLE' GROUP BY performance_date_id
             ) found ON found.performance_date_id = d.performance_date_id
             WHERE f.available_seats IS NULL OR f.available_seats <> coalesce(found.seats, 0)",
+    },
+    Invariant {
+        promise: "what an operator did was done to something that there is",
+        checked: "SELECT count(*) FROM audit_log",
+        breaches: "SELECT count(*) FROM audit_log a WHERE NOT CASE a.action
+            WHEN 'CREATE_CONCERT' THEN EXISTS (SELECT 1 FROM concerts c WHERE c.concert_id = a.target_id)
+            WHEN 'CREATE_PERFORMANCE_DATE' THEN
+                EXISTS (SELECT 1 FROM performance_dates d WHERE d.performance_date_id = a.target_id)
+            ELSE EXISTS (SELECT 1 FROM rooms r WHERE r.room_id = a.target_id) END",
     },
 ];

@@ -144,6 +144,12 @@ fn schema(connection: &mut SqliteConnection) -> Vec<Object> {
     diesel::sql_query(objects).load(connection).unwrap()
 }
 
+/// How many migrations there are.
+fn embedded() -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
+    std::fs::read_dir(folder).unwrap().count()
+}
+
 #[test]
 fn migrations_can_be_undone_and_done_again() {
     let database = Database::migrated();
@@ -158,7 +164,7 @@ fn migrations_can_be_undone_and_done_again() {
         Err(OpenError::SchemaTooOld { .. })
     ));
 
-    assert_eq!(Sqlite::migrate(database.path()).unwrap().len(), 1);
+    assert_eq!(Sqlite::migrate(database.path()).unwrap().len(), embedded());
     assert_eq!(schema(&mut connection), up);
     assert_eq!(Sqlite::migrate(database.path()).unwrap(), Vec::<String>::new(), "nothing is left to do");
 }
@@ -193,9 +199,24 @@ fn migrating_at_the_same_time() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("migrations run:"), "{said}");
-        migrated += said.matches("migrations run: 1").count();
+        migrated += said.matches(&format!("migrations run: {}", embedded())).count();
     }
     assert_eq!(migrated, 1, "one of them does the work");
+}
+
+/// Whoever can run statements on the file could otherwise make an action undone.
+#[test]
+fn what_operators_did_is_neither_changed_nor_deleted() {
+    let database = Database::migrated();
+    let mut connection = database.foreign();
+    let add = "INSERT INTO audit_log VALUES (zeroblob(16), 0, zeroblob(16), 'CHANGE_ROOM', zeroblob(16), NULL, '{}')";
+    connection.batch_execute(add).unwrap();
+    for change in ["UPDATE audit_log SET user_id = randomblob(16)", "DELETE FROM audit_log"] {
+        let refused = connection.batch_execute(change).unwrap_err().to_string();
+        assert!(refused.contains("append-only"), "{change}: {refused}");
+    }
+    // Without its triggers nothing would keep anybody from it.
+    connection.batch_execute("DROP TRIGGER audit_log_no_delete; DELETE FROM audit_log").unwrap();
 }
 
 #[test]

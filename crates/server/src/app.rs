@@ -1,41 +1,27 @@
 //! The composition root: puts adapters behind ports, ports behind use cases, use cases behind HTTP, and runs it all.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
-use anyhow::{Context, Result, bail};
-use frontrow_api::ApiState;
+use anyhow::{Result, bail};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
     HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, QueueService, ReservationService, SeatMaps,
     SessionService, UseCases, WatchedCommitter,
 };
+use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
-use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
 use crate::cli::{DatabaseUrl, Options};
+use crate::http::{ClientRules, listen, serve};
 use crate::scheduler::{Scheduler, Work};
 use crate::tokens::TokenSettings;
-
-/// How long a request that runs may take to finish when the server stops, in seconds.
-const STOP_WITHIN_SECONDS: u64 = 10;
-/// How long a client may take to send the head of a request.
-const REQUEST_HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept: longer than the rarest poll, and than the 60 s after which usual proxies let go,
-/// so that it is never we who close under a request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How many connections may wait to be accepted: the first second of a sale. The kernel may allow fewer (`somaxconn`).
-const BACKLOG: u32 = 4_096;
-/// The most connections a worker serves at once; further ones wait in the backlog. There is a worker a core.
-const CONNECTIONS_PER_WORKER: usize = 50_000;
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -48,10 +34,14 @@ pub struct Settings {
     pub tokens: TokenSettings,
     /// The limits of holds.
     pub hold_rules: HoldRules,
+    /// Who may charge a wallet.
+    pub wallet_charging: WalletCharging,
     /// The policy of the global room when it is first made.
     pub global_policy: RoomPolicy,
     /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
     pub group_commit_limit: Option<u16>,
+    /// What clients may do.
+    pub clients: ClientRules,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
 }
@@ -67,12 +57,27 @@ impl Settings {
             bind: options.bind.clone(),
             tokens: TokenSettings::new(options, &database)?,
             hold_rules: options.hold_rules(),
+            wallet_charging: options.wallet_charging.into(),
             global_policy: options.global_policy()?,
             group_commit_limit: options.group_commit_limit,
+            clients: options.client_rules(),
             database,
             migrate,
         })
     }
+
+    const fn rules(&self) -> Rules {
+        Rules { holds: self.hold_rules, charging: self.wallet_charging }
+    }
+}
+
+/// What of the business is configured.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// The limits of holds.
+    pub holds: HoldRules,
+    /// Who may charge a wallet.
+    pub charging: WalletCharging,
 }
 
 /// The ports that are no storage.
@@ -96,7 +101,7 @@ pub struct Node {
 impl Node {
     /// Puts ports behind use cases. Several nodes may share a storage; each has views and maps of its own.
     #[must_use]
-    pub fn new(storage: Storage, identity: &Identity, rules: HoldRules) -> Self {
+    pub fn new(storage: Storage, identity: &Identity, rules: Rules) -> Self {
         let clock = &identity.clock;
         let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
         let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
@@ -146,10 +151,10 @@ pub async fn start(settings: Settings) -> Result<Running> {
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.hold_rules);
+    let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.rules());
     check_global_room(&use_cases, settings.global_policy).await?;
     let address = listener.local_addr()?;
-    let server = serve(listener, use_cases)?;
+    let server = serve(listener, use_cases, settings.clients)?;
     let handle = server.handle();
     let scheduler = Scheduler::start(work, clock, backend.clone(), key_set);
     let server = tokio::spawn(server);
@@ -196,43 +201,6 @@ async fn check_global_room(use_cases: &UseCases, wanted: RoomPolicy) -> Result<(
     Ok(())
 }
 
-fn listen(bind: &str) -> Result<TcpListener> {
-    let addresses = bind.to_socket_addrs();
-    let addresses = addresses.with_context(|| format!("--bind {bind} is no address"))?;
-    let mut last = None;
-    for address in addresses {
-        match listen_on(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = Some(error),
-        }
-    }
-    let error = last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
-    Err(error).with_context(|| format!("cannot listen on {bind}"))
-}
-
-/// As the standard library does it, but with a backlog for a crowd: its own takes 128.
-fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
-}
-
-fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
-    let state = web::Data::new(ApiState::new(use_cases));
-    let server =
-        HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
-    let server = server
-        .keep_alive(KEEP_ALIVE)
-        .tcp_nodelay(true)
-        .max_connections(CONNECTIONS_PER_WORKER)
-        .client_request_timeout(REQUEST_HEAD_WITHIN)
-        .shutdown_timeout(STOP_WITHIN_SECONDS)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
-}
-
 fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenerator>) -> AdminService {
     let admission = Admission {
         rooms: storage.rooms.clone(),
@@ -263,7 +231,7 @@ fn compose(
     identity: &Identity,
     lines: &Lines,
     seat_maps: &SeatMaps,
-    rules: HoldRules,
+    rules: Rules,
 ) -> UseCases {
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
     let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
@@ -288,7 +256,7 @@ fn compose(
             clock.clone(),
         ),
         reservations: ReservationService {
-            rules,
+            rules: rules.holds,
             gate,
             reservations: storage.reservations.clone(),
             concerts: storage.concerts.clone(),
@@ -300,6 +268,7 @@ fn compose(
             ids: ids.clone(),
         },
         accounts: AccountService {
+            charging: rules.charging,
             accounts: storage.accounts.clone(),
             queries: storage.account_queries.clone(),
             committer: storage.committer.clone(),

@@ -3,14 +3,19 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use frontrow_api::{Origins, Rate, RateRules, TrustedProxies};
 use frontrow_app::HoldRules;
+use frontrow_domain::account::WalletCharging;
 use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
 use frontrow_infra::identity::Expected;
 use uuid::Uuid;
+
+use crate::http::ClientRules;
 
 /// Ticket on-sales that are fair, correct and fast.
 #[derive(Debug, Parser)]
@@ -93,6 +98,27 @@ pub enum RoleArg {
     User,
     /// An operator
     Admin,
+    /// A payment backend, which charges wallets under --wallet-charging cashier
+    Cashier,
+}
+
+/// Who may charge a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WalletChargingArg {
+    /// Its owner
+    #[value(name = "self")]
+    Owner,
+    /// An access token with the role "cashier", for anybody, and nobody else
+    Cashier,
+}
+
+impl From<WalletChargingArg> for WalletCharging {
+    fn from(arg: WalletChargingArg) -> Self {
+        match arg {
+            WalletChargingArg::Owner => Self::Owner,
+            WalletChargingArg::Cashier => Self::Cashier,
+        }
+    }
 }
 
 /// Options of every command.
@@ -140,6 +166,9 @@ pub struct Options {
     /// How many seats one user may hold or buy on one date
     #[arg(long, env = "FRONTROW_MAX_SEATS_PER_USER", default_value_t = 4, global = true, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub max_seats_per_user: u32,
+    /// Who may charge a wallet
+    #[arg(long, env = "FRONTROW_WALLET_CHARGING", value_enum, default_value_t = WalletChargingArg::Owner, global = true)]
+    pub wallet_charging: WalletChargingArg,
     /// How many people the global room admits a tick [default: 10]
     #[arg(long, env = "FRONTROW_ADMIT_BATCH", global = true)]
     pub admit_batch: Option<i64>,
@@ -152,6 +181,24 @@ pub struct Options {
     /// How many units of work one transaction of the database takes at most [default: 256 on SQLite, 128 on PostgreSQL]
     #[arg(long, env = "FRONTROW_GROUP_COMMIT_LIMIT", global = true, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub group_commit_limit: Option<u16>,
+    /// How often one caller may call, as 20/s or 600/m; as often as it likes when absent
+    #[arg(long, env = "FRONTROW_RATE_LIMIT_PER_CALLER", value_name = "RATE", global = true)]
+    pub rate_limit_per_caller: Option<Rate>,
+    /// How often one address (of IPv6, one /64) may call, as 20/s or 600/m; as often as it likes when absent
+    #[arg(long, env = "FRONTROW_RATE_LIMIT_PER_ADDRESS", value_name = "RATE", global = true)]
+    pub rate_limit_per_address: Option<Rate>,
+    /// The networks of proxies that are believed when they name their client, as 10.0.0.0/8,192.0.2.1; none when absent
+    #[arg(long, env = "FRONTROW_TRUSTED_PROXIES", value_name = "NETWORKS", global = true)]
+    pub trusted_proxies: Option<TrustedProxies>,
+    /// The origins of pages that may call, as https://a.example,https://b.example, or *; none when absent
+    #[arg(long, env = "FRONTROW_CORS_ORIGINS", value_name = "ORIGINS", global = true)]
+    pub cors_origins: Option<Origins>,
+    /// How many connections are served at once; further ones wait [default: 50000 a core]
+    #[arg(long, env = "FRONTROW_MAX_CONNECTIONS", value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: Option<u32>,
+    /// How long a client may take to send a request, or go without taking any of its answer
+    #[arg(long, env = "FRONTROW_CLIENT_TIMEOUT_SECONDS", default_value_t = 30, global = true, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub client_timeout_seconds: u32,
     /// How to write the log
     #[arg(long, env = "FRONTROW_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
@@ -207,6 +254,22 @@ impl Options {
         HoldRules {
             hold_seconds: self.hold_seconds.unwrap_or(Self::HOLD_SECONDS),
             max_seats_per_user: self.max_seats_per_user,
+        }
+    }
+
+    /// What clients may do.
+    #[must_use]
+    pub fn client_rules(&self) -> ClientRules {
+        ClientRules {
+            rates: RateRules {
+                per_caller: self.rate_limit_per_caller,
+                per_address: self.rate_limit_per_address,
+                trusted_proxies: self.trusted_proxies.clone().unwrap_or_default(),
+            },
+            origins: self.cors_origins.clone(),
+            max_connections: self.max_connections.and_then(|limit| usize::try_from(limit).ok()),
+            timeout: Duration::from_secs(self.client_timeout_seconds.into()),
+            work_within: ClientRules::WORK_WITHIN,
         }
     }
 
@@ -305,6 +368,30 @@ mod tests {
             parsed.ok().and_then(|cli| cli.options.group_commit_limit)
         };
         assert_eq!([limit("0"), limit("1"), limit("256"), limit("4097")], [None, Some(1), Some(256), None]);
+    }
+
+    #[test]
+    fn clients_are_limited_where_it_is_said() {
+        let rules = |args: &[&str]| {
+            let args = ["frontrow"].iter().chain(args);
+            Cli::try_parse_from(args).unwrap().options.client_rules()
+        };
+        let unlimited = rules(&[]);
+        assert!(unlimited.rates.per_caller.is_none() && unlimited.rates.per_address.is_none());
+        assert_eq!((unlimited.origins, unlimited.max_connections), (None, None));
+        assert_eq!(unlimited.timeout, ClientRules::default().timeout, "but never for ever");
+        let limited = rules(&[
+            "--rate-limit-per-caller=20/s",
+            "--rate-limit-per-address=600/m",
+            "--trusted-proxies=10.0.0.0/8,192.0.2.1",
+            "--cors-origins=https://a.example",
+            "--max-connections=1000",
+            "--client-timeout-seconds=5",
+        ]);
+        assert_eq!(limited.rates.per_caller, "20/s".parse().ok());
+        assert_eq!(limited.rates.per_address, "600/m".parse().ok());
+        assert_eq!(limited.origins, "https://a.example".parse().ok());
+        assert_eq!((limited.max_connections, limited.timeout), (Some(1_000), Duration::from_secs(5)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod backend;
 pub mod cli;
 pub mod demo;
+pub mod http;
 pub mod load;
 pub mod scheduler;
 pub mod secret;

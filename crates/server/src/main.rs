@@ -111,6 +111,7 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
     let role = match args.role {
         RoleArg::User => Role::User,
         RoleArg::Admin => Role::Admin,
+        RoleArg::Cashier => Role::Cashier,
     };
     let claims = AccessClaims {
         user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7.next_id())),
@@ -120,9 +121,14 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
     Ok(tokens.own().issue(&claims)?)
 }
 
-/// The log goes to standard error. `FRONTROW_LOG` filters it; the demo's has warnings only, beside its progress bar.
+/// The log goes to standard error. `FRONTROW_LOG` filters it; the demo's has warnings only, beside its progress bar. What
+/// clients do wrong on the wire is no error of ours, though actix calls it one: whoever sends rubbish would fill the disk.
 fn start_log(format: LogFormat, command: Option<&Command>) {
-    let usual = if matches!(command, Some(Command::Demo(_))) { "warn" } else { "info,actix_server=warn" };
+    let usual = if matches!(command, Some(Command::Demo(_))) {
+        "warn,actix_http=off"
+    } else {
+        "info,actix_server=warn,actix_http=off"
+    };
     let filter = EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

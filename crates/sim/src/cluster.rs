@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use frontrow::app::{self, Identity};
+use frontrow::app::{self, Identity, Rules};
 use frontrow::scheduler::Pass;
 use frontrow_app::{HoldRules, UseCases};
+use frontrow_domain::account::WalletCharging;
 use frontrow_infra::identity::{AccessKeys, Secret, VerifiedTokens, WaitTokens};
 use frontrow_infra::{Memory, Storage};
 use tokio::sync::oneshot;
@@ -95,7 +96,8 @@ impl Cluster {
             clock: Arc::new(clock.clone()),
             ids: Arc::new(DrawnIds(clock)),
         };
-        let app::Node { use_cases, work } = app::Node::new(ports.storage(), &identity, self.rules);
+        let rules = Rules { holds: self.rules, charging: WalletCharging::default() };
+        let app::Node { use_cases, work } = app::Node::new(ports.storage(), &identity, rules);
         for pass in work.passes() {
             world.spawn(About::of(Owner::Node(run)), over_and_over(world.clone(), pass));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use frontrow_domain::account::{Account, Entry};
+use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
@@ -19,8 +20,8 @@ use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::unit_of_work::{CommitError, Committed};
 use frontrow_domain::{
-    ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UnitOfWork, UserId,
-    Versioned,
+    AuditEntryId, ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
+    UnitOfWork, UserId, Versioned,
 };
 use frontrow_infra::Storage;
 use tokio::sync::oneshot;
@@ -405,6 +406,14 @@ impl AdminQueries for NodePorts {
 
     async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError> {
         self.read(self.storage.admin_queries.sales(id, now)).await
+    }
+
+    async fn list_audit_log(
+        &self,
+        before: Option<AuditEntryId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StorageError> {
+        self.read(self.storage.admin_queries.list_audit_log(before, limit)).await
     }
 
     async fn ping(&self) -> Result<(), StorageError> {

@@ -1,16 +1,21 @@
 //! Requests as the transport serves them: the key first, then the gate, then the use case; and what their answers mean.
 
 use frontrow_app::{
-    AdminError, CancelError, ChargeError, ChargeReceipt, ConcertError, EnterError, Entered, Failure,
+    AdminError, Caller, CancelError, ChargeError, ChargeReceipt, ConcertError, EnterError, Entered, Failure,
     GateError, Held, Keyed, LookUpError, PayError, PayReceipt, QueuePlace, ReplayError, Reply, ReserveError,
     ReserveRequest, UseCases,
 };
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, KeyedRequest};
+use frontrow_domain::ports::Role;
 use frontrow_domain::queue::RoomPolicyPatch;
 use frontrow_domain::seat::SeatStatus;
 use frontrow_domain::{ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, UserId};
+use uuid::Uuid;
 
 use crate::monitor::Verdict;
+
+/// Who changes rooms, and admits.
+pub(crate) const OPERATOR: UserId = UserId::new(Uuid::from_u128(0xad));
 
 /// The key of a request, if it has one.
 pub(crate) fn key(user_id: UserId, request: u64) -> Option<KeyedRequest> {
@@ -156,7 +161,11 @@ pub(crate) async fn charge(
         return replayed;
     }
     let encode = |receipt: &ChargeReceipt| answer(receipt.entry.id, receipt.entry.amount);
-    match use_cases.accounts.charge(user_id, amount, Keyed { request: keyed, encode: &encode }).await {
+    let permit = match use_cases.accounts.permit_charge(Caller { user_id, role: Role::User }, user_id) {
+        Ok(permit) => permit,
+        Err(refusal) => return Verdict::Internal(refusal.to_string()),
+    };
+    match use_cases.accounts.charge(permit, amount, Keyed { request: keyed, encode: &encode }).await {
         Ok(reply) => replied(reply),
         Err(ChargeError::Failure(failure)) => failed(failure),
         Err(ChargeError::Conflict) => Verdict::NotNow,
@@ -186,11 +195,11 @@ pub(crate) async fn pay(
 }
 
 pub(crate) async fn change_room(use_cases: UseCases, id: RoomId, patch: RoomPolicyPatch) -> Verdict<Vec<u8>> {
-    administered(use_cases.admin.change_room(id, &patch).await.map(drop))
+    administered(use_cases.admin.change_room(OPERATOR, id, &patch).await.map(drop))
 }
 
 pub(crate) async fn admit(use_cases: UseCases, id: RoomId, count: u32) -> Verdict<Vec<u8>> {
-    administered(use_cases.admin.admit(id, count).await.map(drop))
+    administered(use_cases.admin.admit(OPERATOR, id, count).await.map(drop))
 }
 
 fn administered(result: Result<(), AdminError>) -> Verdict<Vec<u8>> {

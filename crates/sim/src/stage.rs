@@ -12,7 +12,7 @@ use crate::client::{Client, End};
 use crate::cluster::{Cluster, havoc};
 use crate::faults::Plan;
 use crate::monitor::Kind;
-use crate::requests;
+use crate::requests::{self, OPERATOR};
 use crate::scenario::Scenario;
 use crate::world::{About, Owner};
 
@@ -71,7 +71,8 @@ pub(crate) async fn play(cluster: Arc<Cluster>, scenario: Scenario) {
 async fn set(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Stage> {
     let admin = cluster.start(0).admin;
     let policy = Some(&scenario.policy);
-    let concert = admin.create_concert(Label::new("A concert")?, Label::new("A hall")?, policy).await?;
+    let (title, venue) = (Label::new("A concert")?, Label::new("A hall")?);
+    let concert = admin.create_concert(OPERATOR, title, venue, policy).await?;
     let section = Section {
         section: Label::new("A")?,
         grade: Label::new("R")?,
@@ -85,7 +86,7 @@ async fn set(cluster: &Cluster, scenario: Scenario) -> anyhow::Result<Stage> {
         on_sale_at: None,
         seats: SeatPlan::new(vec![section])?,
     };
-    let (date, _) = admin.create_date(new).await?;
+    let (date, _) = admin.create_date(OPERATOR, new).await?;
     let seats = cluster.monitor.memory.look(|state| state.seats.keys().copied().collect());
     let calm_from = cluster.world.elapsed().saturating_add(scenario.storm);
     Ok(Stage { scenario, room: concert.room_id, concert: concert.id, date, seats, calm_from })

@@ -8,9 +8,11 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
+use frontrow::http::ClientRules;
 use frontrow::tokens::TokenSettings;
 use frontrow_app::HoldRules;
 use frontrow_domain::UserId;
+use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::identity::{AccessKeys, Expected, KeyRing, Secret, SystemClock, UuidV7};
@@ -104,9 +106,11 @@ pub fn settings(database: &Database) -> Settings {
         bind: "127.0.0.1:0".to_owned(),
         database: database.url(),
         tokens: own_tokens(SECRET, &[]),
+        wallet_charging: WalletCharging::default(),
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
         group_commit_limit: None,
+        clients: ClientRules::default(),
         migrate: true,
     }
 }

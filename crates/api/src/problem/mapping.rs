@@ -7,6 +7,7 @@ use frontrow_app::{
     PayError, ReadReservationError, ReplayError, ReserveError, Unauthenticated, WrongRoom,
 };
 use frontrow_domain::SeatId;
+use frontrow_domain::account::ChargingRefusal;
 use frontrow_domain::concert::InvalidSeatPlan;
 use frontrow_domain::idempotency::KeyReused;
 use frontrow_domain::ports::NoIssuer;
@@ -188,6 +189,15 @@ impl From<CancelError> for Problem {
             CancelError::Reservation(refusal) => refusal.into(),
             CancelError::Conflict => said(Code::Conflict, &error),
             CancelError::Failure(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<ChargingRefusal> for Problem {
+    fn from(error: ChargingRefusal) -> Self {
+        match error {
+            ChargingRefusal::NotTheOwner => said(Code::NotYourResource, &error),
+            ChargingRefusal::NotACashier => said(Code::Forbidden, &error),
         }
     }
 }

@@ -42,7 +42,7 @@ macro_rules! codes {
 codes! {
     MalformedRequest = "MALFORMED_REQUEST", BAD_REQUEST, "The request cannot be read";
     Unauthenticated = "UNAUTHENTICATED", UNAUTHORIZED, "A valid access token is required";
-    Forbidden = "FORBIDDEN", FORBIDDEN, "Only operators may do this";
+    Forbidden = "FORBIDDEN", FORBIDDEN, "The role of the caller does not allow this";
     NotYourResource = "NOT_YOUR_RESOURCE", FORBIDDEN, "This belongs to somebody else";
     WaitTokenMissing = "WAIT_TOKEN_MISSING", MOVED_PERMANENTLY, "A Wait-Token is required";
     WaitTokenInvalid = "WAIT_TOKEN_INVALID", MOVED_PERMANENTLY, "The Wait-Token is not valid here";
@@ -54,6 +54,7 @@ codes! {
     SeatNotFound = "SEAT_NOT_FOUND", NOT_FOUND, "There is no such seat";
     ReservationNotFound = "RESERVATION_NOT_FOUND", NOT_FOUND, "There is no such reservation";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The method is not allowed here";
+    RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The request came too slowly";
     NotOnSale = "NOT_ON_SALE", CONFLICT, "The date is not on sale";
     SeatLimitExceeded = "SEAT_LIMIT_EXCEEDED", CONFLICT, "Too many seats for one person";
     SeatNotAvailable = "SEAT_NOT_AVAILABLE", CONFLICT, "A seat is taken";
@@ -64,6 +65,7 @@ codes! {
     AccountConflict = "ACCOUNT_CONFLICT", CONFLICT, "The account has just changed";
     Conflict = "CONFLICT", CONFLICT, "Others were faster";
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", PAYLOAD_TOO_LARGE, "The body is too large";
+    UriTooLong = "URI_TOO_LONG", URI_TOO_LONG, "The URL is too long";
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     InvalidRequest = "INVALID_REQUEST", UNPROCESSABLE_ENTITY, "The request is not valid";
     InvalidAmount = "INVALID_AMOUNT", UNPROCESSABLE_ENTITY, "The amount is not valid";
@@ -238,7 +240,7 @@ mod tests {
             let codes = Code::ALL.iter().filter(|code| code.status().as_u16() == status);
             codes.map(|code| code.name()).collect()
         };
-        let contract: [(u16, &[&str]); 13] = [
+        let contract: [(u16, &[&str]); 15] = [
             (
                 301,
                 &["WAIT_TOKEN_MISSING", "WAIT_TOKEN_INVALID", "WAIT_TOKEN_NOT_ACTIVE", "WAIT_TOKEN_EXPIRED"],
@@ -272,6 +274,9 @@ mod tests {
                 ],
             ),
             (413, &["PAYLOAD_TOO_LARGE"]),
+            // Not in the contract, which names no answer to a client that is too slow or talks without end.
+            (408, &["REQUEST_TIMEOUT"]),
+            (414, &["URI_TOO_LONG"]),
             (415, &["UNSUPPORTED_MEDIA_TYPE"]),
             (422, &["INVALID_REQUEST", "INVALID_AMOUNT", "IDEMPOTENCY_KEY_REUSED"]),
             (429, &["RATE_LIMITED"]),

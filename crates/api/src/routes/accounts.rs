@@ -64,13 +64,14 @@ impl From<&ChargeReceipt> for ChargeDto {
 
 problems! {
     ChargeProblems: BEARER, KEYED, JSON,
-    &[Code::NotYourResource, Code::InvalidAmount, Code::AccountConflict]
+    &[Code::NotYourResource, Code::Forbidden, Code::InvalidAmount, Code::AccountConflict]
 }
 
-/// Adds money to the caller's account. Two charges that meet: one wins, the other is refused and not retried.
+/// Adds money to an account: its owner does, or, where the server is configured so, a cashier (an access token with the
+/// role "cashier") for anybody, and nobody else. Two charges that meet: one wins, the other is refused and not retried.
 #[utoipa::path(
     post, path = "/accounts/{userId}/charge", tag = "accounts", operation_id = "chargeAccount",
-    params(("userId" = Uuid, Path, description = "The caller."), IdempotencyKeyHeader),
+    params(("userId" = Uuid, Path, description = "Whose account: the caller's, unless it is a cashier."), IdempotencyKeyHeader),
     request_body = ChargeBody,
     responses(
         (status = 200, description = "The money is there.", body = ChargeDto, headers(
@@ -90,14 +91,14 @@ pub(crate) async fn charge(
     let user_id = path_id(&req, "userId", UserId::new)?;
     let key = key.checked()?;
     let ChargeBody { amount } = body.parse()?;
-    known.require_is(user_id)?;
+    let permit = state.use_cases.accounts.permit_charge(known.caller(), user_id)?;
     let amount = amount.get().and_then(|units| Money::new(units).ok());
     let amount = amount.ok_or_else(|| {
         Problem::new(Code::InvalidAmount, "The amount must be above zero and within the limit of one charge.")
     })?;
     let encode = |receipt: &ChargeReceipt| json_answer(StatusCode::OK, &ChargeDto::from(receipt));
     let keyed = Keyed { request: key, encode: &encode };
-    Ok(respond(state.use_cases.accounts.charge(user_id, amount, keyed).await?))
+    Ok(respond(state.use_cases.accounts.charge(permit, amount, keyed).await?))
 }
 
 /// What is in an account.

@@ -4,11 +4,13 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use frontrow_app::NewDate;
+use frontrow_domain::audit_log::{AuditEntry, Fact, Facts, OperatorAction};
 use frontrow_domain::concert::{SeatPlan, Section};
 use frontrow_domain::ports::{RoomOverview, Sales};
 use frontrow_domain::queue::{RoomMode, RoomPolicy, RoomPolicyPatch};
-use frontrow_domain::{ConcertId, Label, Money, PerformanceDateId, RoomId};
+use frontrow_domain::{AuditEntryId, ConcertId, Label, Money, PerformanceDateId, RoomId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -36,7 +38,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource(
             "/admin/performanceDates/{performanceDateId}/sales",
             [(Method::GET, bearer(web::to(sales)))],
-        ));
+        ))
+        .service(resource("/admin/audit-log", [(Method::GET, bearer(web::to(list_audit_log)))]));
 }
 
 /// The fields of a room's policy that are given; the others stay as they are.
@@ -134,7 +137,8 @@ pub(crate) async fn create_concert(
     known.require_operator()?;
     let (title, venue) = (label("title", &body.title)?, label("venue", &body.venue)?);
     let policy = body.room.map(|Object(policy)| RoomPolicyPatch::from(&policy));
-    let concert = state.use_cases.admin.create_concert(title, venue, policy.as_ref()).await?;
+    let concert =
+        state.use_cases.admin.create_concert(known.user_id(), title, venue, policy.as_ref()).await?;
     let dto = NewConcertDto { concert_id: concert.id.get(), room_id: concert.room_id.get() };
     Ok(fresh(StatusCode::CREATED, &dto))
 }
@@ -229,7 +233,7 @@ pub(crate) async fn create_date(
         on_sale_at: body.on_sale_at.map(|Time(time)| time),
         seats: SeatPlan::new(sections?)?,
     };
-    let (id, total_seats) = state.use_cases.admin.create_date(new).await?;
+    let (id, total_seats) = state.use_cases.admin.create_date(known.user_id(), new).await?;
     Ok(fresh(StatusCode::CREATED, &NewDateDto { performance_date_id: id.get(), total_seats }))
 }
 
@@ -327,7 +331,7 @@ pub(crate) async fn change_room(
     let patch = RoomPolicyPatch::from(&body);
     // An invalid policy is invalid for every room, so that is said before the room is looked for.
     RoomPolicy::default().patched(&patch)?;
-    let room = state.use_cases.admin.change_room(room_id, &patch).await?;
+    let room = state.use_cases.admin.change_room(known.user_id(), room_id, &patch).await?;
     Ok(fresh(StatusCode::OK, &RoomDto::from(room)))
 }
 
@@ -366,7 +370,7 @@ pub(crate) async fn admit(
     let max = RoomPolicy::MAX_BATCH;
     let count = count.get().and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=max).contains(n));
     let count = count.ok_or_else(|| Problem::invalid("count", format_args!("must be from 1 to {max}")))?;
-    let admitted = state.use_cases.admin.admit(room_id, count).await?;
+    let admitted = state.use_cases.admin.admit(known.user_id(), room_id, count).await?;
     Ok(fresh(StatusCode::OK, &AdmittedDto { admitted }))
 }
 
@@ -411,4 +415,102 @@ pub(crate) async fn sales(state: State, known: Known, req: HttpRequest) -> Resul
     known.require_operator()?;
     let sales = state.use_cases.admin.sales(id).await?;
     Ok(fresh(StatusCode::OK, &SalesDto::from(sales)))
+}
+
+/// What an operator did.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditEntryDto {
+    entry_id: Uuid,
+    #[schema(format = DateTime)]
+    at: String,
+    /// The operator.
+    user_id: Uuid,
+    #[schema(schema_with = action_names)]
+    action: &'static str,
+    /// The concert that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    concert_id: Option<Uuid>,
+    /// The performance date that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    performance_date_id: Option<Uuid>,
+    /// The room that was changed, or whose waiters were admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    room_id: Option<Uuid>,
+    /// What there was; null where something was made, or waiters admitted.
+    #[schema(required, value_type = Option<Object>)]
+    before: Option<Value>,
+    /// What there was then. Of an admission, how many were asked for and how many were admitted.
+    #[schema(value_type = Object)]
+    after: Value,
+}
+
+fn action_names() -> utoipa::openapi::Object {
+    let nothing = Uuid::nil();
+    let actions = [
+        OperatorAction::CreateConcert(ConcertId::new(nothing)),
+        OperatorAction::CreatePerformanceDate(PerformanceDateId::new(nothing)),
+        OperatorAction::ChangeRoom(RoomId::new(nothing)),
+        OperatorAction::AdmitWaiters(RoomId::new(nothing)),
+    ];
+    names(&actions.map(|action| ((), action.name())))
+}
+
+impl From<AuditEntry> for AuditEntryDto {
+    fn from(entry: AuditEntry) -> Self {
+        let mut dto = Self {
+            entry_id: entry.id.get(),
+            at: entry.at.to_string(),
+            user_id: entry.user_id.get(),
+            action: entry.action.name(),
+            concert_id: None,
+            performance_date_id: None,
+            room_id: None,
+            before: entry.before.map(json_of),
+            after: json_of(entry.after),
+        };
+        match entry.action {
+            OperatorAction::CreateConcert(id) => dto.concert_id = Some(id.get()),
+            OperatorAction::CreatePerformanceDate(id) => dto.performance_date_id = Some(id.get()),
+            OperatorAction::ChangeRoom(id) | OperatorAction::AdmitWaiters(id) => dto.room_id = Some(id.get()),
+        }
+        dto
+    }
+}
+
+fn json_of(Facts(facts): Facts) -> Value {
+    let value = |fact| match fact {
+        Fact::Absent => Value::Null,
+        Fact::Number(number) => Value::from(number),
+        Fact::Text(text) => Value::String(text),
+        Fact::List(parts) => Value::Array(parts.into_iter().map(json_of).collect()),
+    };
+    Value::Object(facts.into_iter().map(|(name, fact)| (name, value(fact))).collect())
+}
+
+problems! { ListAuditLogProblems: BEARER, &[Code::MalformedRequest, Code::Forbidden] }
+
+/// What operators did, newest first. Written with each action, and never changed.
+#[utoipa::path(
+    get, path = "/admin/audit-log", tag = "admin", operation_id = "listAuditLog",
+    params(CursorParams),
+    responses(
+        (status = 200, description = "A page of entries.", body = Items<AuditEntryDto>),
+        ListAuditLogProblems,
+    ),
+    security(("bearer" = []))
+)]
+pub(crate) async fn list_audit_log(
+    state: State,
+    known: Known,
+    req: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let page = Page::<AuditEntryId>::parse(req.query_string())?;
+    known.require_operator()?;
+    let entries = state.use_cases.admin.list_audit_log(page.after, page.fetch()).await?;
+    let items = Items::new(page.cut(entries, |entry| entry.id), AuditEntryDto::from);
+    Ok(fresh(StatusCode::OK, &items))
 }

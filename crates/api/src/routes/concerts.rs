@@ -33,7 +33,7 @@ use crate::query::{self, asks_for_all, path_id};
 use crate::seats::{self, Album, Parts};
 
 /// From which version on `since` tells what an answer does not.
-const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
+pub(crate) const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config

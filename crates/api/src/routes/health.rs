@@ -10,15 +10,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::State;
-use crate::access::{public, resource};
+use crate::access::{public, resource, unlimited};
 use crate::dto::fresh;
-use crate::openapi::{PUBLIC, STORAGE, openapi_json, problems};
+use crate::openapi::{PUBLIC, STORAGE, UNLIMITED, openapi_json, problems};
 use crate::problem::Problem;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(resource("/healthz", [(Method::GET, public(web::to(alive)))]))
-        .service(resource("/readyz", [(Method::GET, public(web::to(ready)))]))
+        .service(resource("/healthz", [(Method::GET, unlimited(web::to(alive)))]))
+        .service(resource("/readyz", [(Method::GET, unlimited(web::to(ready)))]))
         .service(resource("/openapi.json", [(Method::GET, public(web::to(describe)))]));
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct HealthDto {
     status: &'static str,
 }
 
-problems! { AliveProblems: PUBLIC }
+problems! { AliveProblems: UNLIMITED }
 
 /// Whether the server is alive.
 #[utoipa::path(
@@ -40,7 +40,7 @@ pub(crate) async fn alive() -> HttpResponse {
     fresh(StatusCode::OK, &HealthDto { status: "ok" })
 }
 
-problems! { ReadyProblems: PUBLIC, STORAGE }
+problems! { ReadyProblems: UNLIMITED, STORAGE }
 
 /// Whether storage answers.
 #[utoipa::path(
@@ -52,10 +52,12 @@ pub(crate) async fn ready(state: State) -> Result<HttpResponse, Problem> {
     Ok(fresh(StatusCode::OK, &HealthDto { status: "ok" }))
 }
 
+problems! { DescribeProblems: PUBLIC }
+
 /// This description.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "health", operation_id = "describe",
-    responses((status = 200, description = "An OpenAPI 3.1 document.", body = serde_json::Value), AliveProblems)
+    responses((status = 200, description = "An OpenAPI 3.1 document.", body = serde_json::Value), DescribeProblems)
 )]
 pub(crate) async fn describe() -> HttpResponse {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(openapi_json()));

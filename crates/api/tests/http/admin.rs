@@ -36,6 +36,7 @@ async fn every_route_is_for_operators_and_says_so_after_400() {
         ("PATCH", room.clone(), Some("/admin/rooms/x"), r#"{"admitBatch":0}"#.to_owned()),
         ("POST", format!("{room}/admit"), Some("/admin/rooms/x/admit"), r#"{"count":0}"#.to_owned()),
         ("GET", sales, Some("/admin/performanceDates/x/sales"), String::new()),
+        ("GET", "/admin/audit-log".to_owned(), Some("/admin/audit-log?cursor=x"), String::new()),
     ] {
         ask(&state, method, &target, &[], body.clone()).await.assert_problem(401, "UNAUTHENTICATED");
         ask(&state, method, &target, &[BEARER, JSON], body.clone()).await.assert_problem(403, "FORBIDDEN");

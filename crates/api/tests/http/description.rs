@@ -56,6 +56,7 @@ fn every_route_is_described() {
         "patch /admin/rooms/{roomId}",
         "post /admin/rooms/{roomId}/admit",
         "get /admin/performanceDates/{performanceDateId}/sales",
+        "get /admin/audit-log",
         "get /healthz",
         "get /readyz",
         "get /openapi.json",

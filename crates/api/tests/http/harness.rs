@@ -12,6 +12,7 @@ use frontrow_app::{
     AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
     PaymentService, QueueService, ReservationService, SeatMaps, SessionService, UseCases,
 };
+use frontrow_domain::account::WalletCharging;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
     AccessClaims, InvalidAccessToken, InvalidWaitToken, MockAccessTokens, MockAccountQueries, MockAccounts,
@@ -230,6 +231,7 @@ impl Ports {
                 ids: ids.clone(),
             },
             accounts: AccountService {
+                charging: WalletCharging::Owner,
                 accounts: accounts.clone(),
                 queries: Arc::new(self.account_queries),
                 committer: committer.clone(),

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use frontrow_domain::account::{Account, Entry, EntryKind};
+use frontrow_domain::account::{Account, ChargingRefusal, Entry, EntryKind, WalletCharging};
 use frontrow_domain::idempotency::IdempotencyRecord;
-use frontrow_domain::ports::{AccountQueries, MockAccountQueries};
+use frontrow_domain::ports::{AccountQueries, MockAccountQueries, Role};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError};
 use frontrow_domain::{Change, EntryId, Money, UnitOfWork};
 
@@ -10,11 +10,12 @@ use crate::testing::{
     Load, STRANGER, USER, World, account, encoded, given, keyed, keyed_request, money, now, refusal, stored,
     twins_answer, twins_record, unkeyed, world,
 };
-use crate::{AccountService, ChargeError, ChargeReceipt, Reply};
+use crate::{AccountService, Caller, ChargeError, ChargePermit, ChargeReceipt, Reply};
 
 fn service_with(world: &World, queries: MockAccountQueries) -> AccountService {
     let queries: Arc<dyn AccountQueries> = Arc::new(queries);
     AccountService {
+        charging: WalletCharging::Owner,
         accounts: world.accounts(),
         queries,
         committer: world.committer(),
@@ -28,12 +29,17 @@ fn service(world: &World) -> AccountService {
     service_with(world, MockAccountQueries::new())
 }
 
+/// Of the owner.
+fn permit(world: &World) -> ChargePermit {
+    service(world).permit_charge(Caller { user_id: USER, role: Role::User }, USER).unwrap()
+}
+
 async fn charge(world: &World, amount: i64) -> Result<Reply, ChargeError> {
-    service(world).charge(USER, money(amount), unkeyed()).await
+    service(world).charge(permit(world), money(amount), unkeyed()).await
 }
 
 async fn charge_keyed(world: &World, amount: i64) -> Result<Reply, ChargeError> {
-    service(world).charge(USER, money(amount), keyed()).await
+    service(world).charge(permit(world), money(amount), keyed()).await
 }
 
 /// The entry that a charge makes.
@@ -68,6 +74,19 @@ async fn a_charge_is_one_unit_of_work_with_its_answer() {
     assert_eq!(world.work(), work);
     assert_eq!(reply, Reply { answer, replayed: false });
     assert_eq!(world.take_loads(), [Load::Account]);
+}
+
+#[tokio::test]
+async fn a_cashier_charges_the_wallet_of_anybody() {
+    let world = world();
+    world.will_commit();
+    let service = AccountService { charging: WalletCharging::Cashier, ..service(&world) };
+    let cashier = Caller { user_id: STRANGER, role: Role::Cashier };
+    let owner = Caller { user_id: USER, role: Role::User };
+    assert_eq!(service.permit_charge(owner, USER), Err(ChargingRefusal::NotACashier));
+    let permit = service.permit_charge(cashier, USER).unwrap();
+    service.charge(permit, money(50), unkeyed()).await.unwrap();
+    assert_eq!(world.work().entries, [entry(1, 50, 50)], "in the wallet of the user, as any charge");
 }
 
 #[tokio::test]
@@ -134,7 +153,7 @@ async fn a_taken_key_gives_the_twins_answer_and_charges_once() {
     world.will_fail(CommitError::DuplicateIdempotencyKey);
     let mut other = keyed();
     other.request = Some(keyed_request(2));
-    let charged = service(&world).charge(USER, money(50), other).await;
+    let charged = service(&world).charge(permit(&world), money(50), other).await;
     assert_eq!(refusal(charged), "KeyReused(KeyReused)");
 }
 

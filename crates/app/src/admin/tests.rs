@@ -1,15 +1,16 @@
 use std::sync::Arc;
 
+use frontrow_domain::audit_log::{Acting, AuditEntry, Fact, Facts, OperatorAction};
 use frontrow_domain::concert::{Concert, PerformanceDate, SeatPlan, Section};
 use frontrow_domain::ports::{AdminQueries, MockAdminQueries, RoomOverview, Sales, StorageError};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomMode, RoomPolicy, RoomPolicyPatch};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Guard};
-use frontrow_domain::{Change, ConcertId, PerformanceDateId, RoomId, SeatId, UnitOfWork};
+use frontrow_domain::{AuditEntryId, Change, ConcertId, PerformanceDateId, RoomId, SeatId, UnitOfWork};
 
 use crate::testing::{
-    CONCERT, DATE, Load, OTHER_CONCERT, OTHER_DATE, OTHER_ROOM, ROOM, World, at, given, label, money, now,
-    refusal, room, stored, version, world,
+    CONCERT, DATE, Load, OTHER_CONCERT, OTHER_DATE, OTHER_ROOM, ROOM, USER, World, at, given, label, money,
+    now, refusal, room, stored, version, world,
 };
 use crate::{AdminService, Admission, MAX_ATTEMPTS, NewDate};
 
@@ -41,6 +42,16 @@ fn showing(world: &World) -> AdminService {
     service_with(world, queries)
 }
 
+/// The unit of work, apart from what it records of the operator.
+fn unlogged(work: UnitOfWork) -> UnitOfWork {
+    UnitOfWork { audit_log: Vec::new(), ..work }
+}
+
+/// Every unit of work that has reached the committer, apart from what it records of the operator.
+fn unlogged_works(world: &World) -> Vec<UnitOfWork> {
+    world.works().into_iter().map(unlogged).collect()
+}
+
 fn mode(mode: RoomMode) -> RoomPolicyPatch {
     RoomPolicyPatch { mode: Some(mode), ..RoomPolicyPatch::default() }
 }
@@ -64,7 +75,7 @@ fn admitting(room_version: i64, limit: u32) -> UnitOfWork {
 async fn a_concert_uses_the_global_room_unless_it_gets_its_own() {
     let world = self::world();
     world.will_commit();
-    let made = service(&world).create_concert(label("Title"), label("Hall"), None).await.unwrap();
+    let made = service(&world).create_concert(USER, label("Title"), label("Hall"), None).await.unwrap();
     let concert = Concert {
         id: ConcertId::new(given(1)),
         title: label("Title"),
@@ -72,25 +83,29 @@ async fn a_concert_uses_the_global_room_unless_it_gets_its_own() {
         room_id: DEFAULT_ROOM_ID,
     };
     assert_eq!(made, concert);
-    assert_eq!(world.work(), UnitOfWork { concerts: vec![concert.clone()], ..UnitOfWork::default() });
+    assert_eq!(
+        unlogged(world.work()),
+        UnitOfWork { concerts: vec![concert.clone()], ..UnitOfWork::default() }
+    );
 
     let world = self::world();
     world.will_commit();
     let patch = interval(60);
-    let made = service(&world).create_concert(label("Title"), label("Hall"), Some(&patch)).await.unwrap();
+    let made =
+        service(&world).create_concert(USER, label("Title"), label("Hall"), Some(&patch)).await.unwrap();
     let policy = RoomPolicy { admit_interval_seconds: 60, ..RoomPolicy::default() };
     let room = Room { next_tick_at: at(1_060), ..Room::new(RoomId::new(given(1)), policy, now()) };
     let concert = Concert { id: ConcertId::new(given(2)), room_id: room.id, ..concert };
     assert_eq!(made, concert);
     let work =
         UnitOfWork { rooms: vec![Change::Insert(room)], concerts: vec![concert], ..UnitOfWork::default() };
-    assert_eq!(world.work(), work, "with its room in the same unit of work");
+    assert_eq!(unlogged(world.work()), work, "with its room in the same unit of work");
 }
 
 #[tokio::test]
 async fn a_concert_with_an_impossible_room_is_not_made() {
     let world = world();
-    let made = service(&world).create_concert(label("Title"), label("Hall"), Some(&interval(0))).await;
+    let made = service(&world).create_concert(USER, label("Title"), label("Hall"), Some(&interval(0))).await;
     assert!(refusal(made).starts_with("InvalidPolicy(InvalidPolicy { field: \"admitIntervalSeconds\""));
     world.assert_untouched();
 }
@@ -115,7 +130,7 @@ fn new_date() -> NewDate {
 async fn a_date_is_made_with_all_its_seats() {
     let world = world();
     world.will_commit();
-    let made = service(&world).create_date(new_date()).await.unwrap();
+    let made = service(&world).create_date(USER, new_date()).await.unwrap();
     let id = PerformanceDateId::new(given(1));
     assert_eq!(made, (id, 3));
     let seat = |n, section, number| {
@@ -130,16 +145,16 @@ async fn a_date_is_made_with_all_its_seats() {
         seats: vec![seat(2, "A", 1), seat(3, "A", 2), seat(4, "B", 1)],
         ..UnitOfWork::default()
     };
-    assert_eq!(world.work(), work);
+    assert_eq!(unlogged(world.work()), work);
 }
 
 #[tokio::test]
 async fn impossible_dates_are_not_made() {
     let world = world();
     let unknown = NewDate { concert_id: OTHER_CONCERT, ..new_date() };
-    assert_eq!(refusal(service(&world).create_date(unknown).await), "ConcertNotFound");
+    assert_eq!(refusal(service(&world).create_date(USER, unknown).await), "ConcertNotFound");
     let never = NewDate { concert_id: OTHER_CONCERT, on_sale_at: Some(at(5_000)), ..new_date() };
-    let refused = refusal(service(&world).create_date(never).await);
+    let refused = refusal(service(&world).create_date(USER, never).await);
     assert_eq!(refused, "NeverOnSale(NeverOnSale)", "422 comes before 404");
     world.assert_untouched();
 }
@@ -148,11 +163,11 @@ async fn impossible_dates_are_not_made() {
 async fn a_changed_policy_is_stored_over_the_version_that_was_read() {
     let world = world();
     world.will_commit();
-    let shown = showing(&world).change_room(ROOM, &interval(300)).await.unwrap();
+    let shown = showing(&world).change_room(USER, ROOM, &interval(300)).await.unwrap();
     assert_eq!(shown, overview());
     let policy = RoomPolicy { admit_interval_seconds: 300, ..RoomPolicy::default() };
     let changed = Room { policy, next_tick_at: at(1_200), ..room(policy, at(900)) };
-    assert_eq!(world.work(), changed_to(changed));
+    assert_eq!(unlogged(world.work()), changed_to(changed));
 }
 
 #[tokio::test]
@@ -160,7 +175,7 @@ async fn a_shorter_interval_whose_tick_has_passed_admits_at_once() {
     let world = world();
     world.will_commit();
     world.will_come_to(CommandOutcome::Admitted(10));
-    showing(&world).change_room(ROOM, &interval(50)).await.unwrap();
+    showing(&world).change_room(USER, ROOM, &interval(50)).await.unwrap();
     let policy = RoomPolicy { admit_interval_seconds: 50, ..RoomPolicy::default() };
     let changed = Room { next_tick_at: now(), ..room(policy, at(900)) };
     let ticked = Room { last_tick_at: now(), next_tick_at: at(1_050), ..changed };
@@ -169,7 +184,7 @@ async fn a_shorter_interval_whose_tick_has_passed_admits_at_once() {
         command: admitting(4, 10).command,
         ..UnitOfWork::default()
     };
-    assert_eq!(world.works(), [changed_to(changed), claim]);
+    assert_eq!(unlogged_works(&world), [changed_to(changed), claim]);
 }
 
 #[tokio::test]
@@ -178,10 +193,10 @@ async fn a_room_that_resumes_waits_for_its_next_tick() {
     let held = RoomPolicy { mode: RoomMode::Hold, ..RoomPolicy::default() };
     world.facts().put_room(stored(room(held, at(300)), 3));
     world.will_commit();
-    showing(&world).change_room(ROOM, &mode(RoomMode::Auto)).await.unwrap();
+    showing(&world).change_room(USER, ROOM, &mode(RoomMode::Auto)).await.unwrap();
     let resumed =
         Room { last_tick_at: at(900), next_tick_at: at(1_500), ..room(RoomPolicy::default(), at(300)) };
-    assert_eq!(world.work(), changed_to(resumed), "the tick at 900 went by on HOLD");
+    assert_eq!(unlogged(world.work()), changed_to(resumed), "the tick at 900 went by on HOLD");
 }
 
 #[tokio::test]
@@ -189,10 +204,10 @@ async fn opening_a_room_admits_its_waiters() {
     let world = world();
     world.will_commit();
     world.will_come_to(CommandOutcome::Admitted(2));
-    showing(&world).change_room(ROOM, &mode(RoomMode::Open)).await.unwrap();
+    showing(&world).change_room(USER, ROOM, &mode(RoomMode::Open)).await.unwrap();
     let policy = RoomPolicy { mode: RoomMode::Open, ..RoomPolicy::default() };
     let changed = changed_to(room(policy, at(900)));
-    assert_eq!(world.works(), [changed, admitting(4, 1_000)], "guarded by the new version");
+    assert_eq!(unlogged_works(&world), [changed, admitting(4, 1_000)], "guarded by the new version");
 }
 
 #[tokio::test]
@@ -200,7 +215,7 @@ async fn a_change_stands_even_if_nobody_could_be_admitted_then() {
     let world = world();
     world.will_commit();
     world.will_fail(CommitError::Unavailable("down".into()));
-    let shown = showing(&world).change_room(ROOM, &mode(RoomMode::Open)).await.unwrap();
+    let shown = showing(&world).change_room(USER, ROOM, &mode(RoomMode::Open)).await.unwrap();
     assert_eq!(shown, overview());
 }
 
@@ -212,7 +227,7 @@ async fn a_change_that_meets_another_is_made_over_that() {
         facts.put_room(stored(room(policy, at(900)), 4));
     });
     world.will_commit();
-    showing(&world).change_room(ROOM, &mode(RoomMode::Hold)).await.unwrap();
+    showing(&world).change_room(USER, ROOM, &mode(RoomMode::Hold)).await.unwrap();
     let policy = RoomPolicy { admit_batch: 99, mode: RoomMode::Hold, ..RoomPolicy::default() };
     let both = Change::Update(stored(room(policy, at(900)), 4));
     assert_eq!(world.works().pop().unwrap().rooms, [both], "both changes count");
@@ -221,19 +236,19 @@ async fn a_change_that_meets_another_is_made_over_that() {
 #[tokio::test]
 async fn changes_that_cannot_be_made() {
     let world = self::world();
-    assert_eq!(refusal(service(&world).change_room(OTHER_ROOM, &interval(1)).await), "RoomNotFound");
-    let refused = refusal(service(&world).change_room(ROOM, &interval(0)).await);
+    assert_eq!(refusal(service(&world).change_room(USER, OTHER_ROOM, &interval(1)).await), "RoomNotFound");
+    let refused = refusal(service(&world).change_room(USER, ROOM, &interval(0)).await);
     assert!(refused.starts_with("InvalidPolicy"), "{refused}");
     world.assert_untouched();
 
     for _ in 0..MAX_ATTEMPTS {
         world.will_conflict(AggregateRef::Room(ROOM), |_| {});
     }
-    assert_eq!(refusal(service(&world).change_room(ROOM, &interval(1)).await), "Conflict");
+    assert_eq!(refusal(service(&world).change_room(USER, ROOM, &interval(1)).await), "Conflict");
 
     let world = self::world();
     world.will_fail(CommitError::OutcomeUnknown("lost".into()));
-    let refused = refusal(service(&world).change_room(ROOM, &interval(1)).await);
+    let refused = refusal(service(&world).change_room(USER, ROOM, &interval(1)).await);
     assert_eq!(refused, "Failure(OutcomeUnknown(\"lost\"))");
 }
 
@@ -244,8 +259,8 @@ async fn operators_admit_in_any_mode() {
         let policy = RoomPolicy { mode, ..RoomPolicy::default() };
         world.facts().put_room(stored(room(policy, at(900)), 3));
         world.will_come_to(CommandOutcome::Admitted(4));
-        assert_eq!(service(&world).admit(ROOM, 5).await.unwrap(), 4);
-        assert_eq!(world.work(), admitting(3, 5), "{mode:?}");
+        assert_eq!(service(&world).admit(USER, ROOM, 5).await.unwrap(), 4);
+        assert_eq!(unlogged(world.work()), admitting(3, 5), "{mode:?}");
     }
 }
 
@@ -256,18 +271,18 @@ async fn admitting_goes_by_the_policy_as_it_is_now() {
         facts.put_room(stored(room(RoomPolicy::default(), at(900)), 4));
     });
     world.will_come_to(CommandOutcome::Admitted(5));
-    assert_eq!(service(&world).admit(ROOM, 5).await.unwrap(), 5);
-    assert_eq!(world.works(), [admitting(3, 5), admitting(4, 5)]);
+    assert_eq!(service(&world).admit(USER, ROOM, 5).await.unwrap(), 5);
+    assert_eq!(unlogged_works(&world), [admitting(3, 5), admitting(4, 5)]);
 
     let world = self::world();
     for _ in 0..MAX_ATTEMPTS {
         world.will_conflict(AggregateRef::Room(ROOM), |_| {});
     }
-    assert_eq!(refusal(service(&world).admit(ROOM, 5).await), "Conflict");
+    assert_eq!(refusal(service(&world).admit(USER, ROOM, 5).await), "Conflict");
     assert_eq!(world.works().len(), usize::try_from(MAX_ATTEMPTS).unwrap());
 
     let world = self::world();
-    assert_eq!(refusal(service(&world).admit(OTHER_ROOM, 5).await), "RoomNotFound");
+    assert_eq!(refusal(service(&world).admit(USER, OTHER_ROOM, 5).await), "RoomNotFound");
     world.assert_untouched();
 }
 
@@ -296,6 +311,77 @@ fn wanted_policy() -> RoomPolicy {
 
 fn global(policy: RoomPolicy) -> Room {
     Room::new(DEFAULT_ROOM_ID, policy, now())
+}
+
+/// What the only unit of work records, as who did what to what.
+fn logged(world: &World) -> AuditEntry {
+    let [entry] = world.work().audit_log.try_into().unwrap();
+    assert_eq!((entry.user_id, entry.at), (USER, now()));
+    entry
+}
+
+fn fact(facts: &Facts, name: &str) -> Fact {
+    facts.0.get(name).cloned().unwrap_or_else(|| panic!("{name} is not in {facts:?}"))
+}
+
+#[tokio::test]
+async fn every_action_is_recorded_in_its_own_unit_of_work() {
+    let world = self::world();
+    world.will_commit();
+    service(&world).create_concert(USER, label("Title"), label("Hall"), Some(&interval(60))).await.unwrap();
+    let entry = logged(&world);
+    assert_eq!(entry.id, AuditEntryId::new(given(3)));
+    assert_eq!(entry.action, OperatorAction::CreateConcert(ConcertId::new(given(2))));
+    assert_eq!(entry.before, None);
+    assert_eq!(fact(&entry.after, "title"), Fact::Text("Title".to_owned()));
+    assert_eq!(fact(&entry.after, "admitIntervalSeconds"), Fact::Number(60));
+
+    let world = self::world();
+    world.will_commit();
+    service(&world).create_date(USER, new_date()).await.unwrap();
+    let entry = logged(&world);
+    assert_eq!(entry.action, OperatorAction::CreatePerformanceDate(PerformanceDateId::new(given(1))));
+    let Fact::List(sections) = fact(&entry.after, "sections") else { panic!("{entry:?}") };
+    let prices: Vec<_> = sections.iter().map(|section| fact(section, "price")).collect();
+    assert_eq!(prices, [Fact::Number(70), Fact::Number(70)]);
+
+    let world = self::world();
+    world.will_commit();
+    showing(&world).change_room(USER, ROOM, &mode(RoomMode::Hold)).await.unwrap();
+    let entry = logged(&world);
+    assert_eq!(entry.action, OperatorAction::ChangeRoom(ROOM));
+    assert_eq!(fact(&entry.before.unwrap(), "mode"), Fact::Text("AUTO".to_owned()));
+    assert_eq!(fact(&entry.after, "mode"), Fact::Text("HOLD".to_owned()));
+
+    let world = self::world();
+    world.will_come_to(CommandOutcome::Admitted(4));
+    service(&world).admit(USER, ROOM, 5).await.unwrap();
+    let entry = logged(&world);
+    assert_eq!(entry.action, OperatorAction::AdmitWaiters(ROOM));
+    assert_eq!(fact(&entry.after, "count"), Fact::Number(5));
+}
+
+#[tokio::test]
+async fn what_the_scheduler_does_is_no_operators_action() {
+    let world = world();
+    world.will_commit();
+    world.will_come_to(CommandOutcome::Admitted(2));
+    showing(&world).change_room(USER, ROOM, &mode(RoomMode::Open)).await.unwrap();
+    let logged: Vec<_> = world.works().iter().map(|work| work.audit_log.len()).collect();
+    assert_eq!(logged, [1, 0], "the change, and not whom it lets in");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_read_as_it_is() {
+    let entry = Acting { id: AuditEntryId::new(given(7)), at: at(1), user_id: USER }.admits(ROOM, 3);
+    let listed = entry.clone();
+    let mut queries = MockAdminQueries::new();
+    queries
+        .expect_list_audit_log()
+        .withf(|before, limit| (*before, *limit) == (Some(AuditEntryId::new(given(8))), 5))
+        .returning(move |_, _| Ok(vec![listed.clone()]));
+    let service = service_with(&world(), queries);
+    assert_eq!(service.list_audit_log(Some(AuditEntryId::new(given(8))), 5).await.unwrap(), [entry]);
 }
 
 #[tokio::test]

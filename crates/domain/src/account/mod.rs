@@ -1,5 +1,6 @@
 //! The wallet: an account with a history, and the payments made from it (seed: 잔액 충전, 결제).
 
+use crate::ports::Role;
 use crate::{EntryId, Money, PaymentId, ReservationId, SeatId, TicketId, Timestamp, UserId};
 
 /// The most that one charge may add, in minor units.
@@ -67,6 +68,42 @@ pub enum AccountError {
         /// What is there.
         balance: Money,
     },
+}
+
+/// Who may put money into a wallet. Real money comes in through a payment provider, whose backend is the cashier then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WalletCharging {
+    /// Its owner, and nobody else (seed: 잔액 충전).
+    #[default]
+    Owner,
+    /// A cashier, for anybody. Not the owner, and no operator.
+    Cashier,
+}
+
+/// Who may not charge a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChargingRefusal {
+    /// It is somebody else's.
+    #[error("a wallet is charged by its owner")]
+    NotTheOwner,
+    /// Only cashiers charge wallets.
+    #[error("wallets are charged by a cashier: the access token does not have the role \"cashier\"")]
+    NotACashier,
+}
+
+impl WalletCharging {
+    /// Whether `caller`, who has this role, may charge the wallet of `owner`.
+    ///
+    /// # Errors
+    /// [`ChargingRefusal`] says why not.
+    pub fn permit(self, caller: UserId, role: Role, owner: UserId) -> Result<(), ChargingRefusal> {
+        match self {
+            Self::Owner if caller == owner => Ok(()),
+            Self::Owner => Err(ChargingRefusal::NotTheOwner),
+            Self::Cashier if role == Role::Cashier => Ok(()),
+            Self::Cashier => Err(ChargingRefusal::NotACashier),
+        }
+    }
 }
 
 impl Account {
@@ -196,6 +233,20 @@ mod tests {
     fn a_free_seat_is_paid_from_an_empty_account() {
         let (account, _) = Account::empty(USER).pay(ENTRY, money(0), RESERVATION, now()).unwrap();
         assert_eq!(account.balance, Money::ZERO);
+    }
+
+    #[test]
+    fn a_wallet_is_charged_by_its_owner_or_by_a_cashier_as_is_configured() {
+        const OTHER: UserId = UserId::new(Uuid::from_u128(4));
+        for role in [Role::User, Role::Admin, Role::Cashier] {
+            assert_eq!(WalletCharging::Owner.permit(USER, role, USER), Ok(()), "{role:?}");
+            let refused = WalletCharging::Owner.permit(OTHER, role, USER);
+            assert_eq!(refused, Err(ChargingRefusal::NotTheOwner), "{role:?}");
+            for caller in [USER, OTHER] {
+                let permitted = WalletCharging::Cashier.permit(caller, role, USER);
+                assert_eq!(permitted.is_ok(), role == Role::Cashier, "{role:?}");
+            }
+        }
     }
 
     proptest! {

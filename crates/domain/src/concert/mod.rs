@@ -121,6 +121,12 @@ impl SeatPlan {
         if plan.total_seats() > Self::MAX_SEATS { Err(InvalidSeatPlan::TooManySeats) } else { Ok(plan) }
     }
 
+    /// The sections, as they were given.
+    #[must_use]
+    pub fn sections(&self) -> &[Section] {
+        &self.0
+    }
+
     /// How many seats there are.
     #[must_use]
     pub fn total_seats(&self) -> u64 {

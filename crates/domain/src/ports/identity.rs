@@ -26,6 +26,26 @@ pub enum Role {
     User,
     /// An operator.
     Admin,
+    /// A payment backend: charges wallets, where [`crate::account::WalletCharging`] says so. Otherwise a buyer.
+    Cashier,
+}
+
+impl Role {
+    /// The roles that a token names, as it names them. A token without one of these is a user's.
+    pub const NAMES: [(Self, &'static str); 2] = [(Self::Admin, "admin"), (Self::Cashier, "cashier")];
+
+    /// The role that a token has by this claim.
+    #[must_use]
+    pub fn named(name: Option<&str>) -> Self {
+        let found = Self::NAMES.iter().find(|(_, known)| Some(*known) == name);
+        found.map_or(Self::User, |(role, _)| *role)
+    }
+
+    /// What a token says of the role; nothing of a user's.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMES.iter().find(|(role, _)| *role == self).map(|(_, name)| *name)
+    }
 }
 
 /// What an access token says.

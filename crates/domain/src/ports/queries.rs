@@ -3,13 +3,15 @@
 use async_trait::async_trait;
 
 use crate::account::Entry;
+use crate::audit_log::AuditEntry;
 use crate::concert::Concert;
 use crate::ports::StorageError;
 use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
 use crate::seat::{FeedVersion, Seat, SeatPlace, SeatUpdate};
 use crate::{
-    ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
+    Versioned,
 };
 
 /// Reads lines.
@@ -223,6 +225,13 @@ pub trait AdminQueries: Send + Sync {
 
     /// The sales of a date; `None` when there is no such date.
     async fn sales(&self, id: PerformanceDateId, now: Timestamp) -> Result<Option<Sales>, StorageError>;
+
+    /// Up to `limit` entries of what operators did with an id before `before`, newest id first.
+    async fn list_audit_log(
+        &self,
+        before: Option<AuditEntryId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StorageError>;
 
     /// Asks storage for an answer, for readiness.
     async fn ping(&self) -> Result<(), StorageError>;

@@ -17,8 +17,6 @@ use uuid::Uuid;
 
 use crate::identity::{KeyRing, Secret};
 
-/// The value of `role` that makes an operator.
-const ADMIN: &str = "admin";
 /// The types of an access token: what most write, and what RFC 9068 asks for. Many write none.
 const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 /// The bits of an RSA key: RFC 7518 asks for 2,048; a longer one than these makes every check slow.
@@ -224,7 +222,7 @@ impl AccessTokens for AccessKeys {
         if !is_time || !self.expected.is_met(&claims) {
             return Err(InvalidAccessToken);
         }
-        let role = if claims.role.as_deref() == Some(ADMIN) { Role::Admin } else { Role::User };
+        let role = Role::named(claims.role.as_deref());
         Ok(AccessClaims { user_id: UserId::new(claims.sub), role, expires_at })
     }
 
@@ -234,7 +232,7 @@ impl AccessTokens for AccessKeys {
             sub: claims.user_id.get(),
             exp: Number::from(claims.expires_at.unix_micros().div_euclid(1_000_000)),
             nbf: None,
-            role: (claims.role == Role::Admin).then(|| ADMIN.to_owned()),
+            role: claims.role.name().map(str::to_owned),
             iss: self.expected.issuer.clone().map(Value::from),
             aud: self.expected.audience.clone().map(Value::from),
         };
@@ -307,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_issued_is_believed_until_its_end() {
         let user_id = UserId::new(Uuid::from_u128(7));
-        for role in [Role::User, Role::Admin] {
+        for role in [Role::User, Role::Admin, Role::Cashier] {
             let claims = AccessClaims { user_id, role, expires_at: now().plus_seconds(60) };
             let token = own().issue(&claims).unwrap();
             assert_eq!(own().verify(&token, now().plus_seconds(59)), Ok(claims));

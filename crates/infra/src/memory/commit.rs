@@ -31,7 +31,7 @@ impl State {
         }
         self.require_versions(&work)?;
         let outcome = work.command.as_ref().map(|command| self.execute(command)).transpose()?;
-        self.write(work)?;
+        self.write(work, outcome)?;
         constraints::check(self)?;
         Ok(outcome)
     }
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    fn write(&mut self, work: UnitOfWork) -> Result<(), CommitError> {
+    fn write(&mut self, work: UnitOfWork, outcome: Option<CommandOutcome>) -> Result<(), CommitError> {
         if let Some(record) = work.idempotency {
             self.idempotency_records.insert((record.request.user_id, record.request.key.clone()), record);
         }
@@ -74,7 +74,9 @@ impl State {
         add(&mut self.entries, work.entries, |entry| entry.id, "entries_pkey")?;
         add(&mut self.payments, work.payments, |payment| payment.id, "payments_pkey")?;
         add(&mut self.concerts, work.concerts, |concert| concert.id, "concerts_pkey")?;
-        add(&mut self.performance_dates, work.performance_dates, |date| date.id, "performance_dates_pkey")
+        add(&mut self.performance_dates, work.performance_dates, |date| date.id, "performance_dates_pkey")?;
+        let log = work.audit_log.iter().map(|entry| entry.completed(outcome)).collect();
+        add(&mut self.audit_log, log, |entry| entry.id, "audit_log_pkey")
     }
 }
 

@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use frontrow_domain::account::{Account, Entry, Payment};
+use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::queue::{Departure, QueueToken, QueueTokenState, QueueTokenStatus, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::{
-    ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
-    UserId, Versioned,
+    AuditEntryId, ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
+    SeatId, Timestamp, UserId, Versioned,
 };
 
 /// A storage adapter that forgets everything when it is dropped. Deterministic; new ones are empty, without any room.
@@ -70,6 +71,7 @@ pub struct State {
     /// Which seats each of the newest versions of a feed changed.
     pub seat_changes: BTreeMap<(PerformanceDateId, FeedVersion), Vec<SeatId>>,
     pub idempotency_records: BTreeMap<(UserId, IdempotencyKey), IdempotencyRecord>,
+    pub audit_log: BTreeMap<AuditEntryId, AuditEntry>,
 }
 
 impl State {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use frontrow_domain::account::Entry;
+use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
@@ -11,7 +12,8 @@ use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{SeatPlace, SeatStatus};
 use frontrow_domain::{
-    ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp,
+    UserId, Versioned,
 };
 
 use super::{Memory, State, at_most, count};
@@ -169,6 +171,17 @@ impl AdminQueries for Memory {
             amount_sold: amount_sold
                 .ok_or_else(|| StorageError::Corrupt(format!("the sales of {id} are beyond counting")))?,
         }))
+    }
+
+    async fn list_audit_log(
+        &self,
+        before: Option<AuditEntryId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StorageError> {
+        let state = self.state();
+        let newest_first = state.audit_log.values().rev();
+        let rest = newest_first.filter(|entry| before.is_none_or(|before| entry.id < before));
+        Ok(rest.take(at_most(limit)).cloned().collect())
     }
 
     async fn ping(&self) -> Result<(), StorageError> {

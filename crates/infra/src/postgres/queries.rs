@@ -7,6 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use frontrow_domain::account::Entry;
+use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, ReservationQueries,
@@ -14,16 +15,19 @@ use frontrow_domain::ports::{
 };
 use frontrow_domain::queue::Room;
 use frontrow_domain::{
-    ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
+    Versioned,
 };
 use uuid::Uuid;
 
 use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
-use crate::sql::rows::{ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, money};
+use crate::sql::rows::{
+    AuditRow, ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, money,
+};
 use crate::sql::schema::{
-    concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
+    audit_log, concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
 };
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
@@ -226,6 +230,22 @@ impl AdminQueries for Postgres {
             unavailable: counted(unavailable),
             amount_sold,
         }))
+    }
+
+    async fn list_audit_log(
+        &self,
+        before: Option<AuditEntryId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StorageError> {
+        let mut query = audit_log::table.select(AuditRow::as_select()).into_boxed();
+        if let Some(before) = before {
+            query = query.filter(audit_log::entry_id.lt(DbId(before.get())));
+        }
+        let query = query.order(audit_log::entry_id.desc()).limit(i64::from(limit));
+        let mut connection = self.connection().await?;
+        let rows: Vec<AuditRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
+        drop(connection);
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn ping(&self) -> Result<(), StorageError> {

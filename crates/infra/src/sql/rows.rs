@@ -5,6 +5,7 @@
 use diesel::prelude::{AsChangeset, Insertable, Queryable, QueryableByName, Selectable};
 use diesel::sql_types::{BigInt, Nullable};
 use frontrow_domain::account::{Account, Entry, EntryKind, Payment, Ticket};
+use frontrow_domain::audit_log::{AuditEntry, Fact, Facts, OperatorAction};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
 use frontrow_domain::ports::{DateSummary, StorageError};
@@ -13,10 +14,12 @@ use frontrow_domain::queue::{
 };
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus, SeatUpdate};
+use frontrow_domain::unit_of_work::CommandOutcome;
 use frontrow_domain::{
-    ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, UserId,
-    Version, Versioned,
+    AuditEntryId, ConcertId, EntryId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
+    SeatId, UserId, Version, Versioned,
 };
+use serde_json::{Map, Value};
 
 use crate::sql::schema;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
@@ -688,6 +691,81 @@ impl TryFrom<IdempotencyRow> for IdempotencyRecord {
         };
         Ok(Self { request, answer, created_at: row.created_at.0, expires_at: row.expires_at.0 })
     }
+}
+
+/// What an operator did. The states are JSON objects.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::audit_log, treat_none_as_default_value = false)]
+pub(crate) struct AuditRow {
+    pub(crate) entry_id: DbId,
+    pub(crate) acted_at: DbTime,
+    pub(crate) user_id: DbId,
+    pub(crate) action: String,
+    pub(crate) target_id: DbId,
+    pub(crate) state_before: Option<String>,
+    pub(crate) state_after: String,
+}
+
+impl AuditRow {
+    /// The row of an entry whose unit of work had a command that came to this.
+    pub(crate) fn new(entry: &AuditEntry, outcome: Option<CommandOutcome>) -> Self {
+        let entry = entry.completed(outcome);
+        Self {
+            entry_id: DbId(entry.id.get()),
+            acted_at: DbTime(entry.at),
+            user_id: DbId(entry.user_id.get()),
+            action: entry.action.name().to_owned(),
+            target_id: DbId(entry.action.target()),
+            state_before: entry.before.map(|facts| json_of(facts).to_string()),
+            state_after: json_of(entry.after).to_string(),
+        }
+    }
+}
+
+impl TryFrom<AuditRow> for AuditEntry {
+    type Error = StorageError;
+
+    fn try_from(row: AuditRow) -> Result<Self, StorageError> {
+        let action = OperatorAction::named(&row.action, row.target_id.0);
+        Ok(Self {
+            id: AuditEntryId::new(row.entry_id.0),
+            at: row.acted_at.0,
+            user_id: UserId::new(row.user_id.0),
+            action: action.ok_or_else(|| corrupt(format_args!("{:?} is no action", row.action)))?,
+            before: row.state_before.as_deref().map(facts_of).transpose()?,
+            after: facts_of(&row.state_after)?,
+        })
+    }
+}
+
+fn json_of(Facts(facts): Facts) -> Value {
+    let value = |fact| match fact {
+        Fact::Absent => Value::Null,
+        Fact::Number(number) => Value::from(number),
+        Fact::Text(text) => Value::String(text),
+        Fact::List(parts) => Value::Array(parts.into_iter().map(json_of).collect()),
+    };
+    Value::Object(facts.into_iter().map(|(name, fact)| (name, value(fact))).collect())
+}
+
+fn facts_of(json: &str) -> Result<Facts, StorageError> {
+    facts_in(serde_json::from_str(json).map_err(corrupt)?)
+}
+
+fn facts_in(object: Map<String, Value>) -> Result<Facts, StorageError> {
+    let part = |value| match value {
+        Value::Object(object) => facts_in(object),
+        other => Err(corrupt(format_args!("{other} is no part of a state"))),
+    };
+    let fact = |value| match value {
+        Value::Null => Ok(Fact::Absent),
+        Value::String(text) => Ok(Fact::Text(text)),
+        Value::Array(parts) => parts.into_iter().map(part).collect::<Result<_, _>>().map(Fact::List),
+        Value::Number(number) if number.is_i64() => Ok(Fact::Number(number.as_i64().unwrap_or_default())),
+        other => Err(corrupt(format_args!("{other} is no fact"))),
+    };
+    let entries = object.into_iter().map(|(name, value)| Ok((name, fact(value)?)));
+    entries.collect::<Result<_, StorageError>>().map(Facts)
 }
 
 /// A date with its seats counted.

@@ -217,6 +217,21 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql::types::{Id, Instant};
+
+    audit_log (entry_id) {
+        entry_id -> Id,
+        acted_at -> Instant,
+        user_id -> Id,
+        action -> Text,
+        target_id -> Id,
+        state_before -> Nullable<Text>,
+        state_after -> Text,
+    }
+}
+
 diesel::joinable!(lines -> rooms (room_id));
 diesel::joinable!(concerts -> rooms (room_id));
 diesel::joinable!(performance_dates -> concerts (concert_id));

@@ -11,6 +11,7 @@ use diesel::prelude::{
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 use frontrow_domain::account::Entry;
+use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
@@ -20,7 +21,7 @@ use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::seat::SeatPlace;
 use frontrow_domain::{
-    ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
 
 use super::Sqlite;
@@ -28,10 +29,10 @@ use super::error::ReadError;
 use super::repositories::json_of;
 use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
-    ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
+    AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
 };
 use crate::sql::schema::{
-    concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
+    audit_log, concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
 };
 use crate::sql::types::{DbId, DbTime, Instant};
 
@@ -362,6 +363,26 @@ impl AdminQueries for Sqlite {
                 unavailable: count(row.unavailable),
                 amount_sold: money(row.amount_sold)?,
             }))
+        })
+        .await
+    }
+
+    async fn list_audit_log(
+        &self,
+        before: Option<AuditEntryId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StorageError> {
+        self.read(move |connection| {
+            let mut query = audit_log::table
+                .order(audit_log::entry_id.desc())
+                .limit(i64::from(limit))
+                .select(AuditRow::as_select())
+                .into_boxed::<Backend>();
+            if let Some(before) = before {
+                query = query.filter(audit_log::entry_id.lt(DbId(before.get())));
+            }
+            let rows: Vec<AuditRow> = query.load(connection)?;
+            Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
         })
         .await
     }

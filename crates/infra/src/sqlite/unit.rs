@@ -19,13 +19,13 @@ use super::error::ApplyError;
 use super::feeds::FreedSeat;
 use super::statement::{Cached, Sql};
 use crate::sql::rows::{
-    AccountRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow, QueueTokenStateRow,
-    ReservationRow, ReservationStateRow, RoomRow, SeatRow, SeatStateRow, owns_seats, reservation_seat_rows,
-    ticket_rows,
+    AccountRow, AuditRow, ConcertRow, EntryRow, IdempotencyRow, PaymentRow, PerformanceDateRow,
+    QueueTokenStateRow, ReservationRow, ReservationStateRow, RoomRow, SeatRow, SeatStateRow, owns_seats,
+    reservation_seat_rows, ticket_rows,
 };
 use crate::sql::schema::{
-    accounts, concerts, entries, idempotency_records, lines, payments, performance_dates, queue_tokens,
-    reservation_seats, reservations, rooms, seats, tickets,
+    accounts, audit_log, concerts, entries, idempotency_records, lines, payments, performance_dates,
+    queue_tokens, reservation_seats, reservations, rooms, seats, tickets,
 };
 use crate::sql::types::{DbId, DbTime};
 
@@ -57,6 +57,10 @@ pub(super) fn apply(
     }
     write_reservations_and_seats(connection, work)?;
     write_money(connection, work)?;
+    for entry in &work.audit_log {
+        let row = AuditRow::new(entry, outcome);
+        diesel::insert_into(audit_log::table).values(&row).execute(connection)?;
+    }
     Ok((outcome, freed))
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use frontrow_domain::audit_log::Acting;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::queue::{Room, RoomPolicy};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Guard};
-use frontrow_domain::{Change, ConcertId, PerformanceDateId, RoomId, SeatId, UnitOfWork, UserId, Version};
+use frontrow_domain::{
+    AuditEntryId, Change, ConcertId, PerformanceDateId, RoomId, SeatId, UnitOfWork, UserId, Version,
+};
 
 use crate::fixture::{Fixture, START, at, both, key, label, money};
 use crate::order::{faults, stage};
@@ -31,6 +34,8 @@ async fn everything(fixture: &Fixture) -> UnitOfWork {
     seat.performance_date_id = date;
     work.performance_dates.push(PerformanceDate::new(date, id, at(START), None).unwrap());
     work.rooms.push(Change::Insert(room));
+    let acting = Acting { id: fixture.id(AuditEntryId::new), at: at(1), user_id: fixture.id(UserId::new) };
+    work.audit_log.push(acting.creates_concert(&concert, None));
     work.concerts.push(concert);
     work.seats.push(Change::Insert(seat));
     both(work, fixture.join_work(sale.room.id, fixture.id(UserId::new), at(1)))

@@ -469,6 +469,7 @@ pub(crate) fn both(a: UnitOfWork, b: UnitOfWork) -> UnitOfWork {
         payments: join(a.payments, b.payments),
         concerts: join(a.concerts, b.concerts),
         performance_dates: join(a.performance_dates, b.performance_dates),
+        audit_log: join(a.audit_log, b.audit_log),
     }
 }
 

@@ -15,6 +15,7 @@
 mod accounts;
 mod adapters;
 mod atomicity;
+mod audit_log;
 mod backstops;
 mod batches;
 mod concerts;
@@ -140,6 +141,12 @@ macro_rules! contract {
                     a_used_key_is_refused_until_it_expires,
                     an_expired_record_is_replaced,
                     an_expired_record_stays_when_its_heir_fails;
+                audit_log:
+                    every_field_of_what_was_done_comes_back,
+                    what_was_done_is_listed_newest_first_in_pages,
+                    an_admission_says_how_many_it_came_to,
+                    an_action_that_fails_is_not_recorded,
+                    an_entry_is_recorded_once;
                 versions:
                     an_inserted_aggregate_has_the_first_version,
                     every_update_is_one_more_version,

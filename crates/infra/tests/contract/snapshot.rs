@@ -19,7 +19,9 @@ impl Snapshot {
     pub(crate) async fn of(fixture: &Fixture) -> Self {
         let rooms = fixture.storage.admin_queries.list_rooms(None, ALL, at(0)).await.unwrap();
         let concerts = fixture.storage.concert_queries.list_concerts(None, ALL).await.unwrap();
-        let mut all = BTreeMap::from([(Uuid::nil(), vec![format!("{rooms:?}"), format!("{concerts:?}")])]);
+        let log = fixture.storage.admin_queries.list_audit_log(None, ALL).await.unwrap();
+        let lists = vec![format!("{rooms:?}"), format!("{concerts:?}"), format!("{log:?}")];
+        let mut all = BTreeMap::from([(Uuid::nil(), lists)]);
         let facts = join_all(fixture.all_ids().into_iter().map(|id| facts_of(fixture, id))).await;
         all.extend(facts.into_iter().filter(|(_, facts)| !facts.is_empty()));
         Self(all)

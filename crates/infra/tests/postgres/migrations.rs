@@ -85,3 +85,23 @@ async fn no_timeout_ends_a_migration() {
     database.execute(&slow).await.unwrap();
     migrate(database.url()).await.unwrap();
 }
+
+/// Whoever can run statements on the database could otherwise make an action undone.
+#[tokio::test]
+async fn what_operators_did_is_neither_changed_nor_deleted() {
+    let Some(database) = database(&EMPTY).await else { return };
+    migrate(database.url()).await.unwrap();
+    let nil = "'00000000-0000-0000-0000-000000000000'";
+    let add =
+        format!("INSERT INTO audit_log VALUES ({nil}, now(), {nil}, 'CHANGE_ROOM', {nil}, NULL, '{{}}')");
+    database.execute(&add).await.unwrap();
+    for change in
+        ["UPDATE audit_log SET user_id = gen_random_uuid()", "DELETE FROM audit_log", "TRUNCATE audit_log"]
+    {
+        let refused = format!("{:?}", database.execute(change).await.unwrap_err());
+        assert!(refused.contains("append-only"), "{change}: {refused}");
+    }
+    // Without its trigger nothing would keep anybody from it.
+    let control = "DROP TRIGGER audit_log_append_only ON audit_log; DELETE FROM audit_log";
+    database.execute(control).await.unwrap();
+}

@@ -5,14 +5,14 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use frontrow::app::Node;
-use frontrow_app::{AdminError, ReadReservationError};
+use frontrow_app::{AdminError, Caller, ReadReservationError};
 use frontrow_app::{
     CancelError, ChargeError, ChargeReceipt, ConcertError, EnterError, Failure, GateError, GatePass, Held,
     Keyed, LookUpError, PayError, PayReceipt, QueuePlace, ReplayError, Reply, ReserveError, ReserveRequest,
 };
 use frontrow_domain::account::{AccountError, Entry, EntryKind as DomainEntryKind};
 use frontrow_domain::idempotency::{Answer as Bytes, Fingerprint, IdempotencyKey, KeyedRequest};
-use frontrow_domain::ports::{DateFilter, DateSummary, ReservationView, RoomOverview, Sales};
+use frontrow_domain::ports::{DateFilter, DateSummary, ReservationView, Role, RoomOverview, Sales};
 use frontrow_domain::queue::{QueueTokenState, QueueTokenStatus, RoomRefusal};
 use frontrow_domain::reservation::{ReservationError, ReservationStatus as DomainReservationStatus};
 use frontrow_domain::seat::SeatStatus as DomainSeatStatus;
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::{Made, OwnToken};
-use crate::subject::{Subject, patch, policy_seen};
+use crate::subject::{OPERATOR, Subject, patch, policy_seen};
 
 /// An answer in the ids of the real thing. What the request made is known by its name already.
 #[derive(Debug)]
@@ -125,11 +125,11 @@ impl Subject {
             }
             Operation::Pay { call, user, reservation, key } => self.pay(call, user, reservation, key).await,
             Operation::ChangeRoom { room, patch: ref given } => {
-                let changed = use_cases.admin.change_room(self.room(room), &patch(given)).await;
+                let changed = use_cases.admin.change_room(OPERATOR, self.room(room), &patch(given)).await;
                 Ok(Told::Plain(Answer::Room(self.room_seen(&changed.map_err(admin_refused)?))))
             }
             Operation::Admit { room, count } => {
-                let admitted = use_cases.admin.admit(self.room(room), count).await;
+                let admitted = use_cases.admin.admit(OPERATOR, self.room(room), count).await;
                 Ok(Told::Plain(Answer::Admitted(admitted.map_err(admin_refused)?)))
             }
             Operation::Rooms => Ok(Told::Plain(Answer::Rooms(self.rooms_seen(&self.node).await?))),
@@ -200,7 +200,10 @@ impl Subject {
         let amount = Money::new(amount).map_err(|_| Refusal::InvalidAmount)?;
         let encode = |receipt: &ChargeReceipt| bytes(&Body::Charged(entry_body(&receipt.entry)));
         let keyed = Keyed { request, encode: &encode };
-        let reply = self.node.use_cases.accounts.charge(self.users[user], amount, keyed).await;
+        let caller = Caller { user_id: self.users[user], role: Role::User };
+        let accounts = &self.node.use_cases.accounts;
+        let permit = accounts.permit_charge(caller, self.users[user]).unwrap();
+        let reply = accounts.charge(permit, amount, keyed).await;
         Ok(self.told(call, reply.map_err(charge_refused)?))
     }
 

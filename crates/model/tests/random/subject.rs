@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use frontrow::app::{Identity, Node};
+use frontrow::app::{Identity, Node, Rules};
 use frontrow_app::{HoldRules, NewDate};
-use frontrow_domain::account::{Account, Entry, EntryKind as DomainEntryKind};
+use frontrow_domain::account::{Account, Entry, EntryKind as DomainEntryKind, WalletCharging};
 use frontrow_domain::concert::{Concert, SeatPlan, Section};
 use frontrow_domain::ports::{Clock, IdGenerator};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, RoomMode, RoomPolicy, RoomPolicyPatch};
@@ -15,11 +15,14 @@ use frontrow_domain::{
     UserId,
 };
 use frontrow_infra::Storage;
-use frontrow_infra::identity::{AccessKey, Secret, WaitTokens};
+use frontrow_infra::identity::{AccessKeys, Secret, WaitTokens};
 use frontrow_model::{Mode, Name, Patch, Policy, Time, World};
 use uuid::Uuid;
 
 use crate::names::{Made, Names};
+
+/// Who makes concerts, changes rooms, and admits.
+pub(crate) const OPERATOR: UserId = UserId::new(Uuid::from_u128(0xad));
 
 /// When the world begins.
 const BEGINNING: &str = "2030-01-01T00:00:00Z";
@@ -55,7 +58,7 @@ pub(crate) struct Subject {
     pub(crate) storage: Storage,
     clock: Arc<SetClock>,
     identity: Identity,
-    rules: HoldRules,
+    rules: Rules,
     beginning: Timestamp,
     pub(crate) users: Vec<UserId>,
     pub(crate) rooms: Vec<RoomId>,
@@ -73,15 +76,16 @@ impl Subject {
         let clock = Arc::new(SetClock(AtomicI64::new(beginning.unix_micros())));
         let secret = Secret::new("a secret for tests, and for nothing else").unwrap();
         let identity = Identity {
-            access_tokens: Arc::new(AccessKey::own(&secret)),
+            access_tokens: Arc::new(AccessKeys::own(&secret)),
             wait_tokens: Arc::new(WaitTokens::new(&secret)),
             clock: clock.clone(),
             ids: Arc::new(Counted(AtomicU64::new(1))),
         };
-        let rules = HoldRules {
+        let holds = HoldRules {
             hold_seconds: u32::try_from(world.hold_seconds).unwrap(),
             max_seats_per_user: u32::try_from(world.max_seats).unwrap(),
         };
+        let rules = Rules { holds, charging: WalletCharging::default() };
         let mut subject = Self {
             node: Node::new(storage.clone(), &identity, rules),
             storage,
@@ -115,7 +119,7 @@ impl Subject {
             let (title, venue) = (label("A Concert"), label("A Hall"));
             if *room == self.rooms.len() {
                 let patch = patch(&as_patch(&world.rooms[*room]));
-                let made = admin.create_concert(title, venue, Some(&patch)).await.unwrap();
+                let made = admin.create_concert(OPERATOR, title, venue, Some(&patch)).await.unwrap();
                 self.rooms.push(made.room_id);
                 self.concerts.push(made.id);
             } else {
@@ -143,7 +147,7 @@ impl Subject {
                 on_sale_at: date.on_sale_at.map(|time| self.at(time)),
                 seats: SeatPlan::new(date.prices.iter().enumerate().map(section).collect()).unwrap(),
             };
-            let (id, _) = self.node.use_cases.admin.create_date(new).await.unwrap();
+            let (id, _) = self.node.use_cases.admin.create_date(OPERATOR, new).await.unwrap();
             let mut seats = self.storage.seat_feeds.load(id).await.unwrap().unwrap().seats;
             seats.sort_by_key(|seat| seat.value.place.section.clone());
             for seat in seats {

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use frontrow_api::RateRules;
 use frontrow_domain::UserId;
+use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_infra::identity::{SystemClock, UuidV7};
 use serde_json::json;
@@ -25,6 +27,7 @@ use crate::backend;
 use crate::cli::{DatabaseUrl, DemoArgs, Options};
 use crate::demo::crowd::Tally;
 use crate::demo::http::{Call, Http};
+use crate::http::ClientRules;
 use crate::secret;
 use crate::tokens::TokenSettings;
 
@@ -93,8 +96,12 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         database: database.clone(),
         tokens,
         hold_rules,
+        // The buyers have no payment backend: they charge their own wallets.
+        wallet_charging: WalletCharging::Owner,
         group_commit_limit: options.group_commit_limit,
         global_policy: options.global_policy()?,
+        // Nobody is too much for it: the whole crowd shares one address.
+        clients: ClientRules { rates: RateRules::default(), ..options.client_rules() },
         migrate: true,
     };
     let running = start_app(settings).await?;

@@ -62,6 +62,7 @@ fn every_call(user_id: Uuid) -> Vec<(Method, String, Option<Value>)> {
         (Method::PATCH, format!("/admin/rooms/{NOBODY}"), Some(json!({"admitBatch": 5}))),
         (Method::POST, format!("/admin/rooms/{NOBODY}/admit"), Some(json!({"count": 1}))),
         (Method::GET, format!("/admin/performanceDates/{NOBODY}/sales"), None),
+        (Method::GET, "/admin/audit-log".into(), None),
     ]
 }
 
@@ -218,7 +219,7 @@ pub(crate) async fn any_library_with_the_secret_makes_access_tokens(app: &TestAp
 
 pub(crate) async fn operators_calls_are_for_operators(app: &TestApp) {
     let user_id = app.guest().await.user_id;
-    let roles = [None, Some("user"), Some("ADMIN"), Some("root"), Some("")];
+    let roles = [None, Some("user"), Some("cashier"), Some("ADMIN"), Some("root"), Some("")];
     for (method, path, body) in every_call(user_id).into_iter().filter(|call| call.1.starts_with("/admin")) {
         for role in roles {
             let mut claims = json!({"sub": user_id, "exp": unix(600)});

@@ -13,7 +13,10 @@
 
 mod accounts;
 mod admin;
+mod audit_log;
 mod bad_input;
+mod browsers;
+mod cashiers;
 mod checks;
 mod concerts;
 mod forge;
@@ -27,6 +30,7 @@ mod outage;
 mod outside_identity;
 mod payment;
 mod queue;
+mod rate_limits;
 mod reservations;
 mod restart;
 mod rooms;
@@ -34,6 +38,7 @@ mod rotation;
 mod seats;
 mod seats_since;
 mod service;
+mod slow_clients;
 mod support;
 
 use frontrow_testkit::app::Database;
@@ -74,12 +79,21 @@ macro_rules! contract {
                         a_concert_with_a_room_gets_one_of_its_own,
                         bad_concerts_and_dates_are_not_made,
                         sales_follow_every_step;
+                    audit_log:
+                        every_action_is_recorded,
+                        what_is_refused_is_not_recorded,
+                        changes_that_meet_make_a_chain;
                     bad_input:
                         unknown_paths_are_not_found,
                         other_methods_are_refused_and_the_allowed_ones_named,
                         bodies_are_json,
                         bodies_are_small,
                         nothing_makes_it_fail;
+                    browsers:
+                        no_page_of_another_origin_may_call_by_default,
+                        every_answer_is_what_it_says_and_in_no_frame;
+                    cashiers:
+                        by_default_a_wallet_is_charged_by_its_owner;
                     checks:
                         of_a_hold,
                         of_gated_reads,
@@ -158,6 +172,8 @@ macro_rules! contract {
                         a_full_room_refuses_newcomers_only,
                         a_full_room_is_not_overfilled_by_a_crowd,
                         a_body_is_optional_but_not_arbitrary;
+                    rate_limits:
+                        nobody_is_limited_by_default;
                     reservations:
                         a_hold_says_what_is_held,
                         all_seats_or_none,
@@ -192,12 +208,21 @@ macro_rules! contract {
                     service:
                         it_is_alive_and_ready,
                         the_description_is_complete;
+                    slow_clients:
+                        heads_have_limits,
+                        deep_bodies_are_refused;
                 }
             }
             mod unserved {
                 cases! { $database, unserved;
                     accounts:
                         a_balance_never_overflows;
+                    browsers:
+                        pages_of_configured_origins_may_call;
+                    cashiers:
+                        only_a_cashier_charges_where_it_is_configured,
+                        a_cashier_may_do_nothing_else_for_others,
+                        a_cashiers_key_is_its_own_and_of_one_wallet;
                     lapsing:
                         a_lapsed_hold_reads_as_lapsed_at_once,
                         a_lapsed_hold_gives_way_at_once,
@@ -218,6 +243,10 @@ macro_rules! contract {
                         issuer_and_audience_are_asked_for_where_that_is_configured;
                     payment:
                         a_lapsed_hold_changes_nothing;
+                    rate_limits:
+                        a_caller_has_its_rate,
+                        an_address_has_its_rate_before_anything_else,
+                        a_trusted_proxy_names_its_client;
                     restart:
                         answers_and_tokens_are_the_same_after_a_restart,
                         options_do_not_change_the_room_of_a_later_start;
@@ -225,6 +254,13 @@ macro_rules! contract {
                         a_rotation_logs_nobody_out;
                     seats_since:
                         what_has_changed_makes_the_whole;
+                    slow_clients:
+                        a_head_that_drips_is_cut,
+                        a_later_head_that_drips_is_cut,
+                        a_body_that_drips_is_cut_and_changes_nothing,
+                        who_does_not_read_is_cut,
+                        who_reads_steadily_gets_all,
+                        connections_beyond_the_limit_wait;
                 }
             }
         }

@@ -1,11 +1,14 @@
-//! Two nodes on one database show the same seats.
+//! Two nodes on one database: they show the same seats, and keep one line.
+
+use std::collections::BTreeSet;
 
 use frontrow_testkit::app::{Buyer, Database, Sale, TestApp, settings};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::seats_since::Follower;
-use crate::support::{admin, asked, becomes, seat_status};
+use crate::support::{Answer, admin, ask, asked, becomes, enter, room, seat_status};
 
 async fn tag(app: &TestApp, buyer: &Buyer, sale: &Sale) -> String {
     asked(buyer.own(app.get(&sale.seats_path())), 200).await.header("ETag").unwrap().to_owned()
@@ -47,4 +50,35 @@ async fn what_one_node_changes_the_other_shows() {
     assert_eq!(asked(sales, 200).await.json()["reserved"], 1);
     a.stop().await;
     c.stop().await;
+}
+
+/// However often somebody joins, and wherever, it is one place: or whoever has a script would have the whole line.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_many_times_on_every_node_holds_one_place() {
+    let Some(database) = Database::postgres().await else { return };
+    let nodes = [TestApp::start(settings(&database)).await, TestApp::start(settings(&database)).await];
+    let sale = nodes[0].sale(json!({}), 1, 1).await;
+    let greedy = nodes[0].guest().await;
+    let answers = join_all((0..32).map(|n| ask(enter(&nodes[n % 2], &greedy, &sale)))).await;
+    let with = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((with(201), with(200)), (1, 31));
+    let first = answers[0].wait_token();
+    assert!(answers.iter().all(|answer| answer.wait_token() == first), "one token, byte for byte");
+    let places: BTreeSet<String> =
+        answers.iter().map(|answer| answer.json()["tokenId"].to_string()).collect();
+    assert_eq!(places.len(), 1);
+    let waiting = async |node: &TestApp| room(node, sale.room_id).await["waiting"].clone();
+    assert_eq!(waiting(&nodes[0]).await, 1);
+
+    // The control: as many people at once, each with a token of its own, have as many places.
+    let mut crowd = Vec::new();
+    for _ in 0..32 {
+        crowd.push(nodes[0].guest().await);
+    }
+    let answers = join_all((0..32).map(|n| ask(enter(&nodes[n % 2], &crowd[n], &sale)))).await;
+    let tokens: BTreeSet<String> = answers.iter().map(Answer::wait_token).collect();
+    assert_eq!((tokens.len(), waiting(&nodes[1]).await), (32, json!(33)));
+    for node in nodes {
+        node.stop().await;
+    }
 }

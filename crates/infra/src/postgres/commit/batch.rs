@@ -188,12 +188,14 @@ async fn apply<'u>(
     let mut plan = plan(units, &locked, &found)?;
     if let ([work], [verdict @ Verdict::Done(_)]) = (units, plan.verdicts.as_mut_slice()) {
         let connection = transaction.connection()?;
-        if let Some(command) = &work.command
-            && let Some(outcome) = command::execute(connection, command, &locked).await?
-        {
-            *verdict = Verdict::Done(Some(outcome));
+        let mut outcome = None;
+        if let Some(command) = &work.command {
+            outcome = command::execute(connection, command, &locked).await?;
         }
-        write::write_catalogue(connection, work).await?;
+        write::write_catalogue(connection, work, outcome).await?;
+        if outcome.is_some() {
+            *verdict = Verdict::Done(outcome);
+        }
     }
     run_all(transaction.shared()?, write::statements(&plan, &locked)).await?;
     Ok(Applied { plan, number: locked.transaction() })

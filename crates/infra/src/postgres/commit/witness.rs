@@ -28,6 +28,7 @@ pub(super) struct Witness {
     token: Option<DbId>,
     reservation: Option<DbId>,
     entry: Option<DbId>,
+    audit_entry: Option<DbId>,
     transaction: i64,
 }
 
@@ -36,7 +37,8 @@ const ASK: &str = "\
     SELECT CASE WHEN pg_xact_status($1::TEXT::xid8) = 'in progress' THEN NULL ELSE \
         EXISTS (SELECT FROM queue_tokens WHERE token_id = $2) \
         OR EXISTS (SELECT FROM reservations WHERE reservation_id = $3) \
-        OR EXISTS (SELECT FROM entries WHERE entry_id = $4) END AS committed";
+        OR EXISTS (SELECT FROM entries WHERE entry_id = $4) \
+        OR EXISTS (SELECT FROM audit_log WHERE entry_id = $5) END AS committed";
 
 #[derive(QueryableByName)]
 struct Answer {
@@ -57,6 +59,12 @@ impl Witness {
             token: plan.newcomers.as_slice().first().map(|token| DbId(token.id.get())),
             reservation,
             entry: entries.next().map(|entry| DbId(entry.id.get())),
+            audit_entry: plan
+                .units
+                .iter()
+                .flat_map(|work| &work.audit_log)
+                .next()
+                .map(|entry| DbId(entry.id.get())),
             transaction,
         }
     }
@@ -64,7 +72,7 @@ impl Witness {
     /// Whether it was committed, as soon as the database says so. `None` when it does not in time, or when nothing was
     /// written that tells.
     pub(super) async fn ask(&self, pool: &Pool<AsyncPgConnection>) -> Option<bool> {
-        self.token.or(self.reservation).or(self.entry)?;
+        self.token.or(self.reservation).or(self.entry).or(self.audit_entry)?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(committed) = self.ask_once(pool).await {
@@ -81,7 +89,8 @@ impl Witness {
             .bind::<BigInt, _>(self.transaction)
             .bind::<Nullable<Id>, _>(self.token)
             .bind::<Nullable<Id>, _>(self.reservation)
-            .bind::<Nullable<Id>, _>(self.entry);
+            .bind::<Nullable<Id>, _>(self.entry)
+            .bind::<Nullable<Id>, _>(self.audit_entry);
         let answer: Answer = Cached(query).get_result(&mut connection).await.ok()?;
         answer.committed
     }

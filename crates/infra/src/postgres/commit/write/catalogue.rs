@@ -1,15 +1,17 @@
-//! Rooms, concerts and dates: what operators make, and what a tick moves. Few rows at a time.
+//! Rooms, concerts and dates: what operators make, and what a tick moves; and what operators did. Few rows at a time.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::queue::Room;
+use frontrow_domain::unit_of_work::CommandOutcome;
 use frontrow_domain::{Change, RoomId, Version, Versioned};
 
 use super::Failure;
 use crate::postgres::cached::Cached;
-use crate::sql::rows::{ConcertRow, PerformanceDateRow, RoomRow};
-use crate::sql::schema::{concerts, lines, performance_dates, rooms};
+use crate::sql::rows::{AuditRow, ConcertRow, PerformanceDateRow, RoomRow};
+use crate::sql::schema::{audit_log, concerts, lines, performance_dates, rooms};
 use crate::sql::types::DbId;
 
 /// A unit has one room, so these are written one by one.
@@ -75,6 +77,19 @@ pub(super) async fn insert_dates(
     if !made.is_empty() {
         let rows: Vec<PerformanceDateRow> = made.iter().map(Into::into).collect();
         diesel::insert_into(performance_dates::table).values(rows).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// See [`insert_concerts`].
+pub(super) async fn insert_audit_log(
+    connection: &mut AsyncPgConnection,
+    made: &[AuditEntry],
+    outcome: Option<CommandOutcome>,
+) -> Result<(), Failure> {
+    if !made.is_empty() {
+        let rows: Vec<AuditRow> = made.iter().map(|entry| AuditRow::new(entry, outcome)).collect();
+        diesel::insert_into(audit_log::table).values(rows).execute(connection).await?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ mod seats;
 pub(super) mod statement;
 
 use diesel_async::AsyncPgConnection;
-use frontrow_domain::unit_of_work::UnitOfWork;
+use frontrow_domain::unit_of_work::{CommandOutcome, UnitOfWork};
 use frontrow_domain::{Change, Version};
 
 use self::seat_feeds::Feeds;
@@ -23,19 +23,25 @@ use super::failure::Failure;
 use super::lock::Locked;
 use super::plan::Plan;
 
-/// Writes rooms, concerts and dates one by one: only units that come alone have them.
+/// Writes rooms, concerts, dates and what operators did one by one: only units that come alone have them. The unit's command
+/// came to `outcome`.
 pub(super) async fn write_catalogue(
     connection: &mut AsyncPgConnection,
     work: &UnitOfWork,
+    outcome: Option<CommandOutcome>,
 ) -> Result<(), Failure> {
     catalogue::write_rooms(connection, &work.rooms).await?;
     catalogue::insert_concerts(connection, &work.concerts).await?;
-    catalogue::insert_dates(connection, &work.performance_dates).await
+    catalogue::insert_dates(connection, &work.performance_dates).await?;
+    catalogue::insert_audit_log(connection, &work.audit_log, outcome).await
 }
 
 /// Whether a unit writes what [`write_catalogue`] writes.
 pub(super) const fn has_catalogue(work: &UnitOfWork) -> bool {
-    !work.rooms.is_empty() || !work.concerts.is_empty() || !work.performance_dates.is_empty()
+    !work.rooms.is_empty()
+        || !work.concerts.is_empty()
+        || !work.performance_dates.is_empty()
+        || !work.audit_log.is_empty()
 }
 
 /// All that a batch writes besides, in the order in which every batch writes.

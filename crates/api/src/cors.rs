@@ -1,0 +1,123 @@
+//! What browsers are told: which pages of other origins may call, and what no page may do with an answer.
+
+use std::fmt;
+use std::str::FromStr;
+
+use actix_cors::Cors;
+use actix_web::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH,
+    REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::http::{Method, Uri};
+use actix_web::middleware::DefaultHeaders;
+use actix_web::web::{self, ServiceConfig};
+
+use crate::gate::WAIT_TOKEN;
+use crate::idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
+use crate::routes::concerts::SEAT_MAP_VERSION;
+
+/// How long a browser may keep what a preflight said, in seconds.
+const PREFLIGHT_SECONDS: usize = 3_600;
+
+/// The pages that may call: those of these origins, or `*`. Nothing is sent along by a browser on its own (there are no
+/// cookies), so that `*` lets in no page that has no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origins(Vec<String>);
+
+/// A text that is no list of origins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidOrigin;
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("origins are like https://tickets.example.com, separated by commas, or *")
+    }
+}
+
+impl std::error::Error for InvalidOrigin {}
+
+impl FromStr for Origins {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        let origins: Vec<String> = text.split(',').map(|origin| origin.trim().to_owned()).collect();
+        let is_any = origins.iter().any(|origin| origin == "*");
+        let fine = if is_any { origins.len() == 1 } else { origins.iter().all(|origin| is_origin(origin)) };
+        fine.then_some(Self(origins)).ok_or(InvalidOrigin)
+    }
+}
+
+/// A scheme, a host and perhaps a port, as browsers write them.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else { return false };
+    let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let plain = uri.query().is_none() && !authority.as_str().contains('@') && !text.ends_with('/');
+    plain && uri.path() == "/" && text.bytes().all(|byte| !byte.is_ascii_uppercase())
+}
+
+impl Origins {
+    fn cors(&self) -> Cors {
+        let name = HeaderName::from_static;
+        let cors = Cors::default()
+            .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+            .allowed_headers([AUTHORIZATION, CONTENT_TYPE, ACCEPT, IF_NONE_MATCH])
+            .allowed_headers([name(WAIT_TOKEN), name(IDEMPOTENCY_KEY)])
+            .expose_headers([RETRY_AFTER, ETAG])
+            .expose_headers([name(WAIT_TOKEN), name(IDEMPOTENCY_REPLAYED), SEAT_MAP_VERSION])
+            .max_age(PREFLIGHT_SECONDS);
+        match self.0.as_slice() {
+            [any] if any == "*" => cors.allow_any_origin().send_wildcard(),
+            origins => origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin)),
+        }
+    }
+}
+
+/// Registers every route, as [`crate::configure`] does; pages of these origins may call them.
+pub fn configure_for(origins: Option<&Origins>, config: &mut ServiceConfig) {
+    match origins {
+        None => crate::configure(config),
+        Some(origins) => {
+            config.service(web::scope("").wrap(origins.cors()).configure(crate::configure));
+        }
+    }
+}
+
+/// Goes with every answer: it is what it says it is, no page may frame it, and no link tells where it was. HSTS is the
+/// affair of the proxy that ends TLS.
+#[must_use]
+pub fn security_headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((REFERRER_POLICY, "no-referrer"))
+        .add((CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        for good in
+            ["https://a.example", "http://localhost:5173", "https://a.example, https://b.example:8443", "*"]
+        {
+            assert!(good.parse::<Origins>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a.example",
+            "https://",
+            "https://a.example/",
+            "https://a.example/path",
+            "https://a.example?x",
+            "https://me@a.example",
+            "https://A.example",
+            "ftp://a.example",
+            "*,https://a.example",
+            "https://a.example,",
+            "null",
+        ] {
+            assert_eq!(bad.parse::<Origins>(), Err(InvalidOrigin), "{bad}");
+        }
+    }
+}

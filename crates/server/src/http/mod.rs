@@ -1,0 +1,170 @@
+//! HTTP on a socket: who may connect, for how long, and what every answer carries.
+
+mod patient;
+
+use std::future::ready;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server};
+use actix_web::{App, Error, web};
+use anyhow::{Context, Result};
+use frontrow_api::{ApiState, Origins, RateRules, configure_for, security_headers};
+use frontrow_app::UseCases;
+use tokio::net::{TcpSocket, TcpStream};
+
+use self::patient::{Bounds, Patient};
+
+/// How long a request that runs may take to finish when the server stops, in seconds.
+const STOP_WITHIN_SECONDS: u64 = 10;
+/// How long an idle connection is kept: longer than the rarest poll, and than the 60 s after which usual proxies let go,
+/// so that it is never we who close under a request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a client that is still sending is listened to after it was answered, so that it hears the answer.
+const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// The most workers there may be.
+const MAX_WORKERS: usize = 512;
+/// How many connections may wait to be accepted: the first second of a sale. The kernel may allow fewer (`somaxconn`).
+const BACKLOG: u32 = 4_096;
+/// The most connections a worker serves at once, unless a limit is given; further ones wait in the backlog. There is a
+/// worker a core.
+const CONNECTIONS_PER_WORKER: usize = 50_000;
+
+/// What clients may do.
+#[derive(Debug, Clone)]
+pub struct ClientRules {
+    /// How often they may call.
+    pub rates: RateRules,
+    /// Whose pages may call.
+    pub origins: Option<Origins>,
+    /// How many connections are served at once, by all workers together.
+    pub max_connections: Option<usize>,
+    /// How long a head or a body may take to arrive, and how long a client may take nothing of an answer.
+    pub timeout: Duration,
+    /// How long a request that has arrived may be worked on before anything is answered: longer than storage may take.
+    pub work_within: Duration,
+}
+
+/// Nothing is limited but time.
+impl Default for ClientRules {
+    fn default() -> Self {
+        let (rates, timeout) = (RateRules::default(), ApiState::BODY_WITHIN);
+        Self { rates, origins: None, max_connections: None, timeout, work_within: Self::WORK_WITHIN }
+    }
+}
+
+impl ClientRules {
+    /// How long a request may be worked on, unless something else is said.
+    pub const WORK_WITHIN: Duration = Duration::from_secs(60);
+
+    fn bounds(&self) -> Bounds {
+        let answer_within = self.timeout.saturating_mul(2).saturating_add(self.work_within);
+        Bounds { answer_within, take_within: self.timeout }
+    }
+}
+
+/// Listens on the first address of `bind` that is free.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn listen(bind: &str) -> Result<TcpListener> {
+    let addresses = bind.to_socket_addrs();
+    let addresses = addresses.with_context(|| format!("--bind {bind} is no address"))?;
+    let mut last = None;
+    for address in addresses {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    Err(error).with_context(|| format!("cannot listen on {bind}"))
+}
+
+/// As the standard library does it, but with a backlog for a crowd: its own takes 128.
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// Serves until it is told to stop. As actix-web's own `HttpServer` does it, but over connections that are [`Patient`].
+///
+/// # Errors
+/// When the listener is not usable.
+pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRules) -> Result<Server> {
+    let bounds = rules.bounds();
+    let ClientRules { rates, origins, max_connections, timeout, .. } = rules;
+    let state = web::Data::new(ApiState::limited(use_cases, rates, timeout));
+    let app = move || {
+        App::new()
+            .wrap(security_headers())
+            .app_data(state.clone())
+            .configure(|config| configure_for(origins.as_ref(), config))
+    };
+    let (workers, connections) = share(max_connections, available_parallelism().map_or(1, NonZeroUsize::get));
+    let server = Server::build()
+        .workers(workers)
+        .max_concurrent_connections(connections)
+        .shutdown_timeout(STOP_WITHIN_SECONDS)
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let server = server.listen("http", listener, move || {
+        let stopping = stopping.clone();
+        let stop_signal = move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        };
+        let app = app().into_factory().map_err(|error: Error| error.error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(stop_signal)
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(timeout)
+            .client_disconnect_timeout(DISCONNECT_WITHIN)
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(move |stream: TcpStream| ready(Ok::<_, DispatchError>(connected(stream, bounds))))
+            .and_then(http)
+    })?;
+    Ok(server.run())
+}
+
+/// A connection as the HTTP service takes it.
+fn connected(stream: TcpStream, bounds: Bounds) -> (Patient<TcpStream>, Protocol, Option<SocketAddr>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection is gone already");
+    }
+    let peer = stream.peer_addr().ok();
+    (Patient::new(stream, bounds), Protocol::Http1, peer)
+}
+
+/// How many workers there are, and how many connections each serves: never more than the limit together.
+fn share(limit: Option<usize>, cores: usize) -> (usize, usize) {
+    let cores = cores.min(MAX_WORKERS);
+    match limit {
+        None => (cores, CONNECTIONS_PER_WORKER),
+        Some(limit) => {
+            let workers = cores.min(limit).max(1);
+            (workers, limit / workers)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_a_limit() {
+        assert_eq!(share(None, 4), (4, CONNECTIONS_PER_WORKER));
+        assert_eq!(share(Some(1_000), 4), (4, 250));
+        assert_eq!(share(Some(7), 4), (4, 1));
+        assert_eq!(share(Some(2), 4), (2, 1));
+        assert_eq!(share(Some(1), 1), (1, 1));
+    }
+}

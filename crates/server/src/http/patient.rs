@@ -1,0 +1,226 @@
+//! A connection that does not wait for ever.
+//!
+//! actix bounds how long the first head of a connection may take, and how long nothing at all may come; not how long a later
+//! head may take, nor how long a client may take nothing of its answer. A client could hold connections, and what is written
+//! for it, at the cost of a byte now and then.
+//!
+//! A request costs one look at the clock. The timers are set once in a while, not for every request.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// From the first byte of a request to the first of its answer: its head, its body, and the work.
+    pub(super) answer_within: Duration,
+    /// To take some of what is written.
+    pub(super) take_within: Duration,
+}
+
+/// A stream whose other side must get on.
+pub(super) struct Patient<S> {
+    stream: S,
+    bounds: Bounds,
+    /// Since when something came and nothing was answered.
+    unanswered_since: Option<Instant>,
+    /// Since when nothing can be written.
+    stuck_since: Option<Instant>,
+    reading: Alarm,
+    writing: Alarm,
+}
+
+impl<S> Patient<S> {
+    /// Holds the other side to these bounds.
+    pub(super) const fn new(stream: S, bounds: Bounds) -> Self {
+        Self {
+            stream,
+            bounds,
+            unanswered_since: None,
+            stuck_since: None,
+            reading: Alarm(None),
+            writing: Alarm(None),
+        }
+    }
+}
+
+/// Wakes the task at a time, or a little early: one that is set is left alone until it rings.
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Whether this time has come; if not, the task is woken once it has.
+    fn has_rung(&mut self, at: Option<Instant>, context: &mut Context<'_>) -> bool {
+        let Some(at) = at else { return false };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        while sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= at {
+                return true;
+            }
+            sleep.as_mut().reset(at);
+        }
+        false
+    }
+}
+
+fn too_slow(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.stream).poll_read(context, buffer) {
+            Poll::Pending => {
+                let since = this.unanswered_since;
+                let deadline = since.and_then(|since| since.checked_add(this.bounds.answer_within));
+                if this.reading.has_rung(deadline, context) {
+                    return Poll::Ready(Err(too_slow("the client does not finish its request")));
+                }
+                Poll::Pending
+            }
+            ready => {
+                this.unanswered_since.get_or_insert_with(Instant::now);
+                ready
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Patient<S> {
+    fn written(
+        &mut self,
+        wrote: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match wrote {
+            Poll::Pending => {
+                let since = *self.stuck_since.get_or_insert_with(Instant::now);
+                if self.writing.has_rung(since.checked_add(self.bounds.take_within), context) {
+                    return Poll::Ready(Err(too_slow("the client takes nothing of its answer")));
+                }
+                Poll::Pending
+            }
+            ready => {
+                (self.unanswered_since, self.stuck_since) = (None, None);
+                ready
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(context, buffer);
+        self.written(wrote, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.written(wrote, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const BOUNDS: Bounds =
+        Bounds { answer_within: Duration::from_millis(600), take_within: Duration::from_secs(2) };
+
+    fn connection() -> (DuplexStream, Patient<DuplexStream>) {
+        let (client, server) = duplex(64);
+        (client, Patient::new(server, BOUNDS))
+    }
+
+    #[tokio::test]
+    async fn whoever_begins_and_does_not_end_is_cut() {
+        let (mut client, mut server) = connection();
+        let mut buffer = [0; 64];
+        let silence = timeout(BOUNDS.answer_within * 2, server.read(&mut buffer)).await;
+        assert!(silence.is_err(), "silence is the keep-alive's affair");
+
+        let dripping = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let begin = Instant::now();
+        let cut = loop {
+            match server.read(&mut buffer).await {
+                Ok(read) => assert!(read > 0),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= BOUNDS.answer_within, "{:?}", begin.elapsed());
+        drop(server);
+        dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_answered_may_ask_for_ever() {
+        let (mut client, mut server) = connection();
+        let mut buffer = [0; 64];
+        let begin = Instant::now();
+        while begin.elapsed() < BOUNDS.answer_within * 3 {
+            client.write_all(b"ask").await.unwrap();
+            assert_eq!(server.read(&mut buffer).await.unwrap(), 3);
+            server.write_all(b"answer").await.unwrap();
+            assert_eq!(client.read(&mut buffer).await.unwrap(), 6);
+            let next = timeout(Duration::from_millis(50), server.read(&mut buffer)).await;
+            assert!(next.is_err(), "it waits for the next");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_nothing_is_cut_and_who_takes_a_little_is_not() {
+        let (mut client, mut server) = connection();
+        let reading = tokio::spawn(async move {
+            let mut buffer = [0; 16];
+            for _ in 0..40 {
+                sleep(Duration::from_millis(100)).await;
+                client.read_exact(&mut buffer).await.unwrap();
+            }
+            client
+        });
+        server.write_all(&[b'x'; 640]).await.unwrap();
+        let _client = reading.await.unwrap();
+        let begin = Instant::now();
+        let cut = server.write_all(&[b'x'; 320]).await.unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= BOUNDS.take_within, "{:?}", begin.elapsed());
+    }
+}

@@ -1,0 +1,261 @@
+//! Clients that are too slow, too large or too many, on bare sockets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use frontrow::app::Settings;
+use frontrow::http::ClientRules;
+use frontrow_testkit::app::{Buyer, Database, Sale, TestApp, settings};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use crate::support::{asked, refused};
+
+/// How long clients may take here.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest a cut may be in coming on a busy machine. Far below what the clients here would take.
+const CUT_WITHIN: Duration = Duration::from_secs(60);
+
+/// A server that gives clients little time, and its own work as much as it takes.
+async fn impatient(database: &Database) -> TestApp {
+    with(database, ClientRules { timeout: TIMEOUT, ..ClientRules::default() }).await
+}
+
+/// A server that gives its own work little time as well: it is done with what is asked here at once.
+async fn hasty(database: &Database) -> TestApp {
+    let work_within = 3 * TIMEOUT;
+    with(database, ClientRules { timeout: TIMEOUT, work_within, ..ClientRules::default() }).await
+}
+
+async fn with(database: &Database, clients: ClientRules) -> TestApp {
+    TestApp::start(Settings { clients, ..settings(database) }).await
+}
+
+fn connect(app: &TestApp) -> TcpStream {
+    let url = app.url("");
+    let stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(CUT_WITHIN)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Whether the other side is gone, and what it said before.
+fn read_to_the_end(stream: &mut TcpStream) -> (bool, String) {
+    let (mut said, mut buffer) = (Vec::new(), [0; 65_536]);
+    let gone = loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break true,
+            Ok(read) => said.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => break !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    };
+    (gone, String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Sends the start, and then a byte at a time for as long as anybody takes it; what is heard meanwhile, and how long it took.
+fn drip(mut stream: TcpStream, start: String, more: u8) -> (String, Duration) {
+    let begin = Instant::now();
+    stream.write_all(start.as_bytes()).unwrap();
+    let mut answers = stream.try_clone().unwrap();
+    let dripping = std::thread::spawn(move || {
+        while begin.elapsed() < 2 * CUT_WITHIN && stream.write_all(&[more]).is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let (gone, said) = read_to_the_end(&mut answers);
+    assert!(gone, "it still listens after {:?}; it said {said}", begin.elapsed());
+    let took = begin.elapsed();
+    dripping.join().unwrap();
+    (said, took)
+}
+
+fn head(buyer: &Buyer, request: &str, more: &str) -> String {
+    format!(
+        "{request} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n{more}\r\n",
+        buyer.access_token
+    )
+}
+
+pub(crate) async fn a_head_that_drips_is_cut(database: &Database) {
+    let app = impatient(database).await;
+    let stream = connect(&app);
+    let start = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ".to_owned();
+    let (said, took) = spawn_blocking(move || drip(stream, start, b'x')).await.unwrap();
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
+    assert!(took >= TIMEOUT / 2, "whoever is within the time is not cut: {took:?}");
+    app.stop().await;
+}
+
+pub(crate) async fn a_later_head_that_drips_is_cut(database: &Database) {
+    let app = hasty(database).await;
+    let stream = connect(&app);
+    let first = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let start = format!("{first}GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ");
+    let (said, _) = spawn_blocking(move || drip(stream, start, b'x')).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 200"), "the first one was whole: {said}");
+    assert_eq!(said.matches("HTTP/1.1 200").count(), 1, "{said}");
+    app.stop().await;
+}
+
+pub(crate) async fn a_body_that_drips_is_cut_and_changes_nothing(database: &Database) {
+    let app = hasty(database).await;
+    let buyer = app.guest().await;
+    let charge = format!("POST /accounts/{}/charge", buyer.user_id);
+    let sized = head(&buyer, &charge, "Content-Length: 5000\r\n") + "{\"amount\":5";
+    let chunked = head(&buyer, &charge, "Transfer-Encoding: chunked\r\n") + "1388\r\n{\"amount\":5";
+    for start in [sized, chunked] {
+        let stream = connect(&app);
+        let (said, took) = spawn_blocking(move || drip(stream, start, b' ')).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 408") && said.contains("REQUEST_TIMEOUT"), "{said}");
+        assert!(took >= TIMEOUT / 2, "{took:?}");
+    }
+    assert_eq!(crate::support::balance(&app, &buyer).await, 0);
+    app.stop().await;
+}
+
+async fn wide_sale(app: &TestApp) -> (Sale, Buyer) {
+    let sale = app.sale(json!({}), 200, 250).await;
+    let buyer = app.active(&sale).await;
+    (sale, buyer)
+}
+
+/// Whoever asks for much and reads nothing of it would hold its memory for ever.
+pub(crate) async fn who_does_not_read_is_cut(database: &Database) {
+    let app = impatient(database).await;
+    let (sale, buyer) = wide_sale(&app).await;
+    let whole = asked(buyer.own(app.get(&sale.seats_path())), 200).await.body.len();
+    let wait_token = buyer.wait_token.clone().unwrap();
+    let asking =
+        head(&buyer, &format!("GET {}", sale.seats_path()), &format!("Wait-Token: {wait_token}\r\n"));
+    let mut stream = connect(&app);
+    let (gone, read) = spawn_blocking(move || {
+        for _ in 0..8 {
+            stream.write_all(asking.as_bytes()).unwrap();
+        }
+        std::thread::sleep(TIMEOUT * 6);
+        let (gone, said) = read_to_the_end(&mut stream);
+        (gone, said.len())
+    })
+    .await
+    .unwrap();
+    assert!(whole > 2_000_000, "{whole} bytes fit into the buffers of the kernel");
+    assert!(gone && read < 8 * whole, "{read} of {} bytes came all the same", 8 * whole);
+    app.stop().await;
+}
+
+/// The control: whoever reads slowly but steadily gets all of it.
+pub(crate) async fn who_reads_steadily_gets_all(database: &Database) {
+    let app = impatient(database).await;
+    let (sale, buyer) = wide_sale(&app).await;
+    let whole = asked(buyer.own(app.get(&sale.seats_path())), 200).await.body.len();
+    let more = format!("Wait-Token: {}\r\nConnection: close\r\n", buyer.wait_token.clone().unwrap());
+    let asking = head(&buyer, &format!("GET {}", sale.seats_path()), &more);
+    let mut stream = connect(&app);
+    let read = spawn_blocking(move || {
+        stream.write_all(asking.as_bytes()).unwrap();
+        let (mut read, mut buffer) = (0, vec![0; 256 * 1_024]);
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => return read,
+                more => read += more,
+            }
+            std::thread::sleep(TIMEOUT / 20);
+        }
+    })
+    .await
+    .unwrap();
+    assert!(read > whole, "{read} of {whole} bytes and a head");
+    app.stop().await;
+}
+
+pub(crate) async fn heads_have_limits(app: &TestApp) {
+    let long = "x".repeat(200_000);
+    let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
+    for (what, request, expected) in [
+        ("a long header", format!("GET /concerts HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n"), "431"),
+        ("many headers", format!("GET /concerts HTTP/1.1\r\nHost: x\r\n{many}\r\n"), "431"),
+        ("an endless URL", format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"), "431"),
+        ("a long URL", format!("GET /concerts?{} HTTP/1.1\r\nHost: x\r\n\r\n", &long[..9_000]), "414"),
+        ("a long path", format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", &long[..9_000]), "414"),
+        ("no HTTP", "\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned(), "400"),
+        ("two lengths", "POST /pay HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx".into(), "400"),
+        (
+            "a length and chunks",
+            "POST /pay HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+            "400",
+        ),
+    ] {
+        let mut stream = connect(app);
+        let said = spawn_blocking(move || {
+            // It may hang up before it has read all of it.
+            let _ = stream.write_all(request.as_bytes());
+            let mut start = [0; 12];
+            let _ = stream.read_exact(&mut start);
+            String::from_utf8_lossy(&start).into_owned()
+        })
+        .await
+        .unwrap();
+        assert_eq!(said, format!("HTTP/1.1 {expected}"), "{what}");
+    }
+    let answer = app.get(&format!("/concerts?{}", &long[..9_000]));
+    refused(answer, 414, "URI_TOO_LONG").await;
+    asked(app.get(&format!("/concerts?x={}", &long[..7_000])), 200).await;
+}
+
+pub(crate) async fn deep_bodies_are_refused(app: &TestApp) {
+    let buyer = app.guest().await;
+    let charge = format!("/accounts/{}/charge", buyer.user_id);
+    let post = |path: &str, body: String| {
+        let request = app.request(reqwest::Method::POST, path).header("Content-Type", "application/json");
+        buyer.own(request.body(body))
+    };
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        for levels in [40, 9_000] {
+            let deep = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+            for body in [
+                deep.clone(),
+                format!("{{\"amount\":{deep}}}"),
+                format!("{{\"amount\":5,\"unknown\":{deep}}}"),
+                format!("{{\"amount\":5,\"unknown\":{}", open.repeat(levels)),
+            ] {
+                for path in ["/queue", &charge, "/pay", "/reservations"] {
+                    let answer = crate::support::ask(post(path, body.clone())).await;
+                    // Reservations are gated: there, the missing Wait-Token comes first.
+                    let expected = if path == "/reservations" { 301 } else { 400 };
+                    assert_eq!(answer.status, expected, "{path}: {levels} levels");
+                }
+            }
+        }
+    }
+    for number in ["9".repeat(60_000), format!("1e{}", "9".repeat(1_000)), "-".to_owned() + &"9".repeat(400)]
+    {
+        let answer = crate::support::ask(post(&charge, format!("{{\"amount\":{number}}}"))).await;
+        assert!([400, 422].contains(&answer.status), "{}", answer.status);
+    }
+    assert_eq!(crate::support::balance(app, &buyer).await, 0);
+}
+
+pub(crate) async fn connections_beyond_the_limit_wait(database: &Database) {
+    let clients = ClientRules { max_connections: Some(2), ..ClientRules::default() };
+    let app = with(database, clients).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answers = |mut stream: &TcpStream, within: Duration| {
+        stream.set_read_timeout(Some(within)).unwrap();
+        let mut start = [0; 12];
+        matches!(stream.read_exact(&mut start), Ok(())).then_some(start)
+    };
+    let held: Vec<TcpStream> = (0..2).map(|_| connect(&app)).collect();
+    for mut stream in &held {
+        stream.write_all(request).unwrap();
+        assert_eq!(answers(stream, CUT_WITHIN), Some(*b"HTTP/1.1 200"));
+    }
+    let mut third = connect(&app);
+    third.write_all(request).unwrap();
+    assert_eq!(answers(&third, Duration::from_secs(2)), None, "it waits");
+    drop(held);
+    assert_eq!(answers(&third, CUT_WITHIN), Some(*b"HTTP/1.1 200"), "until another one goes");
+    drop(third);
+    app.stop().await;
+}
