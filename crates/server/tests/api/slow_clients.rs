@@ -90,12 +90,19 @@ pub(crate) async fn a_head_that_drips_is_cut(database: &Database) {
 
 pub(crate) async fn a_later_head_that_drips_is_cut(database: &Database) {
     let app = hasty(database).await;
-    let stream = connect(&app);
     let first = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     let start = format!("{first}GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ");
-    let (said, _) = spawn_blocking(move || drip(stream, start, b'x')).await.unwrap();
-    assert!(said.starts_with("HTTP/1.1 200"), "the first one was whole: {said}");
-    assert_eq!(said.matches("HTTP/1.1 200").count(), 1, "{said}");
+    let mut answered = 0;
+    for _ in 0..5 {
+        let (stream, start) = (connect(&app), start.clone());
+        let (said, _) = spawn_blocking(move || drip(stream, start, b'x')).await.unwrap();
+        answered = said.matches("HTTP/1.1 200").count();
+        // On a machine that stands still for so long, the first one may be too late as well.
+        if !said.starts_with("HTTP/1.1 408") {
+            break;
+        }
+    }
+    assert_eq!(answered, 1, "the first one was whole");
     app.stop().await;
 }
 
