@@ -2,7 +2,7 @@
 
 use frontrow_domain::account::Account;
 use frontrow_domain::queue::{QueueToken, QueueTokenState, QueueTokenStatus};
-use frontrow_domain::reservation::ReservationStatus;
+use frontrow_domain::reservation::{Reservation, ReservationStatus};
 use frontrow_domain::seat::{Seat, SeatState};
 use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed};
 use frontrow_domain::{Change, Timestamp, UnitOfWork, Version, Versioned};
@@ -59,8 +59,7 @@ impl Mutation {
             _ => {}
         }
         let written = ports.storage.committer.commit(work).await;
-        let written =
-            written.map(|committed| Committed { outcome: outcome.or(committed.outcome), ..committed });
+        let written = written.map(|committed| Committed { outcome: outcome.or(committed.outcome) });
         ports.monitor.observe(&unit, &written);
         if let (Self::ExpiryFreesPaidSeats, Some(Command::ExpireHolds { now, .. })) =
             (self, unit.work.command)
@@ -116,7 +115,7 @@ fn from_the_tail(state: &State, admit: &Admit) -> Vec<Versioned<QueueToken>> {
 fn paid_seats(state: &State, now: Timestamp) -> Vec<Change<Seat>> {
     let rows = state.reservations.values().map(|row| &row.value);
     let paid = rows.filter(|r| r.status == ReservationStatus::Done && r.hold_expires_at <= now);
-    let seats = paid.flat_map(|reservation| reservation.seat_ids());
+    let seats = paid.flat_map(Reservation::seat_ids);
     let seats = seats.filter_map(|id| state.seats.get(&id).cloned());
     let sold = seats.filter(|row| row.value.state != SeatState::Available);
     let free = |row: Versioned<Seat>| {

@@ -23,13 +23,16 @@ pub(crate) struct Written<'a> {
     pub(crate) max_seats: usize,
 }
 
-impl Written<'_> {
+/// A promise, and whether a step breaks it.
+type Rule<'a> = (&'static str, fn(&Written<'a>) -> bool);
+
+impl<'a> Written<'a> {
     /// The promises that it breaks.
     pub(crate) fn breaches(&self) -> Vec<String> {
         let findings = self.after.audit().into_iter().filter(|finding| finding.breaches > 0);
         let mut breaches: Vec<String> =
             findings.map(|finding| format!("audit: {}", finding.promise)).collect();
-        let rules: [(&str, fn(&Self) -> bool); 12] = [
+        let rules: [Rule<'a>; 12] = [
             ("a token, reservation, entry or payment is gone", Self::loses_something),
             ("a token changed otherwise than WAIT, ACTIVE, EXPIRED", Self::turns_a_token_back),
             ("a token was expired before its time", Self::ends_a_token_early),

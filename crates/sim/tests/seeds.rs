@@ -1,6 +1,13 @@
 //! Two hundred seeds in which every promise is kept, though everything goes wrong; and protections switched off, which must
 //! show.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells what it saw"
+)]
+
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

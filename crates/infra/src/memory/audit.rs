@@ -15,8 +15,11 @@ use crate::audit::Finding;
 /// How many things were checked, and how many of them break the promise.
 type Counted = (i64, i64);
 
-/// Every promise and how it is checked, in the order of the report.
-const INVARIANTS: [(&str, fn(&State) -> Counted); 14] = [
+/// A promise, and how it is checked.
+type Invariant = (&'static str, fn(&State) -> Counted);
+
+/// Every promise, in the order of the report.
+const INVARIANTS: [Invariant; 14] = [
     ("at most one live reservation a seat", seats_are_reserved_once),
     ("a seat's status agrees with its reservation", seats_agree),
     ("a live reservation owns each of its seats, an ended one none", reservations_own),
