@@ -130,7 +130,7 @@ mod tests {
         );
         // A secret that is given stands alone: the kept one must be named to go on.
         assert!(!believes(&load(Some(&next), &[], &database).unwrap(), &before));
-        assert!(believes(&load(Some(&next), &[kept.clone()], &database).unwrap(), &before));
+        assert!(believes(&load(Some(&next), std::slice::from_ref(&kept), &database).unwrap(), &before));
         fs::write(&path, format!("{next}\nshort\n")).unwrap();
         assert!(load(None, &[], &database).is_err());
         fs::write(&path, format!("\n{next}\n")).unwrap();
@@ -149,7 +149,7 @@ mod tests {
         let (now, before) = (random(), random());
         let with = |previous: &[String]| load(Some(&now), previous, &postgres());
         assert!(believes(
-            &with(&[before.clone()]).unwrap(),
+            &with(std::slice::from_ref(&before)).unwrap(),
             &token(&load(Some(&before), &[], &postgres()).unwrap())
         ));
         assert!(with(&[String::new()]).is_ok(), "an empty variable is none");
