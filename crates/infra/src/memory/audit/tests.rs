@@ -147,7 +147,7 @@ fn breaks() -> [fn(&mut State); INVARIANTS.len()] {
     [
         |state| change(&mut state.reservations, HELD, |r| r.seats[0].seat_id = seat(0)),
         |state| {
-            change(&mut state.seats, seat(0), |s| s.state = SeatState::Unavailable { reservation_id: HELD })
+            change(&mut state.seats, seat(0), |s| s.state = SeatState::Unavailable { reservation_id: HELD });
         },
         |state| change(&mut state.seats, seat(2), |s| s.state = SeatState::Available),
         |state| change(&mut state.reservations, PAID, |r| r.total_amount = money(1)),
