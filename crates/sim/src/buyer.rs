@@ -71,7 +71,9 @@ impl Buyer {
     }
 
     async fn visit(&mut self, is_last: bool) {
-        if !is_last && self.client.world().chance(0.1) {
+        // Where places are given up, there has to be somebody who is gone.
+        let vanishing = if self.stage.scenario.has_grace { 0.5 } else { 0.1 };
+        if !is_last && self.client.world().chance(vanishing) {
             return self.visit_and_vanish().await;
         }
         while !self.wait_for_my_turn(is_last).await {
@@ -94,7 +96,7 @@ impl Buyer {
         world.note(format_args!("{} vanishes", self.client.name));
         self.client.doing("stays away");
         let time = if self.stage.scenario.has_grace {
-            world.millis(60_000, 200_000)
+            world.millis(150_000, 400_000)
         } else {
             world.millis(0, 9_000)
         };

@@ -16,6 +16,7 @@ use crate::faults::Fault;
 use crate::monitor::Monitor;
 use crate::mutation::Mutation;
 use crate::ports::{DrawnIds, NodeClock, NodePorts};
+use crate::stage::Stage;
 use crate::world::{About, Attempt, NodeRun, Owner, World};
 
 /// How far a clock may be wrong, in microseconds.
@@ -169,10 +170,10 @@ async fn over_and_over(world: World, pass: Pass) {
 }
 
 /// Crashes, restarts and outages, until the storm is over; then all nodes are up and storage is there.
-pub(crate) async fn havoc(cluster: Arc<Cluster>, until: Duration) {
-    let world = cluster.world.clone();
+pub(crate) async fn havoc(cluster: Arc<Cluster>, stage: Arc<Stage>) {
+    let (world, until) = (cluster.world.clone(), stage.calm_from);
     loop {
-        world.sleep(world.millis(500, 6_000)).await;
+        world.sleep(stage.scenario.rest(&world)).await;
         if world.elapsed() >= until {
             return;
         }

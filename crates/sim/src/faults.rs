@@ -68,11 +68,13 @@ impl Plan {
         Self::default()
     }
 
-    pub(crate) fn drawn(world: &World) -> Self {
+    /// What goes wrong, and how often. `rare` for what only time brings about: each fault may start a clock anew.
+    pub(crate) fn drawn(world: &World, rare: bool) -> Self {
+        let shares: &[f64] = if rare { &[0.002, 0.01] } else { &[0.1, 0.4, 1.0] };
         let mut plan = BTreeMap::new();
         for (fault, _, most) in Fault::ALL {
             if fault == Fault::Restart || world.chance(0.7) {
-                let share = world.pick(&[0.1, 0.4, 1.0]).copied().unwrap_or(1.0);
+                let share = world.pick(shares).copied().unwrap_or(1.0);
                 plan.insert(fault, if fault == Fault::Restart { 1.0 } else { most * share });
             }
         }

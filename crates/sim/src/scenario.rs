@@ -56,6 +56,12 @@ impl Scenario {
         }
     }
 
+    /// How long whoever disturbs lets things be. A crash starts the clocks of the abandoned anew, and an operator admits
+    /// them: so where places are to be given up, both are rare.
+    pub(crate) fn rest(&self, world: &World) -> Duration {
+        if self.has_grace { world.millis(60_000, 200_000) } else { world.millis(500, 8_000) }
+    }
+
     /// Longer than a hold and an admission last.
     pub(crate) fn past_deadline(&self) -> Duration {
         let active = self.policy.active_ttl_seconds.and_then(|seconds| u64::try_from(seconds).ok());

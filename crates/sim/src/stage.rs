@@ -37,7 +37,7 @@ pub(crate) async fn play(cluster: Arc<Cluster>, scenario: Scenario) {
         Ok(stage) => Arc::new(stage),
         Err(error) => return world.violate(format_args!("the stage cannot be set: {error}")),
     };
-    let plan = Plan::drawn(&world);
+    let plan = Plan::drawn(&world, stage.scenario.has_grace);
     world.note(format_args!("faults: {plan}"));
     world.set_plan(plan);
     for node in 1..stage.scenario.nodes {
@@ -48,7 +48,7 @@ pub(crate) async fn play(cluster: Arc<Cluster>, scenario: Scenario) {
         world.spawn(About::of(Owner::Outside), buyer.live());
     }
     world.spawn(About::of(Owner::Outside), operate(cluster.clone(), stage.clone()));
-    world.spawn(About::of(Owner::Outside), havoc(cluster.clone(), stage.calm_from));
+    world.spawn(About::of(Owner::Outside), havoc(cluster.clone(), stage.clone()));
     world.sleep_until(stage.calm_from).await;
     world.set_plan(Plan::calm());
     world.note(format_args!("the storm is over"));
@@ -99,7 +99,7 @@ async fn operate(cluster: Arc<Cluster>, stage: Arc<Stage>) {
     client.doing("operates");
     let room = stage.room;
     loop {
-        world.sleep(world.millis(1_000, 8_000)).await;
+        world.sleep(stage.scenario.rest(&world)).await;
         let is_over = world.elapsed() >= stage.calm_from;
         if !is_over && world.chance(0.3) {
             let count = u32::try_from(world.between(1, 4)).unwrap_or(1);

@@ -20,11 +20,12 @@ const SEEDS: u64 = 200;
 const CONTROLS: u64 = 40;
 
 /// What must have happened in some of them.
-const DEEDS: [&str; 10] = [
+const DEEDS: [&str; 11] = [
     "a join",
     "an admission",
     "the expiry of tokens",
     "the expiry of holds",
+    "a sweep of abandoned places",
     "a charge",
     "a hold",
     "a payment",
