@@ -13,6 +13,7 @@ mod gate;
 mod idempotency;
 mod json;
 mod openapi;
+mod overload;
 mod paging;
 mod problem;
 mod query;
@@ -23,6 +24,7 @@ use actix_web::{HttpRequest, web};
 use frontrow_app::UseCases;
 
 pub use openapi::{openapi, openapi_json};
+pub use overload::OverloadLimits;
 pub use routes::configure;
 
 /// What every route shares.
@@ -31,13 +33,15 @@ pub struct ApiState {
     /// What the routes call.
     pub use_cases: UseCases,
     albums: seats::Albums,
+    overload: overload::Overload,
 }
 
 impl ApiState {
-    /// Routes that call these.
+    /// Routes that call these, as many at once as `limits` allow.
     #[must_use]
-    pub fn new(use_cases: UseCases) -> Self {
-        Self { use_cases, albums: seats::Albums::default() }
+    pub fn new(use_cases: UseCases, limits: OverloadLimits) -> Self {
+        let overload = overload::Overload::new(limits);
+        Self { use_cases, albums: seats::Albums::default(), overload }
     }
 }
 

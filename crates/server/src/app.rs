@@ -7,10 +7,10 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result, bail};
-use frontrow_api::ApiState;
+use frontrow_api::{ApiState, OverloadLimits};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, QueueService, ReservationService, SeatMaps,
+    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, ReservationService, SeatMaps,
     SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
@@ -54,6 +54,10 @@ pub struct Settings {
     pub global_policy: RoomPolicy,
     /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
     pub group_commit_limit: Option<u16>,
+    /// How many requests may be under way.
+    pub overload: OverloadLimits,
+    /// How long a queue token is kept after its end, in seconds.
+    pub keep_tokens_for: u32,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
 }
@@ -73,6 +77,8 @@ impl Settings {
             hold_rules: options.hold_rules(),
             global_policy: options.global_policy()?,
             group_commit_limit: options.group_commit_limit,
+            overload: options.overload(),
+            keep_tokens_for: options.keep_tokens_for(),
             database,
             migrate,
         })
@@ -141,11 +147,17 @@ pub async fn start(settings: Settings) -> Result<Running> {
         admission: use_cases.admin.admission.clone(),
         expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
         abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+        pruning: Pruning::new(
+            storage.queue_queries.clone(),
+            storage.committer.clone(),
+            clock.clone(),
+            settings.keep_tokens_for,
+        ),
         lines,
         seat_maps,
     };
     let address = listener.local_addr()?;
-    let server = serve(listener, use_cases)?;
+    let server = serve(listener, ApiState::new(use_cases, settings.overload))?;
     let handle = server.handle();
     let scheduler = Scheduler::start(work, clock, backend.clone());
     let server = tokio::spawn(server);
@@ -214,8 +226,8 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-fn serve(listener: TcpListener, use_cases: UseCases) -> Result<actix_web::dev::Server> {
-    let state = web::Data::new(ApiState::new(use_cases));
+fn serve(listener: TcpListener, state: ApiState) -> Result<actix_web::dev::Server> {
+    let state = web::Data::new(state);
     let server =
         HttpServer::new(move || App::new().app_data(state.clone()).configure(frontrow_api::configure));
     let server = server

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use frontrow_api::OverloadLimits;
 use frontrow_app::HoldRules;
 use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
 use uuid::Uuid;
@@ -126,6 +128,12 @@ pub struct Options {
     /// How many units of work one transaction of the database takes at most [default: 256 on SQLite, 128 on PostgreSQL]
     #[arg(long, env = "FRONTROW_GROUP_COMMIT_LIMIT", global = true, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub group_commit_limit: Option<u16>,
+    /// How many milliseconds requests may take on average under overload; more are refused before that is passed
+    #[arg(long, env = "FRONTROW_OVERLOAD_TARGET_MS", default_value_t = 100, global = true, value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub overload_target_ms: u32,
+    /// How many hours a queue token is kept after its end
+    #[arg(long, env = "FRONTROW_TOKEN_RETENTION_HOURS", default_value_t = 168, global = true, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    pub token_retention_hours: u32,
     /// How to write the log
     #[arg(long, env = "FRONTROW_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
@@ -170,6 +178,18 @@ impl Options {
             hold_seconds: self.hold_seconds.unwrap_or(Self::HOLD_SECONDS),
             max_seats_per_user: self.max_seats_per_user,
         }
+    }
+
+    /// How many requests may be under way.
+    #[must_use]
+    pub fn overload(&self) -> OverloadLimits {
+        OverloadLimits::new(Duration::from_millis(self.overload_target_ms.into()))
+    }
+
+    /// How long a queue token is kept after its end, in seconds.
+    #[must_use]
+    pub fn keep_tokens_for(&self) -> u32 {
+        self.token_retention_hours.saturating_mul(60 * 60)
     }
 
     /// The policy of the global room when it is first made.
@@ -250,6 +270,7 @@ mod tests {
         assert_eq!(options.hold_rules(), HoldRules { hold_seconds: 300, max_seats_per_user: 4 });
         assert_eq!(options.global_policy(), Ok(RoomPolicy::default()));
         assert_eq!(options.bind, "127.0.0.1:8080");
+        assert_eq!((options.overload().target.as_millis(), options.keep_tokens_for()), (100, 604_800));
         assert_eq!(format!("{:?}", options.database().unwrap()), "sqlite:frontrow.db");
     }
 

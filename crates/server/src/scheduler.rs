@@ -1,11 +1,11 @@
-//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
-//! PostgreSQL the correction of the clock. Any number of nodes may run it.
+//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, and
+//! on PostgreSQL the correction of the clock. Any number of nodes may run it.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
+use frontrow_app::{Abandonment, Admission, Expiry, Lines, Pruning, SeatMaps};
 use frontrow_infra::identity::SystemClock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,6 +23,8 @@ const ABANDONMENT_EVERY: Duration = Duration::from_secs(1);
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// How often seat maps that somebody looks at are brought up to date: what is shown is at most 250 ms old.
 const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
+/// How often what is over long since is deleted, a few batches each time.
+const PRUNING_EVERY: Duration = Duration::from_secs(10);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long a pass that runs may take to finish when the server stops.
@@ -36,6 +38,7 @@ pub struct Work {
     pub lines: Lines,
     pub abandonment: Abandonment,
     pub seat_maps: SeatMaps,
+    pub pruning: Pruning,
 }
 
 /// The tasks that run by themselves.
@@ -48,14 +51,15 @@ impl Scheduler {
     /// Starts them.
     #[must_use]
     pub fn start(work: Work, clock: Arc<SystemClock>, backend: Backend) -> Self {
-        let Work { admission, expiry, lines, abandonment, seat_maps } = work;
-        let abandonment = Arc::new(abandonment);
+        let Work { admission, expiry, lines, abandonment, seat_maps, pruning } = work;
+        let (abandonment, pruning) = (Arc::new(abandonment), Arc::new(pruning));
         let (stop, stopped) = watch::channel(false);
         let lines = every(LINES_EVERY, stopped.clone(), move || refresh(lines.clone()));
         let abandonment = every(ABANDONMENT_EVERY, stopped.clone(), move || give_up(abandonment.clone()));
         let admission = every(ADMISSION_EVERY, stopped.clone(), move || admit(admission.clone()));
         let expiry = every(EXPIRY_EVERY, stopped.clone(), move || expire(expiry.clone()));
         let seat_maps = every(SEAT_MAPS_EVERY, stopped.clone(), move || show(seat_maps.clone()));
+        let pruning = every(PRUNING_EVERY, stopped.clone(), move || prune(pruning.clone()));
         let clock = every(CLOCK_EVERY, stopped, move || correct(clock.clone(), backend.clone()));
         let tasks = vec![
             tokio::spawn(lines),
@@ -63,6 +67,7 @@ impl Scheduler {
             tokio::spawn(abandonment),
             tokio::spawn(expiry),
             tokio::spawn(seat_maps),
+            tokio::spawn(pruning),
             tokio::spawn(clock),
         ];
         Self { stop, tasks }
@@ -124,6 +129,16 @@ async fn expire(expiry: Expiry) {
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
+    }
+}
+
+async fn prune(pruning: Arc<Pruning>) {
+    match pruning.run().await {
+        Ok(pruned) if pruned.tokens + pruned.answers > 0 => {
+            tracing::info!(tokens = pruned.tokens, answers = pruned.answers, "pruned");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "pruning failed; trying again"),
     }
 }
 

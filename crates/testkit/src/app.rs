@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
+use frontrow_api::OverloadLimits;
 use frontrow_app::HoldRules;
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
@@ -107,6 +108,9 @@ pub fn settings(database: &Database) -> Settings {
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
         group_commit_limit: None,
+        // Tests are not to fail on a slow machine: those of overload ask for less.
+        overload: OverloadLimits::new(Duration::from_secs(600)),
+        keep_tokens_for: 7 * 24 * 60 * 60,
         migrate: true,
     }
 }

@@ -144,8 +144,10 @@ pub struct PostgresOptions {
     pub committers: usize,
     /// The most units of work in one transaction.
     pub group_commit_limit: usize,
-    /// The most units of work that may be queued; more are refused as unavailable.
+    /// The most units of work that may be queued; more are refused as unavailable, the newest of the lowest priority.
     pub queue_limit: usize,
+    /// Whether units wait in lanes by their priority. Only tests say no, to see what the lanes are for.
+    pub prioritise: bool,
 }
 
 impl Default for PostgresOptions {
@@ -160,6 +162,7 @@ impl Default for PostgresOptions {
             committers: 2,
             group_commit_limit: 128,
             queue_limit: 8_192,
+            prioritise: true,
         }
     }
 }
@@ -220,7 +223,7 @@ impl Postgres {
             None => {
                 let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
                 let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
-                let committers = Arc::new(Committers::start(Writer::new(pool.clone()), bounds));
+                let committers = Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use frontrow_api::OverloadLimits;
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_infra::identity::{AccessKey, Secret, SystemClock, UuidV7};
@@ -29,6 +30,8 @@ use crate::secret;
 
 /// How long a hold lasts in the demo where nothing else is said, in seconds: short, so that an abandoned one is soon free.
 const HOLD_SECONDS: u32 = 3;
+/// Under no load is anybody refused.
+const OVERLOAD_TARGET: Duration = Duration::from_secs(600);
 /// How many seats a row has.
 const ROW: u32 = 10;
 /// In how many ticks the whole crowd is admitted, one a second.
@@ -92,6 +95,9 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         identity_public_key: None,
         hold_rules,
         group_commit_limit: options.group_commit_limit,
+        // The crowd comes from the same machine, however slow it is, and all of it is to be served.
+        overload: OverloadLimits::new(OVERLOAD_TARGET),
+        keep_tokens_for: options.keep_tokens_for(),
         global_policy: options.global_policy()?,
         migrate: true,
     };
