@@ -23,6 +23,7 @@ mod holds;
 mod idempotency;
 mod lines;
 mod order;
+mod prune;
 mod queue;
 mod races;
 mod reservations;
@@ -138,6 +139,13 @@ macro_rules! contract {
                     a_used_key_is_refused_until_it_expires,
                     an_expired_record_is_replaced,
                     an_expired_record_stays_when_its_heir_fails;
+                prune:
+                    ended_tokens_are_pruned_from_their_time_on,
+                    pruning_goes_on_where_it_was,
+                    only_what_nobody_needs_is_pruned,
+                    numbers_go_on_after_pruning,
+                    answers_past_their_time_are_pruned_in_batches,
+                    traffic_goes_on_while_much_is_pruned;
                 versions:
                     an_inserted_aggregate_has_the_first_version,
                     every_update_is_one_more_version,

@@ -18,6 +18,7 @@ mod fixture;
 mod lost;
 mod migrations;
 mod outage;
+mod overload;
 
 use std::sync::{Arc, LazyLock};
 

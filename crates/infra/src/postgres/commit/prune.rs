@@ -14,7 +14,8 @@ use crate::postgres::cached::Cached;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// The tokens that are looked at are those of the next tickets ($3), found by the index of tickets. An EXPIRED token never
-/// changes again, and nothing more is reserved under it.
+/// changes again, and nothing more is reserved under it. What was is counted, a few at most: for NOT EXISTS the planner,
+/// which takes the LIMIT for a tenth of the table, may read all reservations.
 const PRUNE_TOKENS: &str = "\
     WITH seen AS MATERIALIZED ( \
         SELECT token_id, ticket, status, expires_at FROM queue_tokens WHERE room_id = $1 AND ticket > $2 \
@@ -22,7 +23,7 @@ const PRUNE_TOKENS: &str = "\
     ended AS MATERIALIZED ( \
         SELECT token_id FROM queue_tokens WHERE token_id = ANY (ARRAY( \
             SELECT token_id FROM seen WHERE status = 'EXPIRED' AND expires_at <= $4 \
-            AND NOT EXISTS (SELECT FROM reservations WHERE reservations.token_id = seen.token_id))) \
+            AND 0 = (SELECT count(*) FROM reservations WHERE reservations.token_id = seen.token_id))) \
         ORDER BY token_id FOR UPDATE SKIP LOCKED), \
     gone AS ( \
         DELETE FROM queue_tokens WHERE token_id = ANY (ARRAY(SELECT token_id FROM ended)) RETURNING departure), \
