@@ -242,7 +242,8 @@ async fn let_in(
 }
 
 fn too_many() -> Problem {
-    let detail = "More requests come than can be served. Nothing was changed; the same request can be sent again.";
+    let detail =
+        "More requests come than can be served. Nothing was changed; the same request can be sent again.";
     Problem::new(Code::Unavailable, detail).with_retry_after(RETRY_SECONDS)
 }
 
@@ -299,11 +300,18 @@ mod tests {
     #[test]
     fn as_many_are_let_in_as_leave_in_time() {
         // 400 answers in 100 ms are 4,000 a second: within 100 ms, 400 leave.
-        let seen = |answered: u32, each: u64, refused| {
-            Seen { lasted: 100_000, answered, took: u64::from(answered) * each, refused }
+        let seen = |answered: u32, each: u64, refused| Seen {
+            lasted: 100_000,
+            answered,
+            took: u64::from(answered) * each,
+            refused,
         };
         assert_eq!(seen(400, 150_000, 0).next_limit(MOST, LIMITS), 400, "they take too long");
-        assert_eq!(seen(400, 50_000, 9).next_limit(400, LIMITS), 400, "no more than that while some are refused");
+        assert_eq!(
+            seen(400, 50_000, 9).next_limit(400, LIMITS),
+            400,
+            "no more than that while some are refused"
+        );
         assert_eq!(seen(800, 50_000, 9).next_limit(400, LIMITS), 500, "twice as fast: more, not all at once");
         assert_eq!(seen(1, 900_000, 9).next_limit(MOST, LIMITS), FEWEST);
         assert_eq!(seen(0, 0, 9).next_limit(FEWEST, LIMITS), FEWEST);

@@ -398,7 +398,11 @@ impl<'a> Generator<'a> {
             let micros = u64::try_from(now.duration_since(due).as_micros())?;
             if status == REFUSED {
                 let retry_after = connection.answer.header("retry-after");
-                ensure!(retry_after.is_some(), "a refusal without Retry-After: {}", connection.answer.shown());
+                ensure!(
+                    retry_after.is_some(),
+                    "a refusal without Retry-After: {}",
+                    connection.answer.shown()
+                );
                 self.refusals.record(micros)?;
             } else {
                 self.latency.record(micros)?;

@@ -317,7 +317,7 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
-    use crate::{PaymentId, EntryId, Money};
+    use crate::{EntryId, Money, PaymentId};
 
     fn commanded(command: Command) -> UnitOfWork {
         UnitOfWork { command: Some(command), ..UnitOfWork::default() }
@@ -339,7 +339,8 @@ mod tests {
             entered_at: now,
             state: crate::queue::QueueTokenState::Wait,
         };
-        let mut work = UnitOfWork { queue_tokens: vec![Versioned::new(token, Version::FIRST)], ..Default::default() };
+        let mut work =
+            UnitOfWork { queue_tokens: vec![Versioned::new(token, Version::FIRST)], ..Default::default() };
         assert_eq!(work.priority(), Priority::Hold, "a place is given back");
         work.payments.push(Payment {
             id: PaymentId::new(id),
@@ -351,7 +352,8 @@ mod tests {
             tickets: Vec::new(),
         });
         assert_eq!(work.priority(), Priority::Pay, "a payment ends the token as well");
-        let charge = UnitOfWork { accounts: vec![Change::Insert(Account::empty(user_id))], ..Default::default() };
+        let charge =
+            UnitOfWork { accounts: vec![Change::Insert(Account::empty(user_id))], ..Default::default() };
         assert_eq!(charge.priority(), Priority::Pay);
     }
 

@@ -101,7 +101,9 @@ mod tests {
     #[test]
     fn who_pays_goes_first_and_who_joins_goes_last() {
         let mut lanes = Lanes::new(9);
-        for (item, priority) in [(1, Priority::Join), (2, Priority::Hold), (3, Priority::Pay), (4, Priority::Pay)] {
+        for (item, priority) in
+            [(1, Priority::Join), (2, Priority::Hold), (3, Priority::Pay), (4, Priority::Pay)]
+        {
             assert_eq!(lanes.push(priority, item), Pushed::Queued);
         }
         assert_eq!(drained(&mut lanes), [3, 4, 2, 1]);
@@ -114,7 +116,11 @@ mod tests {
         for item in ["join 1", "join 2", "join 3"] {
             assert_eq!(lanes.push(Priority::Join, item), Pushed::Queued);
         }
-        assert_eq!(lanes.push(Priority::Join, "join 4"), Pushed::Refused("join 4"), "it is the newest itself");
+        assert_eq!(
+            lanes.push(Priority::Join, "join 4"),
+            Pushed::Refused("join 4"),
+            "it is the newest itself"
+        );
         assert_eq!(lanes.push(Priority::Hold, "hold 1"), Pushed::InsteadOf("join 3"));
         assert_eq!(lanes.push(Priority::Pay, "pay 1"), Pushed::InsteadOf("join 2"));
         assert_eq!(lanes.push(Priority::Pay, "pay 2"), Pushed::InsteadOf("join 1"));
@@ -139,7 +145,8 @@ mod tests {
             order.extend(lanes.pop());
         }
         for kind in ["hold", "join"] {
-            let popped: Vec<i32> = order.iter().filter(|(of, _)| *of == kind).map(|(_, item)| *item).collect();
+            let popped: Vec<i32> =
+                order.iter().filter(|(of, _)| *of == kind).map(|(_, item)| *item).collect();
             assert!((7..=10).contains(&popped.len()), "{kind}: {}", popped.len());
             assert!(popped.is_sorted(), "who came first");
         }

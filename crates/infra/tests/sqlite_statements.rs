@@ -314,8 +314,9 @@ async fn no_statement_reads_a_table_from_end_to_end() {
         1,
         "what a scan looks like"
     );
-    let planned =
-        |text: &&String| ["SELECT", "UPDATE", "INSERT", "WITH", "DELETE"].iter().any(|verb| text.starts_with(verb));
+    let planned = |text: &&String| {
+        ["SELECT", "UPDATE", "INSERT", "WITH", "DELETE"].iter().any(|verb| text.starts_with(verb))
+    };
     let planned: Vec<_> = statements.iter().filter(planned).collect();
     assert!(planned.len() > 45, "{} statements", planned.len());
     for text in planned {

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use frontrow_api::{ApiState, OverloadLimits};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, ReservationService, SeatMaps,
-    SessionService, UseCases, WatchedCommitter,
+    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, ReservationService,
+    SeatMaps, SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;

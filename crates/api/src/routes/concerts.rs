@@ -27,8 +27,8 @@ use crate::openapi::{
     BEARER, CursorParams, GATE, PUBLIC, STORAGE, SeatConditions, SinceParams, StatusParams, WaitTokenHeader,
     names, problems,
 };
-use crate::paging::Page;
 use crate::overload::{Class, bounded};
+use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
 use crate::seats::{self, Album, Parts};

@@ -77,7 +77,13 @@ fn measure(bench: &Bench, store: &mut Store, report: &mut Report) -> Result<()> 
     ensure!(mix.paid >= mix.held, "{} paid and {} held: who pays goes first", mix.paid, mix.held);
 
     let seconds = recovery(bench, &mut crowds, &base, capacity, calmed_at)?;
-    report.aimed(BAR, &format!("full speed after, {name}"), "s", seconds, Aim::AtMost(RECOVERED_WITHIN.as_secs_f64()));
+    report.aimed(
+        BAR,
+        &format!("full speed after, {name}"),
+        "s",
+        seconds,
+        Aim::AtMost(RECOVERED_WITHIN.as_secs_f64()),
+    );
     let after = megabytes(&node)?;
     for (when, value) in [("before", before), ("at most during", during), ("after", after)] {
         report.value(BAR, &format!("resident {when}, {name}"), "MB", value);
@@ -150,7 +156,8 @@ struct Crowds {
 impl Crowds {
     /// All that a run needs, written while no server runs.
     fn new(bench: &Bench, store: &mut Store) -> Result<Self> {
-        let most = bench.enough_for(MOST_A_SECOND) + bench.enough_for(MOST_IN_A_STORM) + LOOKS * MOST_OF_A_LOOK;
+        let most =
+            bench.enough_for(MOST_A_SECOND) + bench.enough_for(MOST_IN_A_STORM) + LOOKS * MOST_OF_A_LOOK;
         let of_each = most / 3 + 3;
         let payers = bench.fill(store, of_each, of_each, Crowd::Holding)?;
         let holders = bench.fill(store, of_each, of_each, Crowd::Active)?;
@@ -171,7 +178,8 @@ impl Crowds {
             Ok(request("POST", "/queue", &[("Authorization", &bearer)], Some(&body)))
         };
         let joins: Vec<_> = taken(&mut self.newcomers, of_each).map(join).collect::<Result<_>>()?;
-        let in_turn = payments.into_iter().zip(holds).zip(joins).flat_map(|((pay, hold), join)| [pay, hold, join]);
+        let in_turn =
+            payments.into_iter().zip(holds).zip(joins).flat_map(|((pay, hold), join)| [pay, hold, join]);
         Ok(Mix { requests: Requests::once(in_turn), paid: 0, held: 0, joined: 0 })
     }
 }

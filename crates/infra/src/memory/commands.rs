@@ -124,7 +124,8 @@ impl State {
     fn prune_tokens(&mut self, prune: PruneTokens) -> TokensPruned {
         let PruneTokens { room_id, after, before, limit } = prune;
         let admitted_through = self.admitted_through(room_id);
-        let seen = self.tokens_in(room_id).filter(|token| token.ticket > after && token.ticket < admitted_through);
+        let seen =
+            self.tokens_in(room_id).filter(|token| token.ticket > after && token.ticket < admitted_through);
         let seen = first(limit, seen.map(|token| (token.ticket, (token.ticket, token.id))));
         let is_full = seen.len() == at_most(limit);
         let through = seen.last().map(|(ticket, _)| *ticket).filter(|_| is_full);
@@ -135,7 +136,8 @@ impl State {
 
     fn prune_token(&mut self, id: QueueTokenId, before: Timestamp) -> bool {
         let Some(token) = self.queue_tokens.get(&id).map(|row| row.value) else { return false };
-        let ended = matches!(token.state, QueueTokenState::Expired { expires_at, .. } if expires_at <= before);
+        let ended =
+            matches!(token.state, QueueTokenState::Expired { expires_at, .. } if expires_at <= before);
         if !ended || self.reservations.values().any(|row| row.value.token_id == id) {
             return false;
         }

@@ -180,7 +180,7 @@ mod tests {
         let (queue, mut batches, gate) = gated(Bounds { workers: 1, batch: 3, queue: 9 });
         queue.push(Priority::Pay, 1).unwrap();
         assert_eq!(batches.recv().await, Some(vec![1]));
-        (2..=6).for_each(|item| drop(queue.push(Priority::Pay, item).unwrap()));
+        (2..=6).for_each(|item| assert_eq!(queue.push(Priority::Pay, item).unwrap(), None));
         assert_eq!(queue.queued(), 5);
         gate.add_permits(9);
         assert_eq!(batches.recv().await, Some(vec![2, 3, 4]));
@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn every_worker_ends_when_the_queue_is_dropped() {
         let (queue, mut batches, gate) = gated(Bounds { workers: 3, batch: 1, queue: 9 });
-        (1..=5).for_each(|item| drop(queue.push(Priority::Pay, item).unwrap()));
+        (1..=5).for_each(|item| assert_eq!(queue.push(Priority::Pay, item).unwrap(), None));
         drop(queue);
         gate.add_permits(9);
         let mut done = Vec::new();

@@ -227,7 +227,8 @@ impl Postgres {
             None => {
                 let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
                 let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
-                let committers = Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
+                let committers =
+                    Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
             }
