@@ -42,6 +42,10 @@ openapi:
 bench *args:
     cargo build --release -p frontrow -p frontrow-bench && target/release/frontrow-bench {{args}}
 
+# Measure ten times capacity: what is accepted, what is refused and how soon, and the time after
+storm *args:
+    cargo build --release -p frontrow -p frontrow-bench && target/release/frontrow-bench --only storm --rounds 1 --json target/storm.json {{args}}
+
 # Count the instructions of the hot pure functions; fails above their limits. Needs valgrind
 bench-instructions:
     cargo install -q --locked --root target/tools gungraun-runner --version =0.20.0

@@ -15,6 +15,7 @@ mod gate;
 mod idempotency;
 mod json;
 mod openapi;
+mod overload;
 mod paging;
 mod problem;
 mod query;
@@ -31,6 +32,7 @@ use frontrow_app::UseCases;
 pub use client::{InvalidNetwork, TrustedProxies};
 pub use cors::{InvalidOrigin, Origins, configure_for, security_headers};
 pub use openapi::{openapi, openapi_json};
+pub use overload::OverloadLimits;
 pub use rate::{InvalidRate, Rate, RateRules};
 pub use routes::configure;
 
@@ -42,23 +44,30 @@ pub struct ApiState {
     albums: seats::Albums,
     rate_limits: Arc<rate::RateLimits>,
     body_within: Duration,
+    overload: overload::Overload,
 }
 
 impl ApiState {
     /// How long a body may take to arrive, unless something else is said.
     pub const BODY_WITHIN: Duration = Duration::from_secs(30);
 
-    /// Routes that call these, as often as anybody likes.
+    /// Routes that call these, as often as anybody likes, and as many at once as `overload` allows.
     #[must_use]
-    pub fn new(use_cases: UseCases) -> Self {
-        Self::limited(use_cases, RateRules::default(), Self::BODY_WITHIN)
+    pub fn new(use_cases: UseCases, overload: OverloadLimits) -> Self {
+        Self::limited(use_cases, RateRules::default(), overload, Self::BODY_WITHIN)
     }
 
     /// Routes that call these within limits. A body must arrive within `body_within`.
     #[must_use]
-    pub fn limited(use_cases: UseCases, rules: RateRules, body_within: Duration) -> Self {
+    pub fn limited(
+        use_cases: UseCases,
+        rules: RateRules,
+        overload: OverloadLimits,
+        body_within: Duration,
+    ) -> Self {
         let rate_limits = Arc::new(rate::RateLimits::new(rules));
-        Self { use_cases, albums: seats::Albums::default(), rate_limits, body_within }
+        let overload = overload::Overload::new(overload);
+        Self { use_cases, albums: seats::Albums::default(), rate_limits, body_within, overload }
     }
 }
 

@@ -18,6 +18,7 @@ mod known_concerts;
 mod lines;
 mod outage;
 mod payment;
+mod pruning;
 mod queue;
 mod reservations;
 mod seat_maps;
@@ -38,6 +39,7 @@ pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
 pub use known_concerts::KnownConcerts;
 pub use lines::{Lines, WatchedCommitter};
 pub use payment::{PayError, PayReceipt, PaymentService};
+pub use pruning::{Pruned, Pruning};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
 pub use reservations::{
     CancelError, Held, HoldRules, ReadReservationError, ReservationService, ReserveError, ReserveRequest,

@@ -91,9 +91,10 @@ impl Bench {
         first..first + count
     }
 
-    /// Starts a server on a database.
+    /// Starts a server on a database that refuses nobody, however slow it is: bars measure what it can do.
     pub(crate) fn serve(&self, store: &Store, arguments: &[&str]) -> Result<Node> {
-        self.serve_until(store, arguments, "/readyz")
+        let patient = [arguments, &["--overload-target-ms", "600000"]].concat();
+        self.serve_until(store, &patient, "/readyz")
     }
 
     /// Starts a server, which is there once `path` answers 200.
@@ -146,26 +147,36 @@ impl Bench {
 
     /// One payment by each buyer.
     pub(crate) fn payments(&self, venue: &Venue) -> Result<Requests> {
-        let payments = venue.buyers().map(|buyer| {
+        Ok(Requests::once(self.payments_of(venue.buyers())?))
+    }
+
+    /// One payment by each of these buyers.
+    pub(crate) fn payments_of(&self, buyers: std::ops::Range<u64>) -> Result<Vec<Vec<u8>>> {
+        let payment = |buyer| {
             let (user, reservation) = (id(Kind::User, buyer), id(Kind::Reservation, buyer));
             let body = format!("{{\"userId\":\"{user}\",\"reservationId\":\"{reservation}\"}}");
             let bearer = self.mint.bearer(buyer)?;
             Ok(request("POST", "/pay", &[("Authorization", &bearer)], Some(&body)))
-        });
-        Ok(Requests::once(payments.collect::<Result<Vec<_>>>()?))
+        };
+        buyers.map(payment).collect()
     }
 
     /// One seat held by each of these buyers.
     pub(crate) fn holds(&self, venue: &Venue, buyers: std::ops::Range<u64>) -> Result<Requests> {
+        Ok(Requests::once(self.holds_of(venue, buyers)?))
+    }
+
+    /// The same, one by one.
+    pub(crate) fn holds_of(&self, venue: &Venue, buyers: std::ops::Range<u64>) -> Result<Vec<Vec<u8>>> {
         let date = id(Kind::Date, venue.number);
-        let holds = buyers.map(|buyer| {
+        let hold = |buyer| {
             let seat = id(Kind::Seat, buyer);
             let body = format!("{{\"performanceDateId\":\"{date}\",\"seatIds\":[\"{seat}\"]}}");
             let (bearer, wait_token) = (self.mint.bearer(buyer)?, self.mint.wait_token(venue, buyer));
             let headers = [("Authorization", bearer.as_str()), ("Wait-Token", wait_token.as_str())];
             Ok(request("POST", "/reservations", &headers, Some(&body)))
-        });
-        Ok(Requests::once(holds.collect::<Result<Vec<_>>>()?))
+        };
+        buyers.map(hold).collect()
     }
 
     /// Polls by at most `most` people, evenly from head to tail, in an order that jumps about.

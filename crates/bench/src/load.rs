@@ -23,6 +23,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long the generator sleeps at most between two looks at an open loop's schedule. The poll of the system counts in
 /// milliseconds, which is too coarse for it.
 const OPEN_LOOP_NAP: Duration = Duration::from_micros(50);
+/// The status of a request for which there is no capacity.
+const REFUSED: u16 = 503;
 const READ_BUFFER_BYTES: usize = 256 * 1_024;
 
 /// Where requests come from.
@@ -81,6 +83,9 @@ pub(crate) enum Pace {
     Closed,
     /// So many a second, whatever becomes of them. Latency counts from when a request was due.
     Open(f64),
+    /// So many a second, as long as a connection is free for them; what is due while none is, is not sent. Latency counts
+    /// from when a request was sent: what waits in the generator waits for nobody.
+    Storm(f64),
 }
 
 /// A load to put on a server.
@@ -111,8 +116,10 @@ pub(crate) struct Outcome {
     pub(crate) bytes: u64,
     /// The time that was measured.
     pub(crate) elapsed: Duration,
-    /// How long answers took, in microseconds.
+    /// How long answers took, in microseconds; refusals for want of capacity (503) are not among them.
     pub(crate) latency: Histogram<u64>,
+    /// How long those refusals took.
+    pub(crate) refusals: Histogram<u64>,
     /// Answers by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
     /// Who used the processors.
@@ -211,6 +218,7 @@ struct Generator<'a> {
     last_answer: Instant,
     buffer: Vec<u8>,
     latency: Histogram<u64>,
+    refusals: Histogram<u64>,
     statuses: BTreeMap<u16, u64>,
     bytes: u64,
 }
@@ -239,7 +247,7 @@ impl<'a> Generator<'a> {
         let whole = load.warm_up + load.duration;
         let schedule = match load.pace {
             Pace::Closed => None,
-            Pace::Open(rate) => Some(Schedule::new(begin, rate, whole)),
+            Pace::Open(rate) | Pace::Storm(rate) => Some(Schedule::new(begin, rate, whole)),
         };
         Ok(Self {
             load,
@@ -258,6 +266,7 @@ impl<'a> Generator<'a> {
             last_answer: begin,
             buffer: vec![0; READ_BUFFER_BYTES],
             latency: Histogram::new(3)?,
+            refusals: Histogram::new(3)?,
             statuses: BTreeMap::new(),
             bytes: 0,
         })
@@ -313,7 +322,11 @@ impl<'a> Generator<'a> {
             };
             let Some(due) = due else { break };
             let Some(number) = self.idle.pop() else { break };
-            self.begin_request(number, due)?;
+            let since = if matches!(self.load.pace, Pace::Storm(_)) { Instant::now() } else { due };
+            self.begin_request(number, since)?;
+        }
+        if matches!(self.load.pace, Pace::Storm(_)) {
+            self.backlog.clear();
         }
         Ok(())
     }
@@ -383,7 +396,17 @@ impl<'a> Generator<'a> {
         };
         if counts {
             let micros = u64::try_from(now.duration_since(due).as_micros())?;
-            self.latency.record(micros)?;
+            if status == REFUSED {
+                let retry_after = connection.answer.header("retry-after");
+                ensure!(
+                    retry_after.is_some(),
+                    "a refusal without Retry-After: {}",
+                    connection.answer.shown()
+                );
+                self.refusals.record(micros)?;
+            } else {
+                self.latency.record(micros)?;
+            }
             *self.statuses.entry(status).or_default() += 1;
             self.bytes += connection.answer.body_bytes();
             self.last_answer = now;
@@ -393,7 +416,7 @@ impl<'a> Generator<'a> {
     }
 
     fn outcome(self) -> Result<Outcome> {
-        let answers = self.latency.len();
+        let answers = self.latency.len() + self.refusals.len();
         ensure!(answers > 0, "nothing was measured in {:?}: too few requests", self.begin.elapsed());
         let end = if self.schedule.is_some() { self.last_answer } else { self.until };
         Ok(Outcome {
@@ -401,6 +424,7 @@ impl<'a> Generator<'a> {
             bytes: self.bytes,
             elapsed: end.duration_since(self.measure_from),
             latency: self.latency,
+            refusals: self.refusals,
             statuses: self.statuses,
             shares: self.shares.context("the processors were not looked at")?,
         })

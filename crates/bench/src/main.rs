@@ -89,6 +89,9 @@ impl Options {
 
     fn bars(&self) -> Vec<Bar> {
         let mut bars = if self.only.is_empty() { Bar::value_variants().to_vec() } else { self.only.clone() };
+        if self.only.is_empty() {
+            bars.retain(|bar| *bar != Bar::Storm);
+        }
         bars.sort();
         bars.dedup();
         // P5 has the figures of P8 with it.
@@ -199,5 +202,6 @@ mod tests {
         assert_eq!(bars(&["bench", "--only", "p4,P1,P4"]), [Bar::P1, Bar::P4]);
         assert_eq!(bars(&["bench"]).len(), 9, "P8 comes with P5");
         assert_eq!(bars(&["bench", "--only", "P8"]), [Bar::P8]);
+        assert_eq!(bars(&["bench", "--only", "storm"]), [Bar::Storm]);
     }
 }

@@ -4,7 +4,7 @@ use crate::account::{Account, Entry, Payment};
 use crate::audit_log::AuditEntry;
 use crate::concert::{Concert, PerformanceDate};
 use crate::idempotency::IdempotencyRecord;
-use crate::queue::{QueueToken, Room, RoomRefusal};
+use crate::queue::{QueueToken, Room, RoomRefusal, TicketNumber};
 use crate::reservation::Reservation;
 use crate::seat::Seat;
 use crate::{Change, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Version, Versioned};
@@ -67,6 +67,43 @@ impl UnitOfWork {
         expected.sort_by_key(|(aggregate, _)| *aggregate);
         expected
     }
+
+    /// Who goes first where not all can: what is nearest to the end of a purchase.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        match &self.command {
+            Some(
+                Command::Join(_) | Command::Fill(_) | Command::PruneTokens(_) | Command::PruneAnswers { .. },
+            ) => Priority::Join,
+            // A few a second, each by one sweeper a node: they crowd nobody out, and others wait for what they free.
+            Some(
+                Command::Admit(_)
+                | Command::ExpireTokens { .. }
+                | Command::ExpireHolds { .. }
+                | Command::NotePolls { .. }
+                | Command::GiveUpAbandoned(_),
+            ) => Priority::Pay,
+            None if !self.payments.is_empty() => Priority::Pay,
+            None if self.reservations.is_empty() && self.queue_tokens.is_empty() => Priority::Pay,
+            None => Priority::Hold,
+        }
+    }
+}
+
+/// Which unit of work goes first where there are more than can be written, and which is refused last (ADR 0015).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Newcomers, and what may be done at any time.
+    Join,
+    /// Holds, and what is given back: holds and places.
+    Hold,
+    /// Payments, the charges before them, what operators change, and what the scheduler does.
+    Pay,
+}
+
+impl Priority {
+    /// All, the first to go first.
+    pub const ALL: [Self; 3] = [Self::Pay, Self::Hold, Self::Join];
 }
 
 /// Names one versioned aggregate.
@@ -126,6 +163,30 @@ pub enum Command {
     GiveUpAbandoned(GiveUpAbandoned),
     /// Puts a crowd at the tail of a line, for tests and sizing.
     Fill(Fill),
+    /// Deletes tokens of a line that ended long ago.
+    PruneTokens(PruneTokens),
+    /// Deletes up to `limit` answers that are no longer given again at `now`.
+    PruneAnswers {
+        /// The time to judge by.
+        now: Timestamp,
+        /// The most to delete.
+        limit: u32,
+    },
+}
+
+/// Looks at the `limit` tokens of a line after one, by ticket, and deletes those of them that ended at `before` or
+/// earlier. Kept are those under which something was reserved, and the last one admitted with all behind it: by them
+/// others know where they stand. No line is locked; what others work on at this moment is left to the next time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneTokens {
+    /// The line.
+    pub room_id: RoomId,
+    /// The ticket to go on after; 0 at first.
+    pub after: TicketNumber,
+    /// Who ended later is kept.
+    pub before: Timestamp,
+    /// The most to look at.
+    pub limit: u32,
 }
 
 /// Puts newcomers at the tail of a line, all of them waiting, whatever the room's mode and limit.
@@ -202,6 +263,19 @@ pub enum CommandOutcome {
     Filled,
     /// So many reservations were expired.
     HoldsExpired(u32),
+    /// So many of the tokens looked at were deleted.
+    TokensPruned(TokensPruned),
+    /// So many answers were deleted.
+    AnswersPruned(u32),
+}
+
+/// What a [`PruneTokens`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TokensPruned {
+    /// How many tokens were deleted.
+    pub deleted: u32,
+    /// The last ticket that was looked at; `None` where there is none left to look at.
+    pub through: Option<TicketNumber>,
 }
 
 /// A unit of work that is durable.
@@ -238,4 +312,56 @@ pub enum CommitError {
     /// The answer to the commit was lost: all of it was written, or nothing.
     #[error("the outcome of the commit is unknown")]
     OutcomeUnknown(#[source] Source),
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::account::Account;
+    use crate::{EntryId, Money, PaymentId};
+
+    fn commanded(command: Command) -> UnitOfWork {
+        UnitOfWork { command: Some(command), ..UnitOfWork::default() }
+    }
+
+    #[test]
+    fn what_is_nearest_to_the_end_of_a_purchase_goes_first() {
+        let id = Uuid::from_u128(1);
+        let (room_id, user_id, now) = (RoomId::new(id), UserId::new(id), Timestamp::MIN);
+        let join = Join { token_id: QueueTokenId::new(id), room_id, user_id, now };
+        assert_eq!(commanded(Command::Join(join)).priority(), Priority::Join);
+        assert_eq!(commanded(Command::PruneAnswers { now, limit: 1 }).priority(), Priority::Join);
+        assert_eq!(commanded(Command::ExpireHolds { now, limit: 1 }).priority(), Priority::Pay);
+        let token = QueueToken {
+            id: QueueTokenId::new(id),
+            room_id,
+            user_id,
+            ticket: TicketNumber(1),
+            entered_at: now,
+            state: crate::queue::QueueTokenState::Wait,
+        };
+        let mut work =
+            UnitOfWork { queue_tokens: vec![Versioned::new(token, Version::FIRST)], ..Default::default() };
+        assert_eq!(work.priority(), Priority::Hold, "a place is given back");
+        work.payments.push(Payment {
+            id: PaymentId::new(id),
+            reservation_id: ReservationId::new(id),
+            user_id,
+            entry_id: EntryId::new(id),
+            amount: Money::ZERO,
+            paid_at: now,
+            tickets: Vec::new(),
+        });
+        assert_eq!(work.priority(), Priority::Pay, "a payment ends the token as well");
+        let charge =
+            UnitOfWork { accounts: vec![Change::Insert(Account::empty(user_id))], ..Default::default() };
+        assert_eq!(charge.priority(), Priority::Pay);
+    }
+
+    #[test]
+    fn all_priorities_are_listed_the_first_first() {
+        assert!(Priority::ALL.is_sorted_by(|a, b| a > b));
+    }
 }

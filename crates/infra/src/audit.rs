@@ -154,14 +154,16 @@ pub(crate) const INVARIANTS: [Invariant; 20] = [
             WHERE t.status = 'WAIT' AND t.ticket < heads.last_admitted",
     },
     Invariant {
-        promise: "tickets of a room are numbered without a gap",
+        promise: "tickets of a room are numbered without a gap, pruned ones counted in",
         checked: "SELECT count(*) FROM queue_tokens",
         breaches: "SELECT count(*) FROM lines l
+            LEFT JOIN pruned_tokens p ON p.room_id = l.room_id
             LEFT JOIN (
                 SELECT room_id, count(*) AS tokens, count(DISTINCT ticket) AS tickets, max(ticket) AS last_ticket
                 FROM queue_tokens GROUP BY room_id
             ) found ON found.room_id = l.room_id
-            WHERE l.last_ticket <> coalesce(found.tokens, 0) OR l.last_ticket <> coalesce(found.tickets, 0)
+            WHERE l.last_ticket <> coalesce(found.tokens, 0) + coalesce(p.tokens, 0)
+                OR l.last_ticket <> coalesce(found.tickets, 0) + coalesce(p.tokens, 0)
                 OR l.last_ticket <> coalesce(found.last_ticket, 0)",
     },
     Invariant {
@@ -184,19 +186,22 @@ pub(crate) const INVARIANTS: [Invariant; 20] = [
                 OR found.first_waiting <= l.admitted_through",
     },
     Invariant {
-        promise: "whoever left a line without being admitted has a departure, numbered without a gap",
+        promise: "whoever left a line without being admitted has a departure, numbered without a gap, pruned ones counted in",
         checked: "SELECT count(*) FROM queue_tokens WHERE departure IS NOT NULL",
         breaches: "SELECT
             (SELECT count(*) FROM queue_tokens
                 WHERE (departure IS NOT NULL) <> (status = 'EXPIRED' AND activated_at IS NULL))
             + (SELECT count(*) FROM lines l
+                LEFT JOIN pruned_tokens p ON p.room_id = l.room_id
                 LEFT JOIN (
                     SELECT room_id, count(*) AS departed, count(DISTINCT departure) AS numbers,
                         max(departure) AS last_departure
                     FROM queue_tokens WHERE departure IS NOT NULL GROUP BY room_id
                 ) found ON found.room_id = l.room_id
-                WHERE l.departures <> coalesce(found.departed, 0) OR l.departures <> coalesce(found.numbers, 0)
-                    OR l.departures <> coalesce(found.last_departure, 0))",
+                WHERE l.departures <> coalesce(found.departed, 0) + coalesce(p.departures, 0)
+                    OR l.departures <> coalesce(found.numbers, 0) + coalesce(p.departures, 0)
+                    OR l.departures < coalesce(found.last_departure, 0)
+                    OR l.departures > coalesce(found.last_departure, 0) AND p.room_id IS NULL)",
     },
     Invariant {
         promise: "those behind the last one admitted wait, or have departed",

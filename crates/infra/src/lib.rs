@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod identity;
+mod lanes;
 mod memory;
 pub mod postgres;
 mod sql;

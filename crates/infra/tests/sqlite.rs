@@ -8,6 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "contract/fixture.rs"]
+#[allow(dead_code, reason = "the contract uses the rest")]
+mod fixture;
+
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::Arc;
@@ -487,4 +491,92 @@ async fn a_feed_forgets_what_is_4096_versions_back() {
     assert_eq!(storage.news(date, FeedVersion::FIRST).await.unwrap(), None, "too long ago");
     let told = storage.news(date, FeedVersion::new(4_097)).await.unwrap().unwrap();
     assert_eq!((told.updates.len(), told.version), (1, FeedVersion::new(4_098)));
+}
+
+/// The fixture of the contract on this storage.
+fn on(storage: &Arc<Sqlite>) -> fixture::Fixture {
+    fixture::Fixture::new(frontrow_infra::Storage::new(storage.clone()), ())
+}
+
+/// Somebody gives a place up, and then comes who pays and depends on that place: whoever goes first wins. Gives how the
+/// payer fares.
+async fn payer_behind_others(prioritise: bool) -> Result<Committed, CommitError> {
+    use frontrow_domain::unit_of_work::Guard;
+
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions { prioritise, ..SqliteOptions::default() });
+    let fixture = on(&storage);
+    let room = fixture.default_room().await.id;
+    let token = fixture.crowd(room, 1, now()).await.remove(0);
+    let left = fixture.token(token.id).await.try_map(|token| token.expire(now())).unwrap();
+    let guard = Guard { aggregate: AggregateRef::QueueToken(token.id), version: left.version };
+    let leaves = UnitOfWork { queue_tokens: vec![left], ..Default::default() };
+    let pays = UnitOfWork { guards: vec![guard], ..first_charge(7) };
+    let (mut lock, answers) = pile_up(&database, &storage, vec![first_charge(1), leaves, pays]).await;
+    lock.batch_execute("ROLLBACK").unwrap();
+    let mut outcomes = Vec::new();
+    for answer in answers {
+        outcomes.push(answer.await.unwrap());
+    }
+    assert!(outcomes[1].is_ok(), "both succeed, unless the payer comes second: {outcomes:?}");
+    outcomes.pop().unwrap()
+}
+
+#[tokio::test]
+async fn who_pays_goes_before_who_came_first() {
+    assert!(payer_behind_others(true).await.is_ok());
+}
+
+#[tokio::test]
+async fn control_in_one_lane_who_came_first_goes_first() {
+    assert!(matches!(payer_behind_others(false).await, Err(CommitError::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_the_newest_of_the_lowest_at_once() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions { queue_limit: 2, ..SqliteOptions::default() });
+    let fixture = on(&storage);
+    let room = fixture.default_room().await.id;
+    let join = |n| fixture.join_work(room, user(n), now());
+    let works = vec![first_charge(1), join(2), join(3)];
+    let (mut lock, mut answers) = pile_up(&database, &storage, works).await;
+    // All of it is decided while the writer waits for the lock.
+    let refused = storage.commit(join(4)).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Unavailable(_)), "{refused:?}");
+    let payer = submit(&storage, first_charge(5));
+    let displaced = answers.pop().unwrap().await.unwrap().unwrap_err();
+    assert!(matches!(displaced, CommitError::Unavailable(_)), "{displaced:?}");
+    lock.batch_execute("ROLLBACK").unwrap();
+    payer.await.unwrap().unwrap();
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(fixture.in_room(room, now()).await, (1, 0), "nothing was written of who was refused");
+}
+
+#[tokio::test]
+async fn the_audit_counts_what_was_pruned() {
+    use frontrow_domain::queue::TicketNumber;
+    use frontrow_domain::unit_of_work::{Command, PruneTokens};
+
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let fixture = on(&storage);
+    let room_id = fixture.default_room().await.id;
+    let crowd = fixture.crowd(room_id, 5, fixture::at(0)).await;
+    fixture.leave(crowd[1].id, fixture::at(1)).await;
+    fixture.admit(room_id, 9, fixture::at(1)).await;
+    let end = fixture::at(1 + i64::from(fixture::TTL));
+    fixture.order(Command::ExpireTokens { now: end, limit: 9 }).await;
+    let breaches = || -> Vec<&str> {
+        let findings = Sqlite::audit(database.path()).unwrap();
+        findings.into_iter().filter(|found| found.breaches > 0).map(|found| found.promise).collect()
+    };
+    let prune = PruneTokens { room_id, after: TicketNumber(0), before: end, limit: 2 };
+    fixture.order(Command::PruneTokens(prune)).await;
+    assert_eq!(breaches(), Vec::<&str>::new());
+    // Control: one that is deleted and not counted is missed.
+    database.foreign().batch_execute("DELETE FROM queue_tokens WHERE ticket = 3").unwrap();
+    assert_eq!(breaches(), ["tickets of a room are numbered without a gap, pruned ones counted in"]);
 }

@@ -7,8 +7,8 @@ use actix_web::dev::ServerHandle;
 use anyhow::{Result, bail};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, QueueService, ReservationService, SeatMaps,
-    SessionService, UseCases, WatchedCommitter,
+    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, ReservationService,
+    SeatMaps, SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
@@ -40,6 +40,8 @@ pub struct Settings {
     pub global_policy: RoomPolicy,
     /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
     pub group_commit_limit: Option<u16>,
+    /// How long a queue token is kept after its end, in seconds.
+    pub keep_tokens_for: u32,
     /// What clients may do.
     pub clients: ClientRules,
     /// Whether to bring the schema up to date.
@@ -60,6 +62,7 @@ impl Settings {
             wallet_charging: options.wallet_charging.into(),
             global_policy: options.global_policy()?,
             group_commit_limit: options.group_commit_limit,
+            keep_tokens_for: options.keep_tokens_for(),
             clients: options.client_rules(),
             database,
             migrate,
@@ -67,7 +70,11 @@ impl Settings {
     }
 
     const fn rules(&self) -> Rules {
-        Rules { holds: self.hold_rules, charging: self.wallet_charging }
+        Rules {
+            holds: self.hold_rules,
+            charging: self.wallet_charging,
+            keep_tokens_for: self.keep_tokens_for,
+        }
     }
 }
 
@@ -78,6 +85,8 @@ pub struct Rules {
     pub holds: HoldRules,
     /// Who may charge a wallet.
     pub charging: WalletCharging,
+    /// How long a queue token is kept after its end, in seconds.
+    pub keep_tokens_for: u32,
 }
 
 /// The ports that are no storage.
@@ -111,6 +120,12 @@ impl Node {
             admission: use_cases.admin.admission.clone(),
             expiry: Expiry { committer: storage.committer.clone(), clock: clock.clone() },
             abandonment: Abandonment::new(lines.clone(), storage.committer.clone(), clock.clone()),
+            pruning: Pruning::new(
+                storage.queue_queries.clone(),
+                storage.committer.clone(),
+                clock.clone(),
+                rules.keep_tokens_for,
+            ),
             lines,
             seat_maps,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use frontrow_api::{Origins, Rate, RateRules, TrustedProxies};
+use frontrow_api::{Origins, OverloadLimits, Rate, RateRules, TrustedProxies};
 use frontrow_app::HoldRules;
 use frontrow_domain::account::WalletCharging;
 use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
@@ -199,6 +199,12 @@ pub struct Options {
     /// How long a client may take to send a request, or go without taking any of its answer
     #[arg(long, env = "FRONTROW_CLIENT_TIMEOUT_SECONDS", default_value_t = 30, global = true, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub client_timeout_seconds: u32,
+    /// How many milliseconds requests may take on average under overload; more are refused before that is passed
+    #[arg(long, env = "FRONTROW_OVERLOAD_TARGET_MS", default_value_t = 250, global = true, value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub overload_target_ms: u32,
+    /// How many hours a queue token is kept after its end
+    #[arg(long, env = "FRONTROW_TOKEN_RETENTION_HOURS", default_value_t = 168, global = true, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    pub token_retention_hours: u32,
     /// How to write the log
     #[arg(long, env = "FRONTROW_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
@@ -270,7 +276,14 @@ impl Options {
             max_connections: self.max_connections.and_then(|limit| usize::try_from(limit).ok()),
             timeout: Duration::from_secs(self.client_timeout_seconds.into()),
             work_within: ClientRules::WORK_WITHIN,
+            overload: OverloadLimits::new(Duration::from_millis(self.overload_target_ms.into())),
         }
+    }
+
+    /// How long a queue token is kept after its end, in seconds.
+    #[must_use]
+    pub fn keep_tokens_for(&self) -> u32 {
+        self.token_retention_hours.saturating_mul(60 * 60)
     }
 
     /// The policy of the global room when it is first made.
@@ -351,6 +364,10 @@ mod tests {
         assert_eq!(options.hold_rules(), HoldRules { hold_seconds: 300, max_seats_per_user: 4 });
         assert_eq!(options.global_policy(), Ok(RoomPolicy::default()));
         assert_eq!(options.bind, "127.0.0.1:8080");
+        assert_eq!(
+            (options.client_rules().overload.target.as_millis(), options.keep_tokens_for()),
+            (250, 604_800)
+        );
         assert_eq!(format!("{:?}", options.database().unwrap()), "sqlite:frontrow.db");
     }
 

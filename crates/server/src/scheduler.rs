@@ -1,10 +1,11 @@
-//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, and on
-//! PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may run it.
+//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, and
+//! on PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may
+//! run it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_app::{Abandonment, Admission, Expiry, Lines, SeatMaps};
+use frontrow_app::{Abandonment, Admission, Expiry, Lines, Pruning, SeatMaps};
 use frontrow_infra::identity::{KeySetFile, SystemClock};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -24,6 +25,8 @@ const ABANDONMENT_EVERY: Duration = Duration::from_secs(1);
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// How often seat maps that somebody looks at are brought up to date: what is shown is at most 250 ms old.
 const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
+/// How often what is over long since is deleted, a few batches each time.
+const PRUNING_EVERY: Duration = Duration::from_secs(10);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How often the keys of an outside identity provider are read again.
@@ -39,6 +42,7 @@ pub struct Work {
     pub lines: Lines,
     pub abandonment: Abandonment,
     pub seat_maps: SeatMaps,
+    pub pruning: Pruning,
 }
 
 /// Something that is done over and over.
@@ -65,14 +69,15 @@ impl Work {
     /// What is to be done of it, and how often.
     #[must_use]
     pub fn passes(self) -> Vec<Pass> {
-        let Self { admission, expiry, lines, abandonment, seat_maps } = self;
-        let abandonment = Arc::new(abandonment);
+        let Self { admission, expiry, lines, abandonment, seat_maps, pruning } = self;
+        let (abandonment, pruning) = (Arc::new(abandonment), Arc::new(pruning));
         vec![
             Pass::new("lines", LINES_EVERY, move || refresh(lines.clone())),
             Pass::new("admission", ADMISSION_EVERY, move || admit(admission.clone())),
             Pass::new("abandonment", ABANDONMENT_EVERY, move || give_up(abandonment.clone())),
             Pass::new("expiry", EXPIRY_EVERY, move || expire(expiry.clone())),
             Pass::new("seat maps", SEAT_MAPS_EVERY, move || show(seat_maps.clone())),
+            Pass::new("pruning", PRUNING_EVERY, move || prune(pruning.clone())),
         ]
     }
 }
@@ -153,6 +158,16 @@ async fn expire(expiry: Expiry) {
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
+    }
+}
+
+async fn prune(pruning: Arc<Pruning>) {
+    match pruning.run().await {
+        Ok(pruned) if pruned.tokens + pruned.answers > 0 => {
+            tracing::info!(tokens = pruned.tokens, answers = pruned.answers, "pruned");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "pruning failed; trying again"),
     }
 }
 

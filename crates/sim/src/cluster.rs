@@ -97,7 +97,9 @@ impl Cluster {
             clock: Arc::new(clock.clone()),
             ids: Arc::new(DrawnIds(clock)),
         };
-        let rules = Rules { holds: self.rules, charging: WalletCharging::default() };
+        // Longer than any run: what has been is compared with what is.
+        let keep_tokens_for = u32::MAX;
+        let rules = Rules { holds: self.rules, charging: WalletCharging::default(), keep_tokens_for };
         let app::Node { use_cases, work } = app::Node::new(ports.storage(), &identity, rules);
         for pass in work.passes() {
             world.spawn(About::of(Owner::Node(run)), over_and_over(world.clone(), pass));

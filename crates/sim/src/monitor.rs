@@ -9,7 +9,7 @@ use frontrow_domain::idempotency::IdempotencyKey;
 use frontrow_domain::ports::Clock;
 use frontrow_domain::queue::QueueTokenState;
 use frontrow_domain::reservation::ReservationStatus;
-use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Committed};
+use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Committed, TokensPruned};
 use frontrow_domain::{QueueTokenId, UnitOfWork, UserId};
 use frontrow_infra::{Memory, MemoryState as State};
 
@@ -43,6 +43,8 @@ impl Unit {
             Some(Command::NotePolls { .. }) => "a note of polls",
             Some(Command::GiveUpAbandoned(_)) => "a sweep of abandoned places",
             Some(Command::Fill(_)) => "a crowd",
+            Some(Command::PruneTokens(_)) => "a prune of tokens",
+            Some(Command::PruneAnswers { .. }) => "a prune of answers",
             None if !work.payments.is_empty() => "a payment",
             None if !work.accounts.is_empty() => "a charge",
             None if !work.seats.is_empty() && !work.queue_tokens.is_empty() => "a hold",
@@ -70,6 +72,8 @@ impl Unit {
                 | CommandOutcome::TokensExpired(0)
                 | CommandOutcome::HoldsExpired(0)
                 | CommandOutcome::GivenUp(0)
+                | CommandOutcome::AnswersPruned(0)
+                | CommandOutcome::TokensPruned(TokensPruned { deleted: 0, .. })
                 | CommandOutcome::PollsNoted(_)
                 | CommandOutcome::AlreadyJoined(_),
             ) => !self.work.rooms.is_empty(),

@@ -10,6 +10,7 @@ use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
 use frontrow::http::ClientRules;
 use frontrow::tokens::TokenSettings;
+use frontrow_api::OverloadLimits;
 use frontrow_app::HoldRules;
 use frontrow_domain::UserId;
 use frontrow_domain::account::WalletCharging;
@@ -110,7 +111,12 @@ pub fn settings(database: &Database) -> Settings {
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
         group_commit_limit: None,
-        clients: ClientRules::default(),
+        // Tests are not to fail on a slow machine: those of overload ask for less.
+        clients: ClientRules {
+            overload: OverloadLimits::new(Duration::from_secs(600)),
+            ..ClientRules::default()
+        },
+        keep_tokens_for: 7 * 24 * 60 * 60,
         migrate: true,
     }
 }

@@ -18,15 +18,25 @@ use crate::dto::{Items, fresh};
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Integer;
 use crate::openapi::{BEARER, CursorParams, IdempotencyKeyHeader, JSON, KEYED, problems};
+use crate::overload::{Class, bounded};
 use crate::paging::{EntryNumber, Page};
 use crate::problem::{Code, Problem};
 use crate::query::path_id;
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(resource("/accounts/{userId}", [(Method::GET, bearer(web::to(balance)))]))
-        .service(resource("/accounts/{userId}/charge", [(Method::POST, idempotent(web::to(charge)))]))
-        .service(resource("/accounts/{userId}/entries", [(Method::GET, bearer(web::to(list_entries)))]));
+        .service(resource(
+            "/accounts/{userId}",
+            [(Method::GET, bounded(Class::Look, bearer(web::to(balance))))],
+        ))
+        .service(resource(
+            "/accounts/{userId}/charge",
+            [(Method::POST, bounded(Class::Pay, idempotent(web::to(charge))))],
+        ))
+        .service(resource(
+            "/accounts/{userId}/entries",
+            [(Method::GET, bounded(Class::Look, bearer(web::to(list_entries))))],
+        ));
 }
 
 /// How much to charge.

@@ -27,6 +27,7 @@ use crate::openapi::{
     BEARER, CursorParams, GATE, PUBLIC, STORAGE, SeatConditions, SinceParams, StatusParams, WaitTokenHeader,
     names, problems,
 };
+use crate::overload::{Class, bounded};
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
@@ -40,11 +41,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource("/concerts", [(Method::GET, public(web::to(list_concerts)))]))
         .service(resource(
             "/concerts/{concertId}/performanceDates",
-            [(Method::GET, gated(web::to(list_dates)))],
+            [(Method::GET, bounded(Class::Look, gated(web::to(list_dates))))],
         ))
         .service(resource(
             "/concerts/{concertId}/performanceDates/{performanceDateId}/seats",
-            [(Method::GET, gated(web::to(list_seats)))],
+            [(Method::GET, bounded(Class::Look, gated(web::to(list_seats))))],
         ));
 }
 

@@ -16,10 +16,11 @@ use crate::caller::Known;
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Id;
 use crate::openapi::{BEARER, IdempotencyKeyHeader, JSON, KEYED, problems};
+use crate::overload::{Class, bounded};
 use crate::problem::{Code, Problem};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
-    config.service(resource("/pay", [(Method::POST, idempotent(web::to(pay)))]));
+    config.service(resource("/pay", [(Method::POST, bounded(Class::Pay, idempotent(web::to(pay))))]));
 }
 
 /// What to pay.

@@ -22,15 +22,16 @@ use crate::dto::{fresh, name_of, nothing};
 use crate::gate::{WAIT_TOKEN, wait_token};
 use crate::json::Id;
 use crate::openapi::{BEARER, JSON, WaitTokenHeader, names, problem_response, problem_responses, problems};
+use crate::overload::{Class, bounded};
 use crate::problem::{Code, Problem};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(
         "/queue",
         [
-            (Method::POST, bearer(web::to(enter))),
+            (Method::POST, bounded(Class::Join, bearer(web::to(enter)))),
             (Method::GET, bearer(web::to(look_up))),
-            (Method::DELETE, bearer(web::to(leave))),
+            (Method::DELETE, bounded(Class::Join, bearer(web::to(leave)))),
         ],
     ));
 }

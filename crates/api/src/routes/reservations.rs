@@ -22,6 +22,7 @@ use crate::json::Id;
 use crate::openapi::{
     BEARER, CursorParams, GATE, IdempotencyKeyHeader, JSON, KEYED, WaitTokenHeader, names, problems,
 };
+use crate::overload::{Class, bounded};
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::path_id;
@@ -30,11 +31,17 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config
         .service(resource(
             "/reservations",
-            [(Method::POST, gated_idempotent(web::to(reserve))), (Method::GET, bearer(web::to(list)))],
+            [
+                (Method::POST, bounded(Class::Hold, gated_idempotent(web::to(reserve)))),
+                (Method::GET, bounded(Class::Look, bearer(web::to(list)))),
+            ],
         ))
         .service(resource(
             "/reservations/{reservationId}",
-            [(Method::GET, bearer(web::to(find))), (Method::DELETE, bearer(web::to(cancel)))],
+            [
+                (Method::GET, bounded(Class::Look, bearer(web::to(find)))),
+                (Method::DELETE, bounded(Class::Hold, bearer(web::to(cancel)))),
+            ],
         ));
 }
 

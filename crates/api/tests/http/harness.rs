@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix_web::body::to_bytes;
 use actix_web::http::header::HeaderMap;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, web};
-use frontrow_api::ApiState;
+use frontrow_api::{ApiState, OverloadLimits};
 use frontrow_app::{
     AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
     PaymentService, QueueService, ReservationService, SeatMaps, SessionService, UseCases,
@@ -177,12 +178,17 @@ impl Ports {
     }
 
     pub(crate) fn state(self) -> web::Data<ApiState> {
+        self.state_within(OverloadLimits::new(Duration::from_secs(600)))
+    }
+
+    /// With another limit of requests under way.
+    pub(crate) fn state_within(self, limits: OverloadLimits) -> web::Data<ApiState> {
         let mut clock = MockClock::new();
         clock.expect_now().returning(now);
         let mut ids = MockIdGenerator::new();
         let next = AtomicU64::new(0x1000);
         ids.expect_next_id().returning(move || Uuid::from_u128(next.fetch_add(1, Ordering::SeqCst).into()));
-        web::Data::new(ApiState::new(self.use_cases(Arc::new(clock), Arc::new(ids))))
+        web::Data::new(ApiState::new(self.use_cases(Arc::new(clock), Arc::new(ids)), limits))
     }
 
     fn use_cases(mut self, clock: Arc<MockClock>, ids: Arc<MockIdGenerator>) -> UseCases {

@@ -12,6 +12,7 @@ mod admin;
 mod concerts;
 mod description;
 mod harness;
+mod overload;
 mod problems;
 mod queue;
 mod reservations;

@@ -45,6 +45,8 @@ impl WatchedCommitter {
                 | CommandOutcome::TokensExpired(_)
                 | CommandOutcome::HoldsExpired(_)
                 | CommandOutcome::PollsNoted(_)
+                | CommandOutcome::TokensPruned(_)
+                | CommandOutcome::AnswersPruned(_)
                 | CommandOutcome::Filled,
             )
             | None => false,

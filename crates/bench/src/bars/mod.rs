@@ -5,6 +5,7 @@ mod line;
 mod payments;
 mod seats;
 mod start;
+mod storm;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -36,6 +37,8 @@ pub(crate) enum Bar {
     P9,
     /// Latency at half the peak rate
     P10,
+    /// Ten times what can be served; only when it is asked for
+    Storm,
 }
 
 /// The databases of a run. Each is made when a bar needs it.
@@ -105,6 +108,7 @@ impl Bar {
             Self::P8 => line::memory(bench, stores, report),
             Self::P9 => start::first_answer(bench, stores, report),
             Self::P10 => latency::at_half_the_peak(bench, stores, report),
+            Self::Storm => storm::ten_times_capacity(bench, stores, report),
         }
     }
 }

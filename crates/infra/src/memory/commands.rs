@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenError, QueueTokenState, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{
-    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join,
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join, PruneTokens,
+    TokensPruned,
 };
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
@@ -27,6 +28,10 @@ impl State {
             }
             Command::Fill(ref fill) => self.fill(fill),
             Command::GiveUpAbandoned(sweep) => self.give_up_abandoned(sweep).map(CommandOutcome::GivenUp),
+            Command::PruneTokens(prune) => Ok(CommandOutcome::TokensPruned(self.prune_tokens(prune))),
+            Command::PruneAnswers { now, limit } => {
+                Ok(CommandOutcome::AnswersPruned(self.prune_answers(now, limit)))
+            }
         }
     }
 
@@ -114,6 +119,41 @@ impl State {
             }
         }
         Ok(count_done(gone, |id| self.step_token(id, |token| token.expire(now))))
+    }
+
+    fn prune_tokens(&mut self, prune: PruneTokens) -> TokensPruned {
+        let PruneTokens { room_id, after, before, limit } = prune;
+        let admitted_through = self.admitted_through(room_id);
+        let seen =
+            self.tokens_in(room_id).filter(|token| token.ticket > after && token.ticket < admitted_through);
+        let seen = first(limit, seen.map(|token| (token.ticket, (token.ticket, token.id))));
+        let is_full = seen.len() == at_most(limit);
+        let through = seen.last().map(|(ticket, _)| *ticket).filter(|_| is_full);
+        let ids = seen.into_iter().map(|(_, id)| id).collect();
+        let deleted = count_done(ids, |id| self.prune_token(id, before));
+        TokensPruned { deleted, through }
+    }
+
+    fn prune_token(&mut self, id: QueueTokenId, before: Timestamp) -> bool {
+        let Some(token) = self.queue_tokens.get(&id).map(|row| row.value) else { return false };
+        let ended =
+            matches!(token.state, QueueTokenState::Expired { expires_at, .. } if expires_at <= before);
+        if !ended || self.reservations.values().any(|row| row.value.token_id == id) {
+            return false;
+        }
+        self.queue_tokens.remove(&id);
+        self.last_seen.remove(&id);
+        if let Some(departure) = self.departures.remove(&id) {
+            let last = self.pruned_departures.entry(token.room_id).or_default();
+            *last = departure.max(*last);
+        }
+        true
+    }
+
+    fn prune_answers(&mut self, now: Timestamp, limit: u32) -> u32 {
+        let over = self.idempotency_records.iter().filter(|(_, record)| record.expires_at <= now);
+        let over = first(limit, over.map(|(key, record)| (record.expires_at, key.clone())));
+        count_done(over, |key| self.idempotency_records.remove(&key).is_some())
     }
 
     fn step_token(

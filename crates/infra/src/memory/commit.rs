@@ -87,8 +87,7 @@ impl State {
         let stored = self.queue_tokens.insert(value.id, Versioned::new(value, version.next()));
         let waited = stored.is_some_and(|stored| stored.value.state == QueueTokenState::Wait);
         if waited && matches!(value.state, QueueTokenState::Expired { activated_at: None, .. }) {
-            let last = self.departures_in(value.room_id).map(|departure| departure.number).max();
-            self.departures.insert(value.id, last.unwrap_or(0).saturating_add(1));
+            self.departures.insert(value.id, self.last_departure(value.room_id).saturating_add(1));
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct State {
     pub queue_tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
     /// Who left a line without being admitted, each with the number of the departure.
     pub departures: BTreeMap<QueueTokenId, i64>,
+    /// The last departure of each room that was deleted with its token.
+    pub pruned_departures: BTreeMap<RoomId, i64>,
     /// When the holder of a place near the head last polled.
     pub last_seen: BTreeMap<QueueTokenId, Timestamp>,
     pub accounts: BTreeMap<UserId, Versioned<Account>>,
@@ -112,6 +114,12 @@ impl State {
             let number = *self.departures.get(&token.id)?;
             Some(Departure { number, ticket: token.ticket })
         })
+    }
+
+    /// How many left this line without being admitted.
+    fn last_departure(&self, room_id: RoomId) -> i64 {
+        let kept = self.departures_in(room_id).map(|departure| departure.number).max();
+        kept.max(self.pruned_departures.get(&room_id).copied()).unwrap_or(0)
     }
 
     fn active(&self, room_id: RoomId, now: Timestamp) -> u64 {

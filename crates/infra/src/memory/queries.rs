@@ -197,7 +197,7 @@ impl State {
             waiting: self.waiting(id),
             last_ticket: self.last_ticket(id),
             admitted_through: self.admitted_through(id),
-            departures: self.departures_in(id).map(|departure| departure.number).max().unwrap_or(0),
+            departures: self.last_departure(id),
         }
     }
 

@@ -8,6 +8,7 @@ use diesel::QueryResult;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 use frontrow_domain::ports::StorageError;
+use frontrow_domain::unit_of_work::Priority;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
@@ -59,7 +60,8 @@ where
     /// The rows of these keys, in their order; those of absent ones are left out.
     pub(super) async fn many(&self, keys: Vec<K>) -> Found<V> {
         let (reply, answer) = oneshot::channel();
-        self.wants.push(Want { keys, reply }).map_err(unavailable)?;
+        // One lane: who is let in to load at all is decided in front of the use cases (ADR 0015).
+        self.wants.push(Priority::Pay, Want { keys, reply }).map_err(unavailable)?;
         answer.await.unwrap_or_else(|lost| Err(unavailable(lost)))
     }
 }

@@ -42,6 +42,9 @@
 //! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
 //!   holds come after that, by key, as everywhere.
 //!
+//! - PruneTokens and PruneAnswers skip what is locked too, and lock no line. What was deleted of a room is counted after
+//!   that, in a row for which only they wait.
+//!
 //! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 2
 //! when it comes to step 3. The database would find the circle, and the unit would be tried again.
 //!
@@ -57,6 +60,7 @@
 //! | pay | lock; keys; keys, tokens, accounts, reservations, seats, entries, payments, tickets, feeds: 11, and 1 for lines of waiting tokens | 3 |
 //! | note polls | lock; the tokens: 2 | 3 |
 //! | give up the abandoned | lock; the head of the line with its counters: 2 | 3 |
+//! | prune tokens, prune answers | lock; the rows with their count: 2 | 3, and 2 when nothing is over |
 //! | what a node's view of all lines is refreshed by | 1, and 1 more when somebody left a line; without a transaction | 1 or 2 |
 //!
 //! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE.
@@ -144,8 +148,10 @@ pub struct PostgresOptions {
     pub committers: usize,
     /// The most units of work in one transaction.
     pub group_commit_limit: usize,
-    /// The most units of work that may be queued; more are refused as unavailable.
+    /// The most units of work that may be queued; more are refused as unavailable, the newest of the lowest priority.
     pub queue_limit: usize,
+    /// Whether units wait in lanes by their priority. Only tests say no, to see what the lanes are for.
+    pub prioritise: bool,
 }
 
 impl Default for PostgresOptions {
@@ -160,6 +166,7 @@ impl Default for PostgresOptions {
             committers: 2,
             group_commit_limit: 128,
             queue_limit: 8_192,
+            prioritise: true,
         }
     }
 }
@@ -220,7 +227,8 @@ impl Postgres {
             None => {
                 let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
                 let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
-                let committers = Arc::new(Committers::start(Writer::new(pool.clone()), bounds));
+                let committers =
+                    Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
             }

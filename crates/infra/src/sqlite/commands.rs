@@ -39,6 +39,12 @@ pub(super) fn execute(
         }
         Command::Fill(ref fill) => fill_line(connection, fill),
         Command::GiveUpAbandoned(sweep) => give_up_abandoned(connection, &sweep).map(CommandOutcome::GivenUp),
+        Command::PruneTokens(prune) => {
+            Ok(CommandOutcome::TokensPruned(super::prune::tokens(connection, &prune)?))
+        }
+        Command::PruneAnswers { now, limit } => {
+            Ok(CommandOutcome::AnswersPruned(super::prune::answers(connection, now, limit)?))
+        }
     }
 }
 

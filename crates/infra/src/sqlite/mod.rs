@@ -37,6 +37,7 @@
 //! | leave the line | 3: line, its number in the departures, token |
 //! | note polls, give up the abandoned | 1; 2 after an outage, else 3, and the line when somebody is gone; however many there are |
 //! | fill | 2, and one a person |
+//! | prune tokens, prune answers | 3, or 2 when nothing is over; 1; however many are deleted |
 //!
 //! A batch adds `BEGIN IMMEDIATE` and `COMMIT`. If its units change seats, it adds one statement that looks at them before,
 //! and for each date three at the end, which move its feed on: the version with the counts, the seats that this version
@@ -54,6 +55,7 @@ mod connection;
 mod error;
 mod feeds;
 mod nearby;
+mod prune;
 mod queries;
 mod repositories;
 mod statement;
@@ -69,12 +71,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use diesel::sqlite::SqliteConnection;
 use frontrow_domain::ports::{Committer, StorageError};
-use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
+use frontrow_domain::unit_of_work::{CommitError, Committed, Priority, UnitOfWork};
 use tokio::sync::oneshot;
 
 use self::error::{ReadError, WorkerGone};
 use self::nearby::Nearby;
-use self::workers::Workers;
+use self::workers::{Queue, QueueError, Workers};
 use self::writer::{Counters, Job};
 
 /// How long a dropped [`Sqlite`] waits for what is queued.
@@ -85,8 +87,10 @@ const DROP_LIMIT: Duration = Duration::from_secs(10);
 pub struct SqliteOptions {
     /// The most units of work in one transaction.
     pub group_commit_limit: usize,
-    /// The most units of work that may be queued; more are refused as unavailable.
+    /// The most units of work that may be queued; more are refused as unavailable, the newest of the lowest priority.
     pub queue_limit: usize,
+    /// Whether units wait in lanes by their priority. Only tests say no, to see what the lanes are for.
+    pub prioritise: bool,
     /// How many threads read.
     pub read_connections: usize,
     /// How many reads by key may run at once on the threads of their callers. With 0 all reads go to the threads that read.
@@ -100,6 +104,7 @@ impl Default for SqliteOptions {
         Self {
             group_commit_limit: 256,
             queue_limit: 8_192,
+            prioritise: true,
             read_connections: 3,
             nearby_connections: 8,
             read_queue_limit: 8_192,
@@ -160,6 +165,7 @@ pub struct Sqlite {
     writer: Workers<Job>,
     readers: Workers<Read>,
     nearby: Arc<Nearby>,
+    prioritise: bool,
     counters: Arc<Counters>,
 }
 
@@ -185,12 +191,12 @@ impl Sqlite {
         let counted = Arc::clone(&counters);
         let batch_limit = options.group_commit_limit;
         let informed = nearby.clone();
-        let write = move |mut connection: SqliteConnection, jobs: &crossbeam_channel::Receiver<Job>| {
+        let write = move |mut connection: SqliteConnection, jobs: &Queue<Job>| {
             writer::write_queued(&mut connection, jobs, batch_limit, &counted, &informed);
         };
         let informed = nearby.clone();
-        let read = move |mut connection: SqliteConnection, reads: &crossbeam_channel::Receiver<Read>| {
-            while let Ok(read) = reads.recv() {
+        let read = move |mut connection: SqliteConnection, reads: &Queue<Read>| {
+            while let Some(read) = reads.take(1).pop() {
                 read(&mut connection);
                 informed.end_stale();
             }
@@ -202,6 +208,7 @@ impl Sqlite {
             readers: Workers::start("sqlite-reader", read_connections, options.read_queue_limit, read)
                 .map_err(start)?,
             nearby,
+            prioritise: options.prioritise,
             counters,
         })
     }
@@ -266,7 +273,9 @@ impl Sqlite {
                 let _ = reply.send(query(connection));
             }
         };
-        self.readers.send(Box::new(job)).map_err(|error| StorageError::Unavailable(Box::new(error)))?;
+        // One lane: who is let in to read at all is decided in front of the use cases (ADR 0015).
+        let queued = self.readers.send(Priority::Pay, Box::new(job));
+        queued.map_err(|error| StorageError::Unavailable(Box::new(error)))?;
         let answered = answer.await.map_err(|_| StorageError::Unavailable(Box::new(WorkerGone)))?;
         Ok(answered?)
     }
@@ -276,7 +285,11 @@ impl Sqlite {
 impl Committer for Sqlite {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.writer.send(Job { work, reply }).map_err(|error| CommitError::Unavailable(Box::new(error)))?;
+        let refused = |error: QueueError| CommitError::Unavailable(Box::new(error));
+        let priority = if self.prioritise { work.priority() } else { Priority::Pay };
+        if let Some(displaced) = self.writer.send(priority, Job { work, reply }).map_err(refused)? {
+            let _ = displaced.reply.send(Err(refused(QueueError::Full)));
+        }
         // The writer answers every unit it took. Without an answer it may have ended on either side of a COMMIT.
         answer.await.unwrap_or_else(|_| Err(CommitError::OutcomeUnknown(Box::new(WorkerGone))))
     }

@@ -1,12 +1,15 @@
 //! Threads that own a connection each, and the bounded queue in front of them.
 
 use std::io;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use diesel::sqlite::SqliteConnection;
+use frontrow_domain::unit_of_work::Priority;
+
+use crate::lanes::{Lanes, Pushed};
 
 /// Why a queue takes no job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,10 +22,73 @@ pub(super) enum QueueError {
     Closed,
 }
 
+/// Jobs that wait for a thread.
+pub(super) struct Queue<J> {
+    jobs: Mutex<Jobs<J>>,
+    /// Wakes a thread: a job has come, or the queue is closed.
+    wake: Condvar,
+}
+
+struct Jobs<J> {
+    lanes: Lanes<J>,
+    /// How many threads wait to be woken.
+    idle: usize,
+    /// How many threads run.
+    threads: usize,
+    /// No job is taken any more. The threads end when what was queued is done.
+    is_closed: bool,
+}
+
+impl<J> Queue<J> {
+    fn new(limit: usize, threads: usize) -> Self {
+        let jobs = Jobs { lanes: Lanes::new(limit), idle: 0, threads, is_closed: false };
+        Self { jobs: Mutex::new(jobs), wake: Condvar::new() }
+    }
+
+    /// No job is run under this lock.
+    fn jobs(&self) -> MutexGuard<'_, Jobs<J>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.jobs().is_closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits for jobs, and takes at most so many. None when there will be no more.
+    pub(super) fn take(&self, limit: usize) -> Vec<J> {
+        let mut jobs = self.jobs();
+        loop {
+            let taken = jobs.lanes.pop_many(limit.max(1));
+            if !taken.is_empty() || jobs.is_closed {
+                return taken;
+            }
+            jobs.idle = jobs.idle.saturating_add(1);
+            jobs = self.wake.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            jobs.idle = jobs.idle.saturating_sub(1);
+        }
+    }
+}
+
+/// A thread that runs. When the last one ends, however it does, nobody may wait for it any more.
+struct Running<J>(Arc<Queue<J>>);
+
+impl<J> Drop for Running<J> {
+    fn drop(&mut self) {
+        let mut jobs = self.0.jobs();
+        jobs.threads = jobs.threads.saturating_sub(1);
+        if jobs.threads == 0 {
+            jobs.is_closed = true;
+            let orphans = jobs.lanes.pop_many(usize::MAX);
+            drop(jobs);
+            drop(orphans);
+        }
+    }
+}
+
 /// A queue of jobs and its threads.
 pub(super) struct Workers<J> {
-    /// Absent once closed. The threads end when it is gone and what was queued is done.
-    queue: RwLock<Option<Sender<J>>>,
+    queue: Arc<Queue<J>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Never carries anything: it disconnects when the last thread ends.
     ended: Receiver<()>,
@@ -37,47 +103,56 @@ impl<J: Send + 'static> Workers<J> {
         name: &str,
         connections: Vec<SqliteConnection>,
         queue_limit: usize,
-        work: impl Fn(SqliteConnection, &Receiver<J>) + Clone + Send + 'static,
+        work: impl Fn(SqliteConnection, &Queue<J>) + Clone + Send + 'static,
     ) -> io::Result<Self> {
-        // A queue of 0 would only take a job while a thread happens to be waiting for one.
-        let (queue, jobs) = bounded(queue_limit.max(1));
-        let (running, ended) = bounded(0);
+        let queue = Arc::new(Queue::new(queue_limit, connections.len()));
+        let (alive, ended) = bounded(0);
         let mut threads = Vec::with_capacity(connections.len());
         for connection in connections {
-            let (work, jobs, running) = (work.clone(), jobs.clone(), running.clone());
+            let (work, running, alive) = (work.clone(), Running(queue.clone()), alive.clone());
             let body = move || {
-                let _running: Sender<()> = running;
-                work(connection, &jobs);
+                let _alive: Sender<()> = alive;
+                work(connection, &running.0);
             };
             threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(body)?);
         }
-        Ok(Self { queue: RwLock::new(Some(queue)), threads: Mutex::new(threads), ended })
+        Ok(Self { queue, threads: Mutex::new(threads), ended })
     }
 
-    /// Queues a job, or says at once why not.
-    pub(super) fn send(&self, job: J) -> Result<(), QueueError> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        let queue = queue.as_ref().ok_or(QueueError::Closed)?;
-        queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => QueueError::Full,
-            TrySendError::Disconnected(_) => QueueError::Closed,
-        })
+    /// Queues a job, or says at once why not. Gives back one that had to make room for it, if any: it is not done.
+    pub(super) fn send(&self, priority: Priority, job: J) -> Result<Option<J>, QueueError> {
+        let (pushed, is_awaited) = {
+            let mut jobs = self.queue.jobs();
+            if jobs.is_closed {
+                return Err(QueueError::Closed);
+            }
+            (jobs.lanes.push(priority, job), jobs.idle > 0)
+        };
+        match pushed {
+            Pushed::Queued => {
+                if is_awaited {
+                    self.queue.wake.notify_one();
+                }
+                Ok(None)
+            }
+            Pushed::InsteadOf(other) => Ok(Some(other)),
+            Pushed::Refused(_) => Err(QueueError::Full),
+        }
     }
 
     /// Whether it takes no more jobs.
     pub(super) fn is_closed(&self) -> bool {
-        self.queue.read().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.queue.jobs().is_closed
     }
 
     /// How many jobs are queued.
     pub(super) fn queued(&self) -> usize {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
-        queue.as_ref().map_or(0, Sender::len)
+        self.queue.jobs().lanes.len()
     }
 
     /// Takes no more jobs, and waits until those that are queued are done, at most `limit`. False when they are not.
     pub(super) fn close(&self, limit: Duration) -> bool {
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        self.queue.close();
         if self.ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             return false;
         }
@@ -103,8 +178,8 @@ mod tests {
     fn gated(threads: usize, queue_limit: usize) -> (Workers<u32>, Receiver<u32>, Sender<()>) {
         let (begun, begins) = bounded(100);
         let (gate, may_end) = bounded::<()>(100);
-        let work = move |_: SqliteConnection, jobs: &Receiver<u32>| {
-            while let Ok(job) = jobs.recv() {
+        let work = move |_: SqliteConnection, jobs: &Queue<u32>| {
+            while let Some(job) = jobs.take(1).pop() {
                 begun.send(job).unwrap();
                 may_end.recv().unwrap();
             }
@@ -116,12 +191,12 @@ mod tests {
     fn every_thread_takes_a_job_and_a_full_queue_takes_none() {
         let (workers, begins, gate) = gated(2, 2);
         for job in 1..=2 {
-            workers.send(job).unwrap();
+            workers.send(Priority::Pay, job).unwrap();
             assert_eq!(begins.recv_timeout(LONG), Ok(job), "both are at work");
         }
         assert_eq!(
-            (workers.send(3), workers.send(4), workers.send(5)),
-            (Ok(()), Ok(()), Err(QueueError::Full))
+            (workers.send(Priority::Pay, 3), workers.send(Priority::Pay, 4), workers.send(Priority::Pay, 5)),
+            (Ok(None), Ok(None), Err(QueueError::Full))
         );
         assert_eq!(workers.queued(), 2);
         for _ in 0..4 {
@@ -135,22 +210,54 @@ mod tests {
     #[test]
     fn a_closed_queue_takes_nothing_and_waits_no_longer_than_it_may() {
         let (workers, begins, gate) = gated(1, 1);
-        workers.send(1).unwrap();
+        workers.send(Priority::Pay, 1).unwrap();
         assert_eq!(begins.recv_timeout(LONG), Ok(1));
         assert!(!workers.close(Duration::from_millis(20)), "it is still at work");
-        assert_eq!(workers.send(2), Err(QueueError::Closed));
+        assert_eq!(workers.send(Priority::Pay, 2), Err(QueueError::Closed));
         gate.send(()).unwrap();
         assert!(workers.close(LONG));
     }
 
     #[test]
     fn a_thread_that_fails_is_told_of() {
-        let work = |_: SqliteConnection, jobs: &Receiver<u32>| {
-            let job = jobs.recv().unwrap();
+        let work = |_: SqliteConnection, jobs: &Queue<u32>| {
+            let job = jobs.take(1).pop().unwrap();
             assert_eq!(job, 1, "a failure on purpose");
         };
         let workers = Workers::start("test", connections(1), 1, work).unwrap();
-        workers.send(2).unwrap();
+        workers.send(Priority::Pay, 2).unwrap();
         assert!(!workers.close(LONG));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_is_gone() {
+        let work = |_: SqliteConnection, jobs: &Queue<Sender<()>>| {
+            let job = jobs.take(1);
+            assert!(job.is_empty(), "a failure on purpose");
+        };
+        let workers = Workers::start("test", connections(1), 9, work).unwrap();
+        let (reply, answer) = bounded(0);
+        for _ in 0..2 {
+            // The second one is either queued, and dropped with the thread, or comes too late.
+            let _ = workers.send(Priority::Pay, reply.clone());
+        }
+        drop(reply);
+        assert_eq!(answer.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+        assert!(!workers.close(LONG));
+        assert!(workers.send(Priority::Pay, bounded(0).0).is_err());
+    }
+
+    #[test]
+    fn a_full_queue_makes_room_for_who_goes_first() {
+        let (workers, begins, gate) = gated(1, 2);
+        workers.send(Priority::Join, 1).unwrap();
+        assert_eq!(begins.recv_timeout(LONG), Ok(1));
+        workers.send(Priority::Join, 2).unwrap();
+        workers.send(Priority::Hold, 3).unwrap();
+        assert_eq!(workers.send(Priority::Pay, 4), Ok(Some(2)));
+        assert_eq!(workers.send(Priority::Join, 5), Err(QueueError::Full));
+        (0..3).for_each(|_| gate.send(()).unwrap());
+        assert!(workers.close(LONG));
+        assert_eq!(begins.try_iter().collect::<Vec<_>>(), [4, 3]);
     }
 }

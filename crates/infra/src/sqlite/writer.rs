@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::Receiver;
 use diesel::connection::SimpleConnection;
 use diesel::result::Error as DieselError;
 use diesel::sqlite::SqliteConnection;
@@ -15,6 +14,7 @@ use super::feeds::BatchOfSeats;
 use super::nearby::Nearby;
 use super::statement::run;
 use super::unit;
+use super::workers::Queue;
 
 type Outcome = Result<Committed, CommitError>;
 
@@ -34,15 +34,17 @@ pub(super) struct Counters {
 /// Commits what is queued until the queue ends.
 pub(super) fn write_queued(
     connection: &mut SqliteConnection,
-    jobs: &Receiver<Job>,
+    jobs: &Queue<Job>,
     batch_limit: usize,
     counters: &Counters,
     nearby: &Nearby,
 ) {
-    while let Ok(first) = jobs.recv() {
+    loop {
         // No timer: while one batch is written the next one gathers by itself.
-        let batch: Vec<Job> =
-            std::iter::once(first).chain(jobs.try_iter()).take(batch_limit.max(1)).collect();
+        let batch = jobs.take(batch_limit);
+        if batch.is_empty() {
+            return;
+        }
         let units = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         counters.batches.fetch_add(1, Ordering::Relaxed);
         counters.units.fetch_add(units, Ordering::Relaxed);

@@ -25,6 +25,7 @@ mod holds;
 mod idempotency;
 mod lines;
 mod order;
+mod prune;
 mod queue;
 mod races;
 mod reservations;
@@ -147,6 +148,13 @@ macro_rules! contract {
                     an_admission_says_how_many_it_came_to,
                     an_action_that_fails_is_not_recorded,
                     an_entry_is_recorded_once;
+                prune:
+                    ended_tokens_are_pruned_from_their_time_on,
+                    pruning_goes_on_where_it_was,
+                    only_what_nobody_needs_is_pruned,
+                    numbers_go_on_after_pruning,
+                    answers_past_their_time_are_pruned_in_batches,
+                    traffic_goes_on_while_much_is_pruned;
                 versions:
                     an_inserted_aggregate_has_the_first_version,
                     every_update_is_one_more_version,

@@ -23,7 +23,7 @@ fn one_committer() -> PostgresOptions {
 impl Opened {
     /// Queues all in this order while the only committer waits for a lock, so that they come into one batch. Gives the
     /// outcomes, and how many transactions they took.
-    async fn together(
+    pub(crate) async fn together(
         &self,
         fixture: &Fixture,
         works: Vec<UnitOfWork>,

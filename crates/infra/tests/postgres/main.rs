@@ -19,6 +19,7 @@ mod line_cost;
 mod lost;
 mod migrations;
 mod outage;
+mod overload;
 
 use std::sync::{Arc, LazyLock};
 

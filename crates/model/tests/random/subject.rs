@@ -85,7 +85,8 @@ impl Subject {
             hold_seconds: u32::try_from(world.hold_seconds).unwrap(),
             max_seats_per_user: u32::try_from(world.max_seats).unwrap(),
         };
-        let rules = Rules { holds, charging: WalletCharging::default() };
+        let keep_tokens_for = 7 * 24 * 60 * 60;
+        let rules = Rules { holds, charging: WalletCharging::default(), keep_tokens_for };
         let mut subject = Self {
             node: Node::new(storage.clone(), &identity, rules),
             storage,

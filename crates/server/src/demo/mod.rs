@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use frontrow_api::RateRules;
+use frontrow_api::{OverloadLimits, RateRules};
 use frontrow_domain::UserId;
 use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
@@ -33,6 +33,8 @@ use crate::tokens::TokenSettings;
 
 /// How long a hold lasts in the demo where nothing else is said, in seconds: short, so that an abandoned one is soon free.
 const HOLD_SECONDS: u32 = 3;
+/// Under no load is anybody refused.
+const OVERLOAD_TARGET: Duration = Duration::from_secs(600);
 /// How many seats a row has.
 const ROW: u32 = 10;
 /// In how many ticks the whole crowd is admitted, one a second.
@@ -99,9 +101,14 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         // The buyers have no payment backend: they charge their own wallets.
         wallet_charging: WalletCharging::Owner,
         group_commit_limit: options.group_commit_limit,
+        keep_tokens_for: options.keep_tokens_for(),
         global_policy: options.global_policy()?,
-        // Nobody is too much for it: the whole crowd shares one address.
-        clients: ClientRules { rates: RateRules::default(), ..options.client_rules() },
+        // Nobody is too much for it: the whole crowd shares one address, and is to be served however slow the machine is.
+        clients: ClientRules {
+            rates: RateRules::default(),
+            overload: OverloadLimits::new(OVERLOAD_TARGET),
+            ..options.client_rules()
+        },
         migrate: true,
     };
     let running = start_app(settings).await?;

@@ -14,7 +14,7 @@ use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_confi
 use actix_web::dev::{AppConfig, Server};
 use actix_web::{App, Error, web};
 use anyhow::{Context, Result};
-use frontrow_api::{ApiState, Origins, RateRules, configure_for, security_headers};
+use frontrow_api::{ApiState, Origins, OverloadLimits, RateRules, configure_for, security_headers};
 use frontrow_app::UseCases;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -48,19 +48,25 @@ pub struct ClientRules {
     pub timeout: Duration,
     /// How long a request that has arrived may be worked on before anything is answered: longer than storage may take.
     pub work_within: Duration,
+    /// How many requests may be under way.
+    pub overload: OverloadLimits,
 }
 
 /// Nothing is limited but time.
 impl Default for ClientRules {
     fn default() -> Self {
         let (rates, timeout) = (RateRules::default(), ApiState::BODY_WITHIN);
-        Self { rates, origins: None, max_connections: None, timeout, work_within: Self::WORK_WITHIN }
+        let overload = OverloadLimits::new(Self::OVERLOAD_TARGET);
+        let work_within = Self::WORK_WITHIN;
+        Self { rates, origins: None, max_connections: None, timeout, work_within, overload }
     }
 }
 
 impl ClientRules {
     /// How long a request may be worked on, unless something else is said.
     pub const WORK_WITHIN: Duration = Duration::from_secs(60);
+    /// How long requests may take on average under overload, unless something else is said.
+    pub const OVERLOAD_TARGET: Duration = Duration::from_millis(250);
 
     fn bounds(&self) -> Bounds {
         let answer_within = self.timeout.saturating_mul(2).saturating_add(self.work_within);
@@ -100,8 +106,8 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// When the listener is not usable.
 pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRules) -> Result<Server> {
     let bounds = rules.bounds();
-    let ClientRules { rates, origins, max_connections, timeout, .. } = rules;
-    let state = web::Data::new(ApiState::limited(use_cases, rates, timeout));
+    let ClientRules { rates, origins, max_connections, timeout, overload, .. } = rules;
+    let state = web::Data::new(ApiState::limited(use_cases, rates, overload, timeout));
     let app = move || {
         App::new()
             .wrap(security_headers())

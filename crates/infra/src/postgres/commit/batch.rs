@@ -208,14 +208,19 @@ impl Plan<'_> {
             UnitOfWork { guards: Vec::new(), command: None, ..(*work).clone() } == UnitOfWork::default()
         };
         let did_something = |verdict: &Verdict| {
-            use CommandOutcome::{Admitted, AlreadyJoined, HoldsExpired, PollsNoted, TokensExpired};
+            use CommandOutcome::{
+                Admitted, AlreadyJoined, AnswersPruned, HoldsExpired, PollsNoted, TokensExpired, TokensPruned,
+            };
             let Verdict::Done(outcome) = verdict else { return false };
-            !matches!(
-                outcome,
-                None | Some(
-                    AlreadyJoined(_) | Admitted(0) | TokensExpired(0) | HoldsExpired(0) | PollsNoted(0)
-                )
-            )
+            match outcome {
+                None | Some(AlreadyJoined(_)) => false,
+                Some(
+                    Admitted(rows) | TokensExpired(rows) | HoldsExpired(rows) | PollsNoted(rows)
+                    | AnswersPruned(rows),
+                ) => *rows > 0,
+                Some(TokensPruned(pruned)) => pruned.deleted > 0,
+                Some(_) => true,
+            }
         };
         self.verdicts.iter().any(did_something) || !self.units.iter().all(is_idle)
     }

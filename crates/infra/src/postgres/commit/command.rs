@@ -11,6 +11,7 @@ use super::abandoned;
 use super::failure::Failure;
 use super::fill;
 use super::lock::Locked;
+use super::prune;
 use super::write::seat_feeds::Feeds;
 use super::write::statement::run_all;
 use crate::postgres::cached::Cached;
@@ -41,6 +42,10 @@ pub(super) async fn execute(
         Command::GiveUpAbandoned(sweep) => {
             require_line(sweep.room_id, locked)?;
             CommandOutcome::GivenUp(abandoned::give_up(connection, sweep).await?)
+        }
+        Command::PruneTokens(prune) => CommandOutcome::TokensPruned(prune::tokens(connection, prune).await?),
+        Command::PruneAnswers { now, limit } => {
+            CommandOutcome::AnswersPruned(prune::answers(connection, now, limit).await?)
         }
         Command::Fill(ref crowd) => {
             require_line(crowd.room_id, locked)?;

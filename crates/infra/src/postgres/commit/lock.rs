@@ -198,7 +198,13 @@ fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
         Some(Command::Admit(admit)) => Some(admit.room_id),
         Some(Command::GiveUpAbandoned(sweep)) => Some(sweep.room_id),
         Some(Command::Fill(fill)) => Some(fill.room_id),
-        Some(Command::ExpireTokens { .. } | Command::ExpireHolds { .. } | Command::NotePolls { .. })
+        Some(
+            Command::ExpireTokens { .. }
+            | Command::ExpireHolds { .. }
+            | Command::NotePolls { .. }
+            | Command::PruneTokens(_)
+            | Command::PruneAnswers { .. },
+        )
         | None => None,
     };
     let of_rooms = work.rooms.iter().map(|change| change.value().id);

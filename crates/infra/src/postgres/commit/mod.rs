@@ -9,6 +9,7 @@ mod fill;
 mod find;
 mod lock;
 mod plan;
+mod prune;
 mod queue;
 mod witness;
 mod write;

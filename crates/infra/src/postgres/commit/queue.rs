@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
+use frontrow_domain::unit_of_work::{CommitError, Committed, Priority, UnitOfWork};
 use tokio::sync::oneshot;
 
 use super::batch::Writer;
-use crate::postgres::batches::{Batches, Bounds};
+use crate::postgres::batches::{Batches, Bounds, Refused};
 
 /// What a caller hears.
 pub(super) type Outcome = Result<Committed, CommitError>;
@@ -36,25 +36,29 @@ pub(super) struct Counters {
 /// Writes the units of all callers.
 pub(in crate::postgres) struct Committers {
     jobs: Batches<Job>,
+    prioritise: bool,
     counters: Arc<Counters>,
 }
 
 impl Committers {
-    /// Starts them on the current runtime.
-    pub(in crate::postgres) fn start(writer: Writer, bounds: Bounds) -> Self {
+    /// Starts them on the current runtime. Without `prioritise`, all wait in one lane.
+    pub(in crate::postgres) fn start(writer: Writer, bounds: Bounds, prioritise: bool) -> Self {
         let counters = writer.counters();
         let commit = move |jobs| {
             let writer = writer.clone();
             async move { writer.commit_all(jobs).await }
         };
-        Self { jobs: Batches::start(bounds, commit), counters }
+        Self { jobs: Batches::start(bounds, commit), prioritise, counters }
     }
 
     /// Queues a unit, and waits for its outcome.
     pub(in crate::postgres) async fn commit(&self, work: UnitOfWork) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let refused = |refused| CommitError::Unavailable(Box::new(refused));
-        self.jobs.push(Job { work, reply }).map_err(refused)?;
+        let priority = if self.prioritise { work.priority() } else { Priority::Pay };
+        if let Some(displaced) = self.jobs.push(priority, Job { work, reply }).map_err(refused)? {
+            displaced.answer(Err(refused(Refused::Full)));
+        }
         // Every unit that was taken is answered. Without an answer it may have ended on either side of a COMMIT.
         answer.await.unwrap_or_else(|lost| Err(CommitError::OutcomeUnknown(Box::new(lost))))
     }

@@ -1,0 +1,339 @@
+//! Who is let in while more come than can be served (ADR 0015).
+//!
+//! Requests that use storage are counted while they are under way. By Little's law (Little 1961) they take on average as
+//! long as that many take to leave: so the number that may be under way follows from how many were answered lately, and
+//! from how long they may take. Whoever is one too many is refused at once, before anything is looked at: `503` with
+//! `Retry-After`. The less urgent a request is, the sooner it is one too many; but each class has a few places of its
+//! own, so that none is shut out for ever. Where nobody is refused, this costs two additions and two looks at the clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, Route};
+
+use crate::problem::{Code, Problem};
+use crate::{body, state};
+
+/// How often it is worked out anew how many may be under way.
+const WINDOW: Duration = Duration::from_millis(100);
+/// Each class has this part of all places to itself.
+const OWN_PART: u32 = 16;
+/// After how many seconds whoever was refused is to come again.
+const RETRY_SECONDS: u64 = 1;
+
+/// How many requests may be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverloadLimits {
+    /// How long requests may take on average before more are refused.
+    pub target: Duration,
+    /// So many may always be under way, however slow storage is: batches need some to be batches.
+    pub fewest: u32,
+    /// Never more than that: a crowd that comes at once to a server that was idle.
+    pub most: u32,
+}
+
+impl OverloadLimits {
+    /// The usual numbers.
+    #[must_use]
+    pub const fn new(target: Duration) -> Self {
+        Self { target, fewest: 1_024, most: 4_096 }
+    }
+}
+
+/// What a request is for, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Payments, and the charges before them.
+    Pay,
+    /// Holds and their ends.
+    Hold,
+    /// Places in a line and their ends.
+    Join,
+    /// Reads behind the gate and of one's own.
+    Look,
+}
+
+impl Class {
+    const COUNT: usize = 4;
+
+    /// Its number, and up to how many eighths of all places may be taken when one of this class takes another.
+    const fn row(self) -> (usize, u32) {
+        match self {
+            Self::Pay => (0, 8),
+            Self::Hold => (1, 7),
+            Self::Join => (2, 6),
+            Self::Look => (3, 5),
+        }
+    }
+
+    /// Whether how long it takes says how busy storage is. Most reads take nothing from it.
+    const fn is_measured(self) -> bool {
+        !matches!(self, Self::Look)
+    }
+}
+
+/// Counts who is under way. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct Overload(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: OverloadLimits,
+    /// How many are under way, and of each class.
+    under_way: AtomicU32,
+    of_class: [AtomicU32; Class::COUNT],
+    /// How many may be.
+    limit: AtomicU32,
+    began: Instant,
+    window: Window,
+}
+
+/// What has happened since the window began.
+#[derive(Debug, Default)]
+struct Window {
+    /// When it began, in microseconds.
+    begin: AtomicU64,
+    /// How many were answered, and how long all of them took, in microseconds.
+    answered: AtomicU32,
+    took: AtomicU64,
+    refused: AtomicU32,
+}
+
+/// A request under way, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a> {
+    overload: &'a Overload,
+    class: Class,
+    since: Instant,
+}
+
+impl Overload {
+    /// Nobody is under way.
+    pub(crate) fn new(limits: OverloadLimits) -> Self {
+        Self(Arc::new(Inner {
+            limits,
+            under_way: AtomicU32::new(0),
+            of_class: Default::default(),
+            limit: AtomicU32::new(limits.most),
+            began: Instant::now(),
+            window: Window::default(),
+        }))
+    }
+
+    /// Lets a request in; `None` when it is one too many.
+    pub(crate) fn enter(&self, class: Class) -> Option<UnderWay<'_>> {
+        let inner = &*self.0;
+        let (limit, own) = (inner.limit.load(Ordering::Relaxed), inner.own(class));
+        let (_, eighths) = class.row();
+        let others = inner.under_way.fetch_add(1, Ordering::Relaxed);
+        let like_it = own.fetch_add(1, Ordering::Relaxed);
+        if others < limit * eighths / 8 || like_it < limit / OWN_PART {
+            return Some(UnderWay { overload: self, class, since: Instant::now() });
+        }
+        inner.leave(class);
+        inner.window.refused.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let inner = &*self.overload.0;
+        inner.leave(self.class);
+        if self.class.is_measured() {
+            inner.answered(self.since, Instant::now());
+        }
+    }
+}
+
+impl Inner {
+    fn own(&self, class: Class) -> &AtomicU32 {
+        let [pay, hold, join, look] = &self.of_class;
+        match class {
+            Class::Pay => pay,
+            Class::Hold => hold,
+            Class::Join => join,
+            Class::Look => look,
+        }
+    }
+
+    fn leave(&self, class: Class) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.own(class).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn answered(&self, since: Instant, now: Instant) {
+        let window = &self.window;
+        window.answered.fetch_add(1, Ordering::Relaxed);
+        window.took.fetch_add(micros(now.duration_since(since)), Ordering::Relaxed);
+        let (begin, now) = (window.begin.load(Ordering::Relaxed), micros(now.duration_since(self.began)));
+        let lasted = now.saturating_sub(begin);
+        if lasted < micros(WINDOW) {
+            return;
+        }
+        // One of those who see the end of the window closes it.
+        let closed = window.begin.compare_exchange(begin, now, Ordering::Relaxed, Ordering::Relaxed);
+        if closed.is_ok() {
+            let seen = Seen {
+                lasted,
+                answered: window.answered.swap(0, Ordering::Relaxed),
+                took: window.took.swap(0, Ordering::Relaxed),
+                refused: window.refused.swap(0, Ordering::Relaxed),
+            };
+            let limit = self.limit.load(Ordering::Relaxed);
+            self.limit.store(seen.next_limit(limit, self.limits), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What happened in a window. All times are in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    lasted: u64,
+    answered: u32,
+    took: u64,
+    refused: u32,
+}
+
+impl Seen {
+    /// How many may be under way in the next window. As long as nobody is refused and requests take no longer than they
+    /// may, more and more; else as many as leave within the time, which is looked at over some windows.
+    fn next_limit(self, limit: u32, limits: OverloadLimits) -> u32 {
+        let OverloadLimits { target, fewest, most } = limits;
+        let (answered, target) = (u64::from(self.answered.max(1)), micros(target));
+        if self.refused == 0 && self.took / answered <= target {
+            return limit.saturating_mul(2).clamp(fewest, most);
+        }
+        let leave_within = answered.saturating_mul(target) / self.lasted.max(1);
+        let leave_within = u32::try_from(leave_within).unwrap_or(u32::MAX).clamp(fewest, most);
+        // The first time it is exact: what is under way by then has to go down at once.
+        if limit == most { leave_within } else { limit.saturating_mul(3).saturating_add(leave_within) / 4 }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A route whose requests are refused when they are too many. Its body is received before: a client that is slow to send
+/// takes no place, and one that is still sending could not hear.
+pub(crate) fn bounded(class: Class, route: Route) -> Route {
+    route.wrap(from_fn(move |req, next| let_in(class, req, next)))
+}
+
+async fn let_in(
+    class: Class,
+    mut req: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    body::receive(&mut req).await;
+    let overload = match state(req.request()) {
+        Ok(state) => state.overload.clone(),
+        Err(problem) => return Ok(req.into_response(problem.response())),
+    };
+    let Some(_under_way) = overload.enter(class) else {
+        return Ok(req.into_response(too_many().response()));
+    };
+    next.call(req).await
+}
+
+fn too_many() -> Problem {
+    let detail =
+        "More requests come than can be served. Nothing was changed; the same request can be sent again.";
+    Problem::new(Code::Unavailable, detail).with_retry_after(RETRY_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: OverloadLimits = OverloadLimits::new(Duration::from_millis(100));
+    const MOST: u32 = LIMITS.most;
+    const FEWEST: u32 = LIMITS.fewest;
+
+    fn patient() -> Overload {
+        Overload::new(OverloadLimits::new(Duration::from_secs(600)))
+    }
+
+    fn enter_all(overload: &Overload, class: Class) -> Vec<UnderWay<'_>> {
+        std::iter::from_fn(|| overload.enter(class)).collect()
+    }
+
+    #[test]
+    fn the_less_urgent_is_refused_first() {
+        let overload = patient();
+        let looks = enter_all(&overload, Class::Look);
+        assert_eq!(looks.len(), 640);
+        let joins = enter_all(&overload, Class::Join);
+        assert_eq!(joins.len(), 128, "up to six eighths");
+        let holds = enter_all(&overload, Class::Hold);
+        assert_eq!(holds.len(), 128, "up to seven");
+        let payments = enter_all(&overload, Class::Pay);
+        assert_eq!(payments.len(), 128, "all");
+        drop(payments);
+        assert!(overload.enter(Class::Hold).is_none() && overload.enter(Class::Pay).is_some());
+    }
+
+    #[test]
+    fn no_class_is_shut_out() {
+        let overload = patient();
+        let _payments = enter_all(&overload, Class::Pay);
+        for class in [Class::Hold, Class::Join, Class::Look] {
+            assert_eq!(enter_all(&overload, class).len(), 64, "{class:?}: a sixteenth of all is its own");
+        }
+    }
+
+    #[test]
+    fn who_has_left_is_counted_no_more() {
+        let overload = patient();
+        for _ in 0..3 {
+            assert_eq!(enter_all(&overload, Class::Pay).len(), 1_024);
+        }
+        assert_eq!(overload.0.under_way.load(Ordering::Relaxed), 0);
+        assert!(overload.0.of_class.iter().all(|own| own.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn as_many_are_let_in_as_leave_in_time() {
+        // 400 answers in 100 ms are 4,000 a second: within 100 ms, 400 leave.
+        let seen = |answered: u32, each: u64, refused| Seen {
+            lasted: 100_000,
+            answered,
+            took: u64::from(answered) * each,
+            refused,
+        };
+        assert_eq!(seen(400, 150_000, 0).next_limit(MOST, LIMITS), 400, "they take too long");
+        assert_eq!(
+            seen(400, 50_000, 9).next_limit(400, LIMITS),
+            400,
+            "no more than that while some are refused"
+        );
+        assert_eq!(seen(800, 50_000, 9).next_limit(400, LIMITS), 500, "twice as fast: more, not all at once");
+        assert_eq!(seen(1, 900_000, 9).next_limit(MOST, LIMITS), FEWEST);
+        assert_eq!(seen(0, 0, 9).next_limit(FEWEST, LIMITS), FEWEST);
+        assert_eq!(seen(90_000, 10, 9).next_limit(MOST, LIMITS), MOST);
+    }
+
+    #[test]
+    fn when_the_storm_is_over_everybody_is_let_in_within_half_a_second() {
+        let calm = Seen { lasted: 100_000, answered: 10, took: 50_000, refused: 0 };
+        let after = (0..5).fold(FEWEST, |limit, _| calm.next_limit(limit, LIMITS));
+        assert_eq!(after, MOST);
+    }
+
+    #[test]
+    fn a_window_closes_by_itself() {
+        let overload = Overload::new(OverloadLimits::new(Duration::ZERO));
+        let inner = &*overload.0;
+        let at = |millis| inner.began + Duration::from_millis(millis);
+        inner.answered(at(0), at(99));
+        assert_eq!(inner.limit.load(Ordering::Relaxed), MOST);
+        inner.answered(at(0), at(100));
+        assert_eq!(inner.limit.load(Ordering::Relaxed), FEWEST, "nobody can be that fast");
+        assert_eq!(inner.window.begin.load(Ordering::Relaxed), 100_000);
+    }
+}

@@ -1,0 +1,2 @@
+DROP INDEX reservations_by_token;
+DROP TABLE pruned_tokens;
