@@ -64,7 +64,7 @@ async fn a_pass_has_an_end_and_the_next_one_goes_on_there() {
     pruning.run().await.unwrap();
     let end = i64::from(BATCHES_PER_PASS);
     assert_eq!(
-        looked_after(&world)[BATCHES_PER_PASS as usize..],
+        looked_after(&world)[usize::try_from(BATCHES_PER_PASS).unwrap()..],
         [end, end, 0],
         "and then from the beginning"
     );
