@@ -1,15 +1,24 @@
 //! What a route asks of a request before its handler runs. A route declares its kind once, and the kind keeps the order of
 //! the contract: 401, 413, idempotent replay, the Wait-Token. What follows (400, 403, 422, ...) is the handler's.
 
+use std::time::Duration;
+
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
+use actix_web::rt::time::timeout;
 use actix_web::{Error, HttpMessage, HttpResponse, Resource, Route, guard, web};
+
+use frontrow_app::Failure;
 
 use crate::problem::{Code, Problem};
 use crate::{body, caller, gate, idempotency};
+
+/// How long an answer may take. Storage that is away says so much sooner. One that stands still says nothing: its
+/// connections stay open, and what was asked of it may yet be done.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Anybody may call.
 pub(crate) fn public(route: Route) -> Route {
@@ -27,7 +36,7 @@ async fn let_anybody_in(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     body::receive(&mut req).await;
     match body::require_fitting(req.request()) {
-        Ok(()) => next.call(req).await,
+        Ok(()) => answer_in_time(req, next).await,
         Err(problem) => Ok(req.into_response(problem.response())),
     }
 }
@@ -41,10 +50,22 @@ async fn let_known_in(
     match known.and_then(|known| body::require_fitting(req.request()).map(|()| known)) {
         Ok(known) => {
             req.extensions_mut().insert(known);
-            next.call(req).await
+            answer_in_time(req, next).await
         }
         Err(problem) => Ok(req.into_response(problem.response())),
     }
+}
+
+/// Dropping a handler leaves nothing behind (ADR 0001). What it had handed over to be written may be written all the same.
+async fn answer_in_time(req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let request = req.request().clone();
+    if let Ok(answer) = timeout(ANSWERED_WITHIN, next.call(req)).await {
+        return answer;
+    }
+    let late = "there was no answer in time".into();
+    let failure =
+        if request.method().is_safe() { Failure::Unavailable(late) } else { Failure::OutcomeUnknown(late) };
+    Ok(ServiceResponse::new(request, Problem::from(failure).response()))
 }
 
 /// For what is refused anyway: a client that is still sending cannot hear.
