@@ -9,3 +9,4 @@
 
 pub mod app;
 pub mod postgres;
+pub mod wire;

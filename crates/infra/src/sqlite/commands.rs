@@ -187,7 +187,8 @@ fn note_polls(
 fn give_up_abandoned(connection: &mut SqliteConnection, sweep: &GiveUpAbandoned) -> Result<u32, ApplyError> {
     let GiveUpAbandoned { room_id, window, gone_since, now } = *sweep;
     let (id, window, now) = (DbId(room_id.get()), i64::from(window), DbTime(now));
-    let exists: Option<i64> = lines::table.find(id).select(lines::waiting).get_result(connection).optional()?;
+    let exists: Option<i64> =
+        lines::table.find(id).select(lines::waiting).get_result(connection).optional()?;
     exists.ok_or(CommitError::Conflict(AggregateRef::Room(room_id)))?;
     let start = "UPDATE queue_tokens SET last_seen_at = ?3 WHERE (last_seen_at IS NULL OR ?4) AND token_id IN (\
                      SELECT token_id FROM queue_tokens WHERE room_id = ?1 AND status = 'WAIT' \

@@ -211,8 +211,11 @@ fn version_of(
     connection: &mut SqliteConnection,
     id: PerformanceDateId,
 ) -> Result<Option<FeedVersion>, ReadError> {
-    let version: Option<i64> =
-        seat_feeds::table.find(DbId(id.get())).select(seat_feeds::version).get_result(connection).optional()?;
+    let version: Option<i64> = seat_feeds::table
+        .find(DbId(id.get()))
+        .select(seat_feeds::version)
+        .get_result(connection)
+        .optional()?;
     Ok(version.map(FeedVersion::new))
 }
 

@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn nothing_can_be_written_through_them() {
         let Scene { nearby, .. } = Scene::new();
-        let write = |connection: &mut SqliteConnection| Ok(diesel::delete(accounts::table).execute(connection)?);
+        let write =
+            |connection: &mut SqliteConnection| Ok(diesel::delete(accounts::table).execute(connection)?);
         assert!(matches!(nearby.read(write), Some(Err(ReadError::Database(_)))));
         assert!(matches!(nearby.read(count), Some(Ok(0))), "and it goes on");
     }

@@ -160,7 +160,9 @@ impl Seats for Sqlite {
                 let padded = padded.map(|id| DbId(id.get())).take(SEATS_A_READ);
                 let query = seats::table.filter(seats::seat_id.eq_any(padded)).select(SeatRow::as_select());
                 let rows: Vec<SeatRow> = CachedAs::<SomeSeats, _>::new(query).load(connection)?;
-                found.extend(rows.into_iter().map(Versioned::<Seat>::try_from).collect::<Result<Vec<_>, _>>()?);
+                found.extend(
+                    rows.into_iter().map(Versioned::<Seat>::try_from).collect::<Result<Vec<_>, _>>()?,
+                );
             }
             found.sort_unstable_by_key(|seat| seat.value.id);
             found.dedup_by_key(|seat| seat.value.id);

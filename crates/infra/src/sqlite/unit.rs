@@ -270,8 +270,7 @@ fn update_seat(connection: &mut SqliteConnection, seat: &Versioned<Seat>) -> App
         SeatStateRow::new(&value.state, version.next());
     let update = "UPDATE seats SET status = ?, reservation_id = ?, hold_expires_at = ?, version = ? \
                   WHERE seat_id = ? AND version = ?";
-    let parameters =
-        (status, reservation_id, hold_expires_at, next, DbId(value.id.get()), version.get());
+    let parameters = (status, reservation_id, hold_expires_at, next, DbId(value.id.get()), version.get());
     one_row(Sql(update, parameters).execute(connection)?, AggregateRef::Seat(value.id))
 }
 
