@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use frontrow_domain::ports::{
-    Clock, Committer, Concerts, IdGenerator, TokenProvider, WaitClaims,
-};
+use frontrow_domain::ports::{Clock, Committer, Concerts, IdGenerator, TokenProvider, WaitClaims};
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds, poll_after_seconds,
 };
