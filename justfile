@@ -10,6 +10,10 @@ demo *args:
 test *args:
     cargo test --workspace {{args}}
 
+# Kill the node, its database and the wire between them 100 times each, under load
+crash *args:
+    FRONTROW_CRASH_KILLS=${FRONTROW_CRASH_KILLS:-100} cargo test --workspace --test crash -- --test-threads 1 {{args}}
+
 # Check the format, lints and documentation
 lint:
     cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps

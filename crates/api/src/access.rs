@@ -2,16 +2,24 @@
 //! the contract: 429 of the address, 414, 401, 429 of the caller, 413, idempotent replay, the Wait-Token. What follows (400, 403,
 //! 422, ...) is the handler's.
 
+use std::time::Duration;
+
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
+use actix_web::rt::time::timeout;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, Resource, Route, guard, web};
+use frontrow_app::Failure;
 
 use crate::caller::Known;
 use crate::problem::{Code, Problem};
 use crate::{body, caller, gate, idempotency, state};
+
+/// How long an answer may take. Storage that is away says so much sooner. One that stands still says nothing: its
+/// connections stay open, and what was asked of it may yet be done.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Anybody may call.
 pub(crate) fn public(route: Route) -> Route {
@@ -41,7 +49,7 @@ async fn let_machines_in(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     body::receive(&mut req).await;
     match body::require_received(req.request()) {
-        Ok(()) => next.call(req).await,
+        Ok(()) => answer_in_time(req, next).await,
         Err(problem) => Ok(req.into_response(problem.response())),
     }
 }
@@ -72,7 +80,7 @@ async fn let_known_in(
     match know(req.request()) {
         Ok(known) => {
             req.extensions_mut().insert(known);
-            next.call(req).await
+            answer_in_time(req, next).await
         }
         Err(problem) => Ok(req.into_response(problem.response())),
     }
@@ -83,6 +91,18 @@ fn know(req: &HttpRequest) -> Result<Known, Problem> {
     let known = caller::authenticate(req)?;
     state(req)?.rate_limits.admit_caller(known.user_id())?;
     body::require_received(req).map(|()| known)
+}
+
+/// Dropping a handler leaves nothing behind (ADR 0001). What it had handed over to be written may be written all the same.
+async fn answer_in_time(req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let request = req.request().clone();
+    if let Ok(answer) = timeout(ANSWERED_WITHIN, next.call(req)).await {
+        return answer;
+    }
+    let late = "there was no answer in time".into();
+    let failure =
+        if request.method().is_safe() { Failure::Unavailable(late) } else { Failure::OutcomeUnknown(late) };
+    Ok(ServiceResponse::new(request, Problem::from(failure).response()))
 }
 
 /// For what is refused anyway: a client that is still sending cannot hear.

@@ -157,7 +157,9 @@ mod tests {
     #[test]
     fn a_batch_takes_no_more_than_it_may() {
         let mut lanes = Lanes::new(9);
-        (0..5).for_each(|item| drop(lanes.push(Priority::Pay, item)));
+        for item in 0..5 {
+            let _ = lanes.push(Priority::Pay, item);
+        }
         assert_eq!(lanes.pop_many(3), [0, 1, 2]);
         assert_eq!(lanes.pop_many(3), [3, 4]);
         assert_eq!(lanes.pop_many(3), [0; 0]);

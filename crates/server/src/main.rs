@@ -72,12 +72,21 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 async fn serve(settings: Settings) -> Result<ExitCode> {
+    outlive_limits_of_files()?;
     let running = app::start(settings).await?;
     tracing::info!("listening on http://{}", running.address);
     told_to_stop().await?;
     tracing::info!("stopping");
     running.stop().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A write beyond a limit of the size of files (`ulimit -f`, `LimitFSIZE=`) ends a process, unless it handles the signal:
+/// then the write fails, like one on a full disk.
+fn outlive_limits_of_files() -> Result<()> {
+    // Handled until the process ends, whether or not anybody listens.
+    drop(signal(SignalKind::from_raw(libc::SIGXFSZ))?);
+    Ok(())
 }
 
 async fn demo(args: frontrow::cli::DemoArgs, options: &Options) -> Result<ExitCode> {

@@ -443,8 +443,7 @@ mod tests {
             });
         }
         world.run(Duration::from_secs(1));
-        let first = lock(&order)[0];
-        first
+        lock(&order)[0]
     }
 
     #[test]

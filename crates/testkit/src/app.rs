@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
+use diesel::sql_types::BigInt;
+use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
 use frontrow::cli::DatabaseUrl;
 use frontrow::http::ClientRules;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::postgres::{Template, TestDatabase, database};
+use crate::postgres::{Cluster, Template, TestDatabase, database};
 
 /// The secret of every test server.
 pub const SECRET: &str = "a secret for tests, and for nothing else";
@@ -57,6 +58,11 @@ impl Database {
         database(&MIGRATED).await.map(Self::Postgres)
     }
 
+    /// A new database on a server of the test's own.
+    pub async fn on(cluster: &Cluster) -> Self {
+        Self::Postgres(cluster.database(&MIGRATED).await)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> DatabaseUrl {
@@ -76,6 +82,36 @@ impl Database {
             Self::Postgres(database) => database.execute(sql).await.expect("PostgreSQL takes the statements"),
         }
     }
+
+    /// The one number that a query answers.
+    ///
+    /// # Panics
+    /// When it refuses the query, or answers anything else.
+    pub async fn query_i64(&self, query: &str) -> i64 {
+        match self {
+            Self::Sqlite(folder) => query_sqlite(&folder.path().join("test.db"), query),
+            Self::Postgres(database) => database.query_i64(query).await.expect("PostgreSQL answers"),
+        }
+    }
+}
+
+/// The one number that a query of a SQLite file answers.
+///
+/// # Panics
+/// When it cannot be opened, refuses the query, or answers anything else.
+#[must_use]
+pub fn query_sqlite(path: &Path, query: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Answer {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+    }
+    let path = path.to_str().expect("a path in UTF-8");
+    let mut connection = SqliteConnection::establish(path).expect("the file opens");
+    let query = format!("WITH answer (number) AS ({query}) SELECT number FROM answer");
+    connection.batch_execute("PRAGMA busy_timeout = 5000").expect("SQLite takes the setting");
+    let answer: Answer = diesel::sql_query(query).get_result(&mut connection).expect("SQLite answers");
+    answer.number
 }
 
 /// Runs statements on a SQLite file, which may be in use.

@@ -10,3 +10,4 @@
 pub mod app;
 pub mod forge;
 pub mod postgres;
+pub mod wire;

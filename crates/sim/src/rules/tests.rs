@@ -121,9 +121,12 @@ fn a_sound_step_breaks_nothing() {
     assert_eq!(admission.breaches(), Vec::<String>::new());
 }
 
+/// A rule, and how to break it.
+type Break = (&'static str, fn(&mut Step));
+
 #[test]
 fn each_rule_that_is_broken_is_named() {
-    let breaks: [(&str, fn(&mut Step)); 13] = [
+    let breaks: [Break; 13] = [
         ("is gone", |step| step.after.queue_tokens.retain(|id, _| *id != token_id(2))),
         ("a token changed otherwise", |step| step.becomes(waiting(1))),
         ("expired before its time", |step| step.becomes(active(1).expire(at(10)).unwrap())),
