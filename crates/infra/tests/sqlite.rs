@@ -197,7 +197,7 @@ fn migrating_at_the_same_time() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         assert!(said.contains("migrations run:"), "{said}");
-        migrated += said.matches("migrations run: 1").count();
+        migrated += usize::from(!said.contains("migrations run: 0"));
     }
     assert_eq!(migrated, 1, "one of them does the work");
 }
