@@ -22,8 +22,10 @@ const BAR: &str = "STORM";
 const MOST_A_SECOND: f64 = 12_000.0;
 /// More requests a second than one thread sends and this machine answers.
 const MOST_IN_A_STORM: f64 = 60_000.0;
+/// How many clients are served at capacity: as many as may be under way in any case.
+const CLIENTS: usize = 4 * MANY;
 /// How many connections the storm comes by.
-const STORM_CONNECTIONS: usize = 2 * MANY;
+const STORM_CONNECTIONS: usize = 12 * MANY;
 /// The right answers: paid, held or joined, and refused for the moment.
 const EXPECTED: [u16; 3] = [200, 201, 503];
 /// Within this time all is as before.
@@ -42,7 +44,7 @@ fn measure(bench: &Bench, store: &mut Store, report: &mut Report) -> Result<()> 
     let name = store.database.name();
     let mut crowds = Crowds::new(bench, store)?;
     let node = bench.serve_until(store, &[], "/readyz")?;
-    let base = Load { connections: MANY, ..bench.load(&node, store, MANY, &EXPECTED)? };
+    let base = bench.load(&node, store, CLIENTS, &EXPECTED)?;
 
     let mut mix = crowds.next(bench, bench.enough_for(MOST_A_SECOND))?;
     let calm = base.run(&mut mix)?;
