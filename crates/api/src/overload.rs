@@ -251,12 +251,13 @@ fn too_many() -> Problem {
 mod tests {
     use super::*;
 
-    const LIMITS: OverloadLimits = OverloadLimits::new(Duration::from_millis(100));
+    const LIMITS: OverloadLimits =
+        OverloadLimits { target: Duration::from_millis(100), fewest: 128, most: 1_024 };
     const MOST: u32 = LIMITS.most;
     const FEWEST: u32 = LIMITS.fewest;
 
     fn patient() -> Overload {
-        Overload::new(OverloadLimits::new(Duration::from_secs(600)))
+        Overload::new(OverloadLimits { target: Duration::from_secs(600), ..LIMITS })
     }
 
     fn enter_all(overload: &Overload, class: Class) -> Vec<UnderWay<'_>> {
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_window_closes_by_itself() {
-        let overload = Overload::new(OverloadLimits::new(Duration::ZERO));
+        let overload = Overload::new(OverloadLimits { target: Duration::ZERO, ..LIMITS });
         let inner = &*overload.0;
         let at = |millis| inner.began + Duration::from_millis(millis);
         inner.answered(at(0), at(99));
