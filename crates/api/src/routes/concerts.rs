@@ -31,7 +31,7 @@ use crate::overload::{Class, bounded};
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
-use crate::seats::{self, Album, Parts};
+use crate::seats::{self, Album, FEW_SEATS, Parts};
 
 /// From which version on `since` tells what an answer does not.
 pub(crate) const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
@@ -288,7 +288,7 @@ async fn seats_since(
     let Some(changed) = changed else {
         return Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?));
     };
-    let (encoding, body) = if changed.seats.len() <= FEW_CHANGES {
+    let (encoding, body) = if changed.seats.len() <= FEW_SEATS {
         written(&changed, accepted)?
     } else {
         let written = web::block(move || written(&changed, accepted)).await;
@@ -297,15 +297,13 @@ async fn seats_since(
     Ok(send(response, encoding, Parts::new(vec![body.into()])))
 }
 
-/// Up to so many changed seats are written where the request is served: a matter of a millisecond.
-const FEW_CHANGES: usize = 2_000;
 /// More than this part of many seats is not written for one: whoever was away was so with others, and the picture of all
 /// seats is there for each of them.
 const BETTER_TOLD_WHOLE: usize = 4;
 
 fn is_better_told_whole(changed: &SeatsChanged) -> bool {
     let (told, all) = (changed.seats.len(), changed.layout.len());
-    told > FEW_CHANGES && told.saturating_mul(BETTER_TOLD_WHOLE) > all
+    told > FEW_SEATS && told.saturating_mul(BETTER_TOLD_WHOLE) > all
 }
 
 /// The text of what has changed, compressed if that is accepted and gains anything.

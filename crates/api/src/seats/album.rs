@@ -18,8 +18,8 @@ use super::{Parts, Picture};
 use crate::etag::Encoding;
 use crate::problem::Problem;
 
-/// Up to so many seats are drawn at once, where the request is served: a matter of a millisecond.
-const FEW_SEATS: usize = 2_000;
+/// Up to so many seats are written at once, where the request is served: a matter of a millisecond.
+pub(crate) const FEW_SEATS: usize = 2_000;
 /// How old a picture of a map may be that has changed since.
 const OLDEST: Duration = Duration::from_millis(100);
 /// A picture of many seats does for at least so long; whoever comes between this age and [`OLDEST`] has the next one drawn, and

@@ -4,6 +4,6 @@ mod album;
 mod body;
 mod picture;
 
-pub(crate) use album::{Album, Albums};
+pub(crate) use album::{Album, Albums, FEW_SEATS};
 pub(crate) use body::Parts;
 pub(crate) use picture::{Picture, delta};

@@ -78,6 +78,14 @@ impl From<ReadError> for ApplyError {
     }
 }
 
+/// What SQLite said. diesel drops its result code, but keeps its text, which is part of SQLite's interface.
+pub(super) fn said_by(error: &DieselError) -> Option<&str> {
+    match error {
+        DieselError::DatabaseError(_, said) => Some(said.message()),
+        _ => None,
+    }
+}
+
 /// SQLite names a CHECK that has a name; of the others it says which columns.
 fn constraint_in(message: &str) -> String {
     message.strip_prefix("CHECK constraint failed: ").unwrap_or(message).to_owned()

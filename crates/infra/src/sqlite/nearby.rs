@@ -17,7 +17,7 @@ use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 use diesel::sqlite::SqliteConnection;
 
-use super::error::ReadError;
+use super::error::{ReadError, said_by};
 use super::statement::run;
 
 /// How long a snapshot is read from at most.
@@ -125,9 +125,8 @@ fn try_lock(reader: &Mutex<Reader>) -> Option<MutexGuard<'_, Reader>> {
     }
 }
 
-/// diesel drops SQLite's result code, but keeps its text, which is part of SQLite's interface.
 fn is_locked(error: &DieselError) -> bool {
-    matches!(error, DieselError::DatabaseError(_, said) if said.message().contains("is locked"))
+    said_by(error).is_some_and(|said| said.contains("is locked"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use diesel::sqlite::SqliteConnection;
 use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
 use tokio::sync::oneshot;
 
-use super::error::{ApplyError, BatchFailed};
+use super::error::{ApplyError, BatchFailed, said_by};
 use super::feeds::BatchOfSeats;
 use super::nearby::Nearby;
 use super::statement::run;
@@ -216,10 +216,8 @@ fn commit(connection: &mut SqliteConnection) -> Result<(), BatchError> {
     })
 }
 
-/// diesel drops SQLite's result code, but keeps its text, which is part of SQLite's interface.
 fn stopped_before_the_log_was_complete(error: &DieselError) -> bool {
-    let DieselError::DatabaseError(_, said) = error else { return false };
-    ["database is locked", "database or disk is full"].contains(&said.message())
+    said_by(error).is_some_and(|said| ["database is locked", "database or disk is full"].contains(&said))
 }
 
 /// Fails when SQLite has rolled back by itself; either way no transaction is open afterwards.
