@@ -76,9 +76,12 @@
 //!   dead connection, an insert that another node was faster with (it has committed, so that the next attempt sees it).
 //! - Taken apart, halves first, until the one to blame is alone: a batch in which a constraint is broken, a statement
 //!   failed or waited for too long, or attempts are used up. Parts of a batch that has waited for a lock in vain wait for
-//!   no lock any more. At most `MAX_FAILED` (32) failed statements; then the rest is `Unavailable`.
+//!   no lock any more. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s); then the rest
+//!   is `Unavailable`.
 //! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, a full queue. Nothing
 //!   was written.
+//! - A server that says nothing for [`PostgresOptions::answer_timeout`] is a lost connection (`session.rs`), and with it all
+//!   connections that were made before.
 //! - COMMIT sent, and its answer lost: another connection is asked for a row that only this transaction can have
 //!   inserted, for up to five seconds (`commit/witness.rs`). Found: committed. Not found, and the transaction over: again.
 //!   Else `OutcomeUnknown`, which the idempotency record resolves in the use case.
