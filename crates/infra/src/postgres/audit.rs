@@ -57,6 +57,7 @@ async fn findings(connection: &mut AsyncPgConnection) -> QueryResult<Vec<Finding
 }
 
 async fn find(connection: &mut AsyncPgConnection, invariant: &Invariant) -> QueryResult<Finding> {
+    tracing::debug!(invariant = invariant.name, "checking");
     let checked = count(connection, invariant.checked).await?;
     let breaches = count(connection, &invariant.count(id_in_answer)).await?;
     let examples = if breaches > 0 { ids(connection, invariant).await? } else { Vec::new() };

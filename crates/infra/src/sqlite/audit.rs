@@ -40,6 +40,7 @@ pub(super) fn audit(path: &Path) -> Result<Vec<Finding>, OpenError> {
 }
 
 fn find(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<Finding> {
+    tracing::debug!(invariant = invariant.name, "checking");
     let checked = count(connection, invariant.checked)?;
     let breaches = count(connection, &invariant.count(id_in_answer))?;
     let examples = if breaches > 0 { ids(connection, invariant)? } else { Vec::new() };
