@@ -29,7 +29,7 @@ pub(crate) struct Invariant {
     pub(crate) promise: &'static str,
     /// Counts what there is to check.
     pub(crate) checked: &'static str,
-    /// The ids of what breaks the promise. `{paymentId}`, `{entryId}` and `{reservationId}` are what an answer says.
+    /// The ids of what breaks the promise. What the databases say each in its own way stands in braces, see [`Dialect`].
     breaches: &'static str,
 }
 
@@ -55,24 +55,43 @@ pub(crate) fn invariants() -> impl Iterator<Item = &'static Invariant> {
     topics.into_iter().flatten()
 }
 
-/// An expression of the id that a field of the JSON object in `answer_body` has; `NULL` if there is none.
-pub(crate) type IdInAnswer = fn(field: &str) -> String;
+/// What the databases say each in its own way.
+pub(crate) struct Dialect {
+    /// `{paymentId}`: the text of the id in this field of the JSON object in `answer_body`; `NULL` without the field.
+    pub(crate) id_in_answer: fn(field: &str) -> String,
+    /// `{p.payment_id is a.payment_id}`: whether a column has the id of a text, which may be no id at all.
+    pub(crate) has_id: fn(column: &str, text: &str) -> String,
+}
 
 impl Invariant {
     /// Counts what breaks the promise.
-    pub(crate) fn count(&self, id_in_answer: IdInAnswer) -> String {
-        format!("{} SELECT count(*) FROM broken", self.broken(id_in_answer))
+    pub(crate) fn count(&self, dialect: &Dialect) -> String {
+        format!("{} SELECT count(*) FROM broken", self.broken(dialect))
     }
 
     /// Up to ten ids of what breaks it.
-    pub(crate) fn examples(&self, id_in_answer: IdInAnswer) -> String {
-        format!("{} SELECT id FROM broken ORDER BY id LIMIT 10", self.broken(id_in_answer))
+    pub(crate) fn examples(&self, dialect: &Dialect) -> String {
+        format!("{} SELECT id FROM broken ORDER BY id LIMIT 10", self.broken(dialect))
     }
 
-    fn broken(&self, id_in_answer: IdInAnswer) -> String {
-        let fill = |query: String, field: &str| query.replace(&format!("{{{field}}}"), &id_in_answer(field));
-        let breaches = ["paymentId", "entryId", "reservationId"].into_iter().fold(self.breaches.into(), fill);
+    fn broken(&self, dialect: &Dialect) -> String {
+        let breaches = dialect.say(self.breaches);
         format!("WITH found (id) AS ({breaches}), broken (id) AS (SELECT DISTINCT id FROM found)")
+    }
+}
+
+impl Dialect {
+    fn say(&self, query: &str) -> String {
+        let mut pieces = query.split(['{', '}']);
+        let mut said: String = pieces.next().into_iter().collect();
+        while let Some(braced) = pieces.next() {
+            said += &match braced.split_once(" is ") {
+                Some((column, text)) => (self.has_id)(column, text),
+                None => (self.id_in_answer)(braced),
+            };
+            said += pieces.next().unwrap_or_default();
+        }
+        said
     }
 }
 

@@ -23,9 +23,9 @@ pub(super) const INVARIANTS: [Invariant; 3] = [
                     {reservationId} AS reservation_id
                 FROM idempotency_records
             ) a
-            LEFT JOIN payments p ON p.payment_id = a.payment_id
-            LEFT JOIN entries e ON e.entry_id = a.entry_id
-            LEFT JOIN reservations r ON r.reservation_id = a.reservation_id
+            LEFT JOIN payments p ON {p.payment_id is a.payment_id}
+            LEFT JOIN entries e ON {e.entry_id is a.entry_id}
+            LEFT JOIN reservations r ON {r.reservation_id is a.reservation_id}
             WHERE a.answer_status NOT BETWEEN 200 AND 299
                 OR a.payment_id IS NOT NULL AND p.user_id IS DISTINCT FROM a.user_id
                 OR a.entry_id IS NOT NULL AND e.entry_id IS NULL

@@ -9,7 +9,7 @@ use diesel::sql_query;
 use diesel::sqlite::SqliteConnection;
 
 use super::{OpenError, connection};
-use crate::audit::{Broken, Finding, Invariant, Number, column_query, invariants};
+use crate::audit::{Broken, Dialect, Finding, Invariant, Number, column_query, invariants};
 
 /// Whole tables are joined by their indexes, which are read over and over: 128 MiB of them stay in memory.
 const SETTINGS: &str = "PRAGMA cache_size = -131072";
@@ -28,7 +28,7 @@ pub(super) fn audit(path: &Path) -> Result<Vec<Finding>, OpenError> {
 fn find(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<Finding> {
     tracing::debug!(invariant = invariant.name, "checking");
     let checked = count(connection, invariant.checked)?;
-    let breaches = count(connection, &invariant.count(id_in_answer))?;
+    let breaches = count(connection, &invariant.count(&DIALECT))?;
     let examples = if breaches > 0 { ids(connection, invariant)? } else { Vec::new() };
     let Invariant { name, promise, .. } = *invariant;
     Ok(Finding { name, promise, checked, breaches, examples })
@@ -39,17 +39,19 @@ fn count(connection: &mut SqliteConnection, query: &str) -> QueryResult<i64> {
 }
 
 fn ids(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<Vec<uuid::Uuid>> {
-    let query = sql_query(column_query(&invariant.examples(id_in_answer)));
+    let query = sql_query(column_query(&invariant.examples(&DIALECT)));
     Ok(query.load::<Broken>(connection)?.into_iter().map(|broken| broken.value.0).collect())
 }
 
-/// `unhex` of what is no UUID is `NULL`, and so is all of it where the field is missing.
-fn id_in_answer(field: &str) -> String {
-    let begin = format!("\"{field}\":\"");
-    let (found, length) = (format!("instr(answer_body, CAST('{begin}' AS BLOB))"), begin.len());
-    let text = format!("CAST(substr(answer_body, nullif({found}, 0) + {length}, 36) AS TEXT)");
-    format!("unhex(replace({text}, '-', ''))")
-}
+/// `unhex` of what is no hex is `NULL`, which is no id.
+const DIALECT: Dialect = Dialect {
+    id_in_answer: |field| {
+        let begin = format!("\"{field}\":\"");
+        let found = format!("nullif(instr(answer_body, CAST('{begin}' AS BLOB)), 0)");
+        format!("CAST(substr(answer_body, {found} + {}, 36) AS TEXT)", begin.len())
+    },
+    has_id: |column, text| format!("{column} = unhex(replace({text}, '-', ''))"),
+};
 
 #[cfg(test)]
 mod tests {
@@ -96,7 +98,7 @@ mod tests {
         connection::migrate(&path).unwrap();
         let mut connection = connection::connect_reader(&path).unwrap();
         for invariant in invariants() {
-            let query = column_query(&invariant.count(id_in_answer));
+            let query = column_query(&invariant.count(&DIALECT));
             let nested = nested_scans(&mut connection, &query);
             assert_eq!(nested, Vec::<String>::new(), "{}", invariant.name);
         }

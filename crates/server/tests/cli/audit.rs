@@ -60,7 +60,13 @@ impl Copy {
                 ("gen_random_uuid()", "to_timestamp(1)", "to_timestamp(4102444800)", unprotected)
             }
         };
+        let nonsense = r#"'{"paymentId":"not an id but of the length of one"}'"#;
+        let nonsense = match self {
+            Self::Sqlite(_) => format!("CAST({nonsense} AS BLOB)"),
+            Self::Postgres(_) => format!("{nonsense}::bytea"),
+        };
         let how = how.replace("{random}", random).replace("{early}", early).replace("{late}", late);
+        let how = how.replace("{nonsense}", &nonsense);
         let sql = format!("{unprotected}; {how}");
         match self {
             Self::Sqlite(path) => execute_sqlite(path, &sql),

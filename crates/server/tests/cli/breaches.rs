@@ -1,8 +1,8 @@
 //! What the audit must find: ways to break each invariant by hand.
 
 /// Each breach: the invariant that it breaks, and how it is made. `{random}` is an id that nothing has, `{early}` and
-/// `{late}` are times before and after all others.
-pub(crate) const BREACHES: [(&str, &str); 72] = [
+/// `{late}` are times before and after all others, `{nonsense}` is an answer whose id is none.
+pub(crate) const BREACHES: [(&str, &str); 73] = [
     (
         "seat-reserved-once",
         "DROP INDEX reservation_seats_one_live;
@@ -141,4 +141,5 @@ pub(crate) const BREACHES: [(&str, &str); 72] = [
     ("answer-effect", "UPDATE reservations SET reservation_id = {random}"),
     ("answer-effect", "UPDATE idempotency_records SET user_id = {random}"),
     ("answer-effect", "UPDATE idempotency_records SET answer_status = 500"),
+    ("answer-effect", "UPDATE idempotency_records SET answer_body = {nonsense}"),
 ];
