@@ -4,7 +4,8 @@
 //! long as that many take to leave: so the number that may be under way follows from how many were answered lately, and
 //! from how long they may take. Whoever is one too many is refused at once, before anything is looked at: `503` with
 //! `Retry-After`. The less urgent a request is, the sooner it is one too many; but each class has a few places of its
-//! own, so that none is shut out for ever. Where nobody is refused, this costs two additions and two looks at the clock.
+//! own, so that none is shut out for ever. A burst of a second may take longer: as in CoDel (RFC 8289), only a queue that
+//! stands is cut down. Where nobody is refused, this costs two additions and two looks at the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +21,8 @@ use crate::{body, state};
 
 /// How often it is worked out anew how many may be under way.
 const WINDOW: Duration = Duration::from_millis(100);
+/// After so many windows one after another in which requests came too late or were refused, this is a storm, no burst.
+const WINDOWS_OF_A_BURST: u32 = 10;
 /// Each class has this part of all places to itself.
 const OWN_PART: u32 = 16;
 /// After how many seconds whoever was refused is to come again.
@@ -32,6 +35,8 @@ pub struct OverloadLimits {
     pub target: Duration,
     /// So many may always be under way, however slow storage is: batches need some to be batches.
     pub fewest: u32,
+    /// So many may be in a burst: a crowd that is served in a second or so is better served than sent away.
+    pub burst: u32,
     /// Never more than that: a crowd that comes at once to a server that was idle.
     pub most: u32,
 }
@@ -40,7 +45,7 @@ impl OverloadLimits {
     /// The usual numbers.
     #[must_use]
     pub const fn new(target: Duration) -> Self {
-        Self { target, fewest: 1_024, most: 4_096 }
+        Self { target, fewest: 512, burst: 1_024, most: 2_048 }
     }
 }
 
@@ -88,6 +93,8 @@ struct Inner {
     of_class: [AtomicU32; Class::COUNT],
     /// How many may be.
     limit: AtomicU32,
+    /// How many windows in a row were no calm ones.
+    windows_of_storm: AtomicU32,
     began: Instant,
     window: Window,
 }
@@ -119,6 +126,7 @@ impl Overload {
             under_way: AtomicU32::new(0),
             of_class: Default::default(),
             limit: AtomicU32::new(limits.most),
+            windows_of_storm: AtomicU32::new(0),
             began: Instant::now(),
             window: Window::default(),
         }))
@@ -184,9 +192,20 @@ impl Inner {
                 took: window.took.swap(0, Ordering::Relaxed),
                 refused: window.refused.swap(0, Ordering::Relaxed),
             };
-            let limit = self.limit.load(Ordering::Relaxed);
-            self.limit.store(seen.next_limit(limit, self.limits), Ordering::Relaxed);
+            self.next_window(seen);
         }
+    }
+
+    /// Only who closed the window is here.
+    fn next_window(&self, seen: Seen) {
+        let windows = if seen.is_calm(self.limits.target) {
+            0
+        } else {
+            self.windows_of_storm.load(Ordering::Relaxed).saturating_add(1)
+        };
+        let limit = seen.next_limit(self.limit.load(Ordering::Relaxed), windows, self.limits);
+        self.windows_of_storm.store(windows, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
     }
 }
 
@@ -200,16 +219,21 @@ struct Seen {
 }
 
 impl Seen {
-    /// How many may be under way in the next window. As long as nobody is refused and requests take no longer than they
-    /// may, more and more; else as many as leave within the time, which is looked at over some windows.
-    fn next_limit(self, limit: u32, limits: OverloadLimits) -> u32 {
-        let OverloadLimits { target, fewest, most } = limits;
-        let (answered, target) = (u64::from(self.answered.max(1)), micros(target));
-        if self.refused == 0 && self.took / answered <= target {
+    /// Nobody is refused, and requests take no longer than they may.
+    fn is_calm(self, target: Duration) -> bool {
+        self.refused == 0 && self.took / u64::from(self.answered.max(1)) <= micros(target)
+    }
+
+    /// How many may be under way in the next window, after so many in a row that were not calm. In calm, more and more;
+    /// else as many as leave within the time, which is looked at over some windows.
+    fn next_limit(self, limit: u32, windows_of_storm: u32, limits: OverloadLimits) -> u32 {
+        let OverloadLimits { target, fewest, burst, most } = limits;
+        if windows_of_storm == 0 {
             return limit.saturating_mul(2).clamp(fewest, most);
         }
-        let leave_within = answered.saturating_mul(target) / self.lasted.max(1);
-        let leave_within = u32::try_from(leave_within).unwrap_or(u32::MAX).clamp(fewest, most);
+        let at_least = if windows_of_storm <= WINDOWS_OF_A_BURST { burst } else { fewest };
+        let leave_within = u64::from(self.answered).saturating_mul(micros(target)) / self.lasted.max(1);
+        let leave_within = u32::try_from(leave_within).unwrap_or(u32::MAX).clamp(at_least, most);
         // The first time it is exact: what is under way by then has to go down at once.
         if limit == most { leave_within } else { limit.saturating_mul(3).saturating_add(leave_within) / 4 }
     }
@@ -252,9 +276,10 @@ mod tests {
     use super::*;
 
     const LIMITS: OverloadLimits =
-        OverloadLimits { target: Duration::from_millis(100), fewest: 128, most: 1_024 };
+        OverloadLimits { target: Duration::from_millis(100), fewest: 128, burst: 512, most: 1_024 };
     const MOST: u32 = LIMITS.most;
     const FEWEST: u32 = LIMITS.fewest;
+    const STORM: u32 = WINDOWS_OF_A_BURST + 1;
 
     fn patient() -> Overload {
         Overload::new(OverloadLimits { target: Duration::from_secs(600), ..LIMITS })
@@ -307,22 +332,46 @@ mod tests {
             took: u64::from(answered) * each,
             refused,
         };
-        assert_eq!(seen(400, 150_000, 0).next_limit(MOST, LIMITS), 400, "they take too long");
-        assert_eq!(
-            seen(400, 50_000, 9).next_limit(400, LIMITS),
-            400,
-            "no more than that while some are refused"
-        );
-        assert_eq!(seen(800, 50_000, 9).next_limit(400, LIMITS), 500, "twice as fast: more, not all at once");
-        assert_eq!(seen(1, 900_000, 9).next_limit(MOST, LIMITS), FEWEST);
-        assert_eq!(seen(0, 0, 9).next_limit(FEWEST, LIMITS), FEWEST);
-        assert_eq!(seen(90_000, 10, 9).next_limit(MOST, LIMITS), MOST);
+        let next = |seen: Seen, limit| seen.next_limit(limit, STORM, LIMITS);
+        assert_eq!(next(seen(400, 150_000, 0), MOST), 400, "they take too long");
+        assert_eq!(next(seen(400, 50_000, 9), 400), 400, "no more than that while some are refused");
+        assert_eq!(next(seen(800, 50_000, 9), 400), 500, "twice as fast: more, not all at once");
+        assert_eq!(next(seen(1, 900_000, 9), MOST), FEWEST);
+        assert_eq!(next(seen(0, 0, 9), FEWEST), FEWEST);
+        assert_eq!(next(seen(90_000, 10, 9), MOST), MOST);
+    }
+
+    #[test]
+    fn a_burst_is_served_and_a_storm_is_cut_down() {
+        let late = Seen { lasted: 100_000, answered: 200, took: 200 * 150_000, refused: 9 };
+        assert!(!late.is_calm(LIMITS.target));
+        let after =
+            |windows| (1..=windows).fold(MOST, |limit, number| late.next_limit(limit, number, LIMITS));
+        assert_eq!(after(WINDOWS_OF_A_BURST), LIMITS.burst, "however few leave in time");
+        assert!(after(WINDOWS_OF_A_BURST + 5) < 300, "nearly as few as leave in time");
+        assert_eq!(after(WINDOWS_OF_A_BURST + 30), 200);
+    }
+
+    #[test]
+    fn a_calm_window_ends_the_storm() {
+        let overload = Overload::new(LIMITS);
+        let late = Seen { lasted: 100_000, answered: 10, took: 10 * 150_000, refused: 0 };
+        for _ in 0..30 {
+            overload.0.next_window(late);
+        }
+        assert_eq!(overload.0.limit.load(Ordering::Relaxed), FEWEST);
+        overload.0.next_window(Seen { took: 0, ..late });
+        for _ in 0..WINDOWS_OF_A_BURST {
+            overload.0.next_window(late);
+        }
+        assert!(overload.0.limit.load(Ordering::Relaxed) > FEWEST * 2, "it is a burst again");
     }
 
     #[test]
     fn when_the_storm_is_over_everybody_is_let_in_within_half_a_second() {
         let calm = Seen { lasted: 100_000, answered: 10, took: 50_000, refused: 0 };
-        let after = (0..5).fold(FEWEST, |limit, _| calm.next_limit(limit, LIMITS));
+        assert!(calm.is_calm(LIMITS.target));
+        let after = (0..5).fold(FEWEST, |limit, _| calm.next_limit(limit, 0, LIMITS));
         assert_eq!(after, MOST);
     }
 
@@ -334,7 +383,7 @@ mod tests {
         inner.answered(at(0), at(99));
         assert_eq!(inner.limit.load(Ordering::Relaxed), MOST);
         inner.answered(at(0), at(100));
-        assert_eq!(inner.limit.load(Ordering::Relaxed), FEWEST, "nobody can be that fast");
+        assert_eq!(inner.limit.load(Ordering::Relaxed), LIMITS.burst, "nobody can be that fast");
         assert_eq!(inner.window.begin.load(Ordering::Relaxed), 100_000);
     }
 }

@@ -204,7 +204,7 @@ pub struct Options {
     #[arg(long, env = "FRONTROW_CLIENT_TIMEOUT_SECONDS", default_value_t = 30, global = true, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub client_timeout_seconds: u32,
     /// How many milliseconds requests may take on average under overload; more are refused before that is passed
-    #[arg(long, env = "FRONTROW_OVERLOAD_TARGET_MS", default_value_t = 250, global = true, value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    #[arg(long, env = "FRONTROW_OVERLOAD_TARGET_MS", default_value_t = 100, global = true, value_parser = clap::value_parser!(u32).range(1..=600_000))]
     pub overload_target_ms: u32,
     /// How many hours a queue token is kept after its end
     #[arg(long, env = "FRONTROW_TOKEN_RETENTION_HOURS", default_value_t = 168, global = true, value_parser = clap::value_parser!(u32).range(1..=87_600))]

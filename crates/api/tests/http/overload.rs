@@ -9,7 +9,7 @@ use crate::harness::{BEARER, CONCERT, DATE, Ports, USER, WAIT_TOKEN, ask};
 
 #[actix_web::test]
 async fn one_too_many_is_refused_before_anything_is_looked_at() {
-    let nobody = OverloadLimits { target: Duration::ZERO, fewest: 0, most: 0 };
+    let nobody = OverloadLimits { target: Duration::ZERO, fewest: 0, burst: 0, most: 0 };
     // No port may be called: these have no expectations.
     let state = Ports::new().state_within(nobody);
     let (account, charge) = (format!("/accounts/{USER}"), format!("/accounts/{USER}/charge"));
@@ -37,7 +37,7 @@ async fn one_too_many_is_refused_before_anything_is_looked_at() {
 
 #[actix_web::test]
 async fn what_takes_nothing_from_storage_is_answered_in_any_case() {
-    let nobody = OverloadLimits { target: Duration::ZERO, fewest: 0, most: 0 };
+    let nobody = OverloadLimits { target: Duration::ZERO, fewest: 0, burst: 0, most: 0 };
     let state = Ports::with_token(QueueTokenState::Wait).state_within(nobody);
     assert_eq!(ask(&state, "GET", "/queue", &[BEARER, WAIT_TOKEN], "").await.status, 200);
     assert_eq!(ask(&state, "GET", "/healthz", &[], "").await.status, 200);

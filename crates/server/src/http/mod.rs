@@ -66,7 +66,7 @@ impl ClientRules {
     /// How long a request may be worked on, unless something else is said.
     pub const WORK_WITHIN: Duration = Duration::from_secs(60);
     /// How long requests may take on average under overload, unless something else is said.
-    pub const OVERLOAD_TARGET: Duration = Duration::from_millis(250);
+    pub const OVERLOAD_TARGET: Duration = Duration::from_millis(100);
 
     fn bounds(&self) -> Bounds {
         let answer_within = self.timeout.saturating_mul(2).saturating_add(self.work_within);
