@@ -57,6 +57,7 @@ fn links() -> Vec<Link> {
     let reservation =
         json!({ "userId": "$response.body#/userId", "reservationId": "$response.body#/reservationId" });
     vec![
+        ("openSession", "enterQueue", &[], None),
         ("enterQueue", "lookUpQueue", &[TICKET], None),
         ("enterQueue", "leaveQueue", &[TICKET], None),
         ("enterQueue", "listPerformanceDates", &[("concertId", "$request.body#/concertId"), TICKET], None),
