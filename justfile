@@ -59,6 +59,6 @@ bench-instructions:
 forge:
     FRONTROW_FORGE_MUTATIONS=1000000 cargo test -p frontrow-infra --test forge no_forgery_is_accepted -- --nocapture
 
-# Send random requests to the server that ships, and compare each answer with its OpenAPI document. FRONTROW_FUZZ_SEED begins elsewhere
-fuzz cases='20000':
-    cargo build --release -p frontrow && .ci/fuzz {{cases}}
+# Send so many random requests to the server that ships, on each of both databases, and compare each answer with its OpenAPI document. FRONTROW_FUZZ_SEED begins elsewhere
+fuzz cases='10000':
+    cargo build --release -p frontrow && .ci/fuzz {{cases}} && cargo run -p frontrow-testkit --example with-postgres -- .ci/fuzz {{cases}}

@@ -14,6 +14,7 @@ mod etag;
 mod gate;
 mod idempotency;
 mod json;
+mod links;
 mod openapi;
 mod overload;
 mod paging;

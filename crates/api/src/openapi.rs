@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use frontrow_domain::Label;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, KnownFormat, SchemaFormat, SchemaType, Type,
+    AdditionalProperties, AllOfBuilder, ArrayBuilder, KnownFormat, SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
@@ -13,6 +14,7 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoParams, Modify, OpenApi, PartialSchema, ToSchema};
 
+use crate::links::Links;
 use crate::problem::{Code, PROBLEM_JSON};
 use crate::routes::{accounts, admin, concerts, health, payment, queue, reservations, sessions};
 
@@ -33,7 +35,9 @@ pub fn openapi_json() -> String {
 #[openapi(
     info(
         title = "frontrow",
-        description = "A ticket on-sale engine: a waiting room, seats, holds, accounts and payments.",
+        description = "A ticket on-sale engine: a waiting room, seats, holds, accounts and payments. \
+            Integers are written without a fraction or an exponent: 1.0 is refused. \
+            Times are of the years 1 to 9999 in UTC.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     paths(
@@ -64,7 +68,7 @@ pub fn openapi_json() -> String {
         health::describe,
     ),
     components(schemas(ProblemDto)),
-    modifiers(&Securities, &OptionalBody),
+    modifiers(&Securities, &OptionalBody, &Links),
     tags(
         (name = "sessions", description = "Who is calling."),
         (name = "queue", description = "The waiting room."),
@@ -113,7 +117,7 @@ impl Modify for OptionalBody {
 #[allow(dead_code, reason = "describes a header that is read by hand")]
 pub(crate) struct WaitTokenHeader {
     /// The queue token that POST /queue answered with.
-    #[param(rename = "Wait-Token", required = true)]
+    #[param(rename = "Wait-Token", required = true, min_length = 1, pattern = "^[!-~]+$")]
     wait_token: String,
 }
 
@@ -122,21 +126,16 @@ pub(crate) struct WaitTokenHeader {
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "describes a header that is read by hand")]
 pub(crate) struct IdempotencyKeyHeader {
-    /// The client's name for this request: printable ASCII. For 24 hours the same request gets the same answer.
-    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[ -~]+$")]
+    /// The client's name for this request: printable ASCII without blank ends, which no header keeps. For 24 hours the same
+    /// request gets the same answer.
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]([ -~]*[!-~])?$"
+    )]
     idempotency_key: Option<String>,
-}
-
-/// Which page of a list.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "describes parameters that are read by hand")]
-pub(crate) struct CursorParams {
-    /// How many items at most.
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<u32>,
-    /// The nextCursor of the page before.
-    cursor: Option<String>,
 }
 
 /// What to list.
@@ -160,7 +159,7 @@ fn all() -> Object {
 pub(crate) struct SinceParams {
     /// Tells what has changed since this version: the `version` of an answer to `since`, or the `Seat-Map-Version` of another
     /// answer. 0 asks for all.
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     since: Option<i64>,
 }
 
@@ -170,11 +169,31 @@ pub(crate) struct SinceParams {
 #[allow(dead_code, reason = "describes headers that are read by hand")]
 pub(crate) struct SeatConditions {
     /// The ETag of the answer that the client has.
-    #[param(rename = "If-None-Match")]
+    #[param(rename = "If-None-Match", nullable = false)]
     if_none_match: Option<String>,
     /// `gzip` is understood.
-    #[param(rename = "Accept-Encoding")]
+    #[param(rename = "Accept-Encoding", nullable = false)]
     accept_encoding: Option<String>,
+}
+
+/// A list of ids.
+pub(crate) fn ids(description: &str) -> ArrayBuilder {
+    let id = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
+    ArrayBuilder::new().items(id).description(Some(description))
+}
+
+/// A name for people, as the domain's `Label` takes it.
+pub(crate) fn label(example: &str) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Not blank, and without control characters."))
+        .min_length(Some(1))
+        .max_length(Some(Label::MAX_CHARS))
+        .pattern(Some(r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$"))
+        .examples([example])
+        .build()
 }
 
 /// A schema of texts that are these names.
@@ -204,13 +223,7 @@ impl PartialSchema for ProblemDto {
         let member = |description: &str, of: SchemaType| {
             ObjectBuilder::new().schema_type(of).description(Some(description.to_owned()))
         };
-        let seat_ids = utoipa::openapi::ArrayBuilder::new()
-            .items(
-                ObjectBuilder::new()
-                    .schema_type(Type::String)
-                    .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))),
-            )
-            .description(Some("The seats that stood in the way."));
+        let seat_ids = ids("The seats that stood in the way.");
         ObjectBuilder::new()
             .description(Some("A refusal (RFC 9457)."))
             .property("type", text("Names the kind of problem, as a URI."))
@@ -327,4 +340,60 @@ pub(crate) fn problem_response(status: u16, mut codes: Vec<Code>) -> RefOr<Respo
         _ => response,
     };
     response.build().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use frontrow_domain::idempotency::IdempotencyKey;
+    use regex::Regex;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The pattern and the bounds of a text, as the document says them.
+    fn described(pointer: &str) -> impl Fn(&str) -> bool + use<> {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let schema = document.pointer(pointer).unwrap_or(&Value::Null).clone();
+        let pattern = Regex::new(schema["pattern"].as_str().unwrap()).unwrap();
+        let (min, max) = (schema["minLength"].as_u64().unwrap(), schema["maxLength"].as_u64().unwrap());
+        move |text| {
+            let length = u64::try_from(text.chars().count()).unwrap();
+            (min..=max).contains(&length) && pattern.is_match(text)
+        }
+    }
+
+    #[test]
+    fn the_document_says_what_is_a_label() {
+        let is_described = described("/components/schemas/NewConcertBody/properties/title");
+        for letter in '\0'..='\u{ffff}' {
+            for text in [format!("{letter}"), format!(" {letter}"), format!("a{letter}b")] {
+                // Tabs and line ends around a label are cut off, too: that is more than the document promises.
+                let is_label = text == text.trim_matches(char::is_control) && Label::new(&text).is_ok();
+                assert_eq!(is_described(&text), is_label, "{text:?}");
+            }
+        }
+        for length in [0, 1, Label::MAX_CHARS, Label::MAX_CHARS + 1] {
+            let text = "가".repeat(length);
+            assert_eq!(is_described(&text), Label::new(&text).is_ok(), "{length}");
+        }
+    }
+
+    #[test]
+    fn the_document_says_what_is_an_idempotency_key() {
+        let is_described = described("/paths/~1pay/post/parameters/0/schema");
+        for letter in '\0'..='\u{ff}' {
+            for text in [format!("{letter}"), format!("a{letter}b")] {
+                // A header loses its blank ends on the way.
+                assert_eq!(
+                    is_described(&text),
+                    IdempotencyKey::new(text.trim_matches(' ')).is_ok(),
+                    "{text:?}"
+                );
+            }
+        }
+        for length in [0, 1, 2, 255, 256] {
+            let text = "k".repeat(length);
+            assert_eq!(is_described(&text), IdempotencyKey::new(&text).is_ok(), "{length}");
+        }
+    }
 }

@@ -4,6 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use frontrow_domain::{AuditEntryId, ConcertId, ReservationId, RoomId};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -18,6 +21,8 @@ const MAX_LIMIT: u32 = 100;
 pub(crate) trait Position: Sized {
     /// The tag of the list.
     const TAG: u8;
+    /// What every cursor of the list matches, and nothing else does.
+    const PATTERN: &'static str;
 
     /// The position as bytes.
     fn to_bytes(&self) -> Vec<u8>;
@@ -27,9 +32,11 @@ pub(crate) trait Position: Sized {
 }
 
 macro_rules! id_positions {
-    ($($id:ident = $tag:literal),+ $(,)?) => {$(
+    ($($id:ident = $tag:literal $head:literal),+ $(,)?) => {$(
         impl Position for $id {
             const TAG: u8 = $tag;
+            // The tag is the first letter and a part of the second; 4 bits are left for the last.
+            const PATTERN: &'static str = concat!("^", $head, "[A-Za-z0-9_-]{20}[AEIMQUYcgkosw048]$");
 
             fn to_bytes(&self) -> Vec<u8> {
                 self.get().into_bytes().to_vec()
@@ -42,7 +49,12 @@ macro_rules! id_positions {
     )+};
 }
 
-id_positions! { ConcertId = b'c', ReservationId = b'r', RoomId = b'o', AuditEntryId = b'a' }
+id_positions! {
+    ConcertId = b'c' "Y[w-z0-9_-]",
+    ReservationId = b'r' "c[g-v]",
+    RoomId = b'o' "b[w-z0-9_-]",
+    AuditEntryId = b'a' "Y[Q-Za-f]",
+}
 
 /// The number of an account's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +62,7 @@ pub(crate) struct EntryNumber(pub i64);
 
 impl Position for EntryNumber {
     const TAG: u8 = b'e';
+    const PATTERN: &'static str = "^Z[Q-Za-f][A-Za-z0-9_-]{10}$";
 
     fn to_bytes(&self) -> Vec<u8> {
         self.0.to_be_bytes().to_vec()
@@ -123,6 +136,30 @@ impl<P: Position> Page<P> {
     }
 }
 
+impl<P: Position> IntoParams for Page<P> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let parameter = |name: &str, description: &str, schema: ObjectBuilder| {
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Query)
+                .required(Required::False)
+                .description(Some(description))
+                .schema(Some(schema))
+                .build()
+        };
+        let limit = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1))
+            .maximum(Some(MAX_LIMIT))
+            .default(Some(DEFAULT_LIMIT.into()));
+        let cursor = ObjectBuilder::new().schema_type(Type::String).pattern(Some(P::PATTERN));
+        vec![
+            parameter("limit", "How many items at most.", limit),
+            parameter("cursor", "The nextCursor of the page before, of this list.", cursor),
+        ]
+    }
+}
+
 fn parse_limit(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit))
@@ -130,6 +167,8 @@ fn parse_limit(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use regex::Regex;
+
     use super::*;
 
     #[test]
@@ -151,6 +190,41 @@ mod tests {
         let cut = cursor.get(1..).unwrap();
         for bad in ["", "x", "====", "a b", "가", cut, &format!("{cursor}A"), &format!("{cursor}=")] {
             assert_eq!(decode::<EntryNumber>(bad), None, "{bad}");
+        }
+    }
+
+    /// Every single letter of a cursor replaced by every other one.
+    fn the_pattern_says_what_is_a_cursor<P: Position>(position: &P) {
+        let pattern = Regex::new(P::PATTERN).unwrap();
+        let cursor = encode(position);
+        let of = |text: &str| (pattern.is_match(text), decode::<P>(text).is_some());
+        assert_eq!(of(&cursor), (true, true), "{cursor}");
+        for place in 0..cursor.len() {
+            for letter in '\0'..='\u{ff}' {
+                let changed: String = cursor
+                    .chars()
+                    .enumerate()
+                    .map(|(at, old)| if at == place { letter } else { old })
+                    .collect();
+                let (matches, is_cursor) = of(&changed);
+                assert_eq!(matches, is_cursor, "{changed:?}");
+            }
+        }
+        for bad in ["", &format!("{cursor}\n"), &format!("{cursor}A"), cursor.get(1..).unwrap()] {
+            assert_eq!(of(bad), (false, false), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_document_says_what_is_a_cursor() {
+        for id in [0, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef].map(Uuid::from_u128) {
+            the_pattern_says_what_is_a_cursor(&ConcertId::new(id));
+            the_pattern_says_what_is_a_cursor(&ReservationId::new(id));
+            the_pattern_says_what_is_a_cursor(&RoomId::new(id));
+            the_pattern_says_what_is_a_cursor(&AuditEntryId::new(id));
+        }
+        for number in [0, i64::MIN, i64::MAX, -1] {
+            the_pattern_says_what_is_a_cursor(&EntryNumber(number));
         }
     }
 

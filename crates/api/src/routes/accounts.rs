@@ -17,7 +17,7 @@ use crate::caller::Known;
 use crate::dto::{Items, fresh};
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Integer;
-use crate::openapi::{BEARER, CursorParams, IdempotencyKeyHeader, JSON, KEYED, problems};
+use crate::openapi::{BEARER, IdempotencyKeyHeader, JSON, KEYED, problems};
 use crate::overload::{Class, bounded};
 use crate::paging::{EntryNumber, Page};
 use crate::problem::{Code, Problem};
@@ -179,7 +179,7 @@ impl From<Entry> for EntryDto {
 /// The history of the caller's account, newest first.
 #[utoipa::path(
     get, path = "/accounts/{userId}/entries", tag = "accounts", operation_id = "listEntries",
-    params(("userId" = Uuid, Path, description = "The caller."), CursorParams),
+    params(("userId" = Uuid, Path, description = "The caller."), Page<EntryNumber>),
     responses((status = 200, description = "A page of entries.", body = Items<EntryDto>), AccountProblems),
     security(("bearer" = []))
 )]

@@ -20,7 +20,7 @@ use crate::body::JsonBody;
 use crate::caller::Known;
 use crate::dto::{Items, fresh, name_of};
 use crate::json::{Integer, Mode, Object, Time, present};
-use crate::openapi::{BEARER, CursorParams, JSON, names, problems};
+use crate::openapi::{BEARER, JSON, label as label_schema, names, problems};
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::path_id;
@@ -102,13 +102,21 @@ fn label(field: &str, text: &str) -> Result<Label, Problem> {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NewConcertBody {
-    #[schema(min_length = 1, max_length = 200, example = "First Night")]
+    #[schema(schema_with = title)]
     title: String,
-    #[schema(min_length = 1, max_length = 200, example = "Olympic Hall")]
+    #[schema(schema_with = venue)]
     venue: String,
     /// Gives the concert a waiting room of its own, with this policy over the defaults.
     #[schema(value_type = Option<RoomPolicyBody>)]
     room: Option<Object<RoomPolicyBody>>,
+}
+
+fn title() -> utoipa::openapi::Object {
+    label_schema("First Night")
+}
+
+fn venue() -> utoipa::openapi::Object {
+    label_schema("Olympic Hall")
 }
 
 /// A concert that was made.
@@ -150,7 +158,7 @@ pub(crate) struct NewDateBody {
     #[schema(value_type = String, format = DateTime)]
     starts_at: Time,
     /// When sales start, before `startsAt`; at once when absent.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, min_length = 20)]
     on_sale_at: Option<Time>,
     #[schema(value_type = Vec<SectionBody>, min_items = 1)]
     sections: Vec<Object<SectionBody>>,
@@ -160,12 +168,12 @@ pub(crate) struct NewDateBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SectionBody {
-    #[schema(min_length = 1, max_length = 200, example = "A")]
+    #[schema(schema_with = section)]
     section: String,
-    #[schema(min_length = 1, max_length = 200, example = "VIP")]
+    #[schema(schema_with = grade)]
     grade: String,
     /// Of each seat, in minor units.
-    #[schema(value_type = i64, minimum = 0, example = 99_000)]
+    #[schema(value_type = i64, minimum = 0, maximum = 9_223_372_036_854_775_807_i64, example = 99_000)]
     price: Integer,
     /// How many rows, numbered from 1.
     #[schema(value_type = i64, minimum = 1, maximum = 200_000, example = 10)]
@@ -173,6 +181,14 @@ pub(crate) struct SectionBody {
     /// How many seats a row, numbered from 1.
     #[schema(value_type = i64, minimum = 1, maximum = 200_000, example = 20)]
     seats_per_row: Integer,
+}
+
+fn section() -> utoipa::openapi::Object {
+    label_schema("A")
+}
+
+fn grade() -> utoipa::openapi::Object {
+    label_schema("VIP")
 }
 
 impl SectionBody {
@@ -290,7 +306,7 @@ problems! { ListRoomsProblems: BEARER, &[Code::MalformedRequest, Code::Forbidden
 /// The waiting rooms.
 #[utoipa::path(
     get, path = "/admin/rooms", tag = "admin", operation_id = "listRooms",
-    params(CursorParams),
+    params(Page<RoomId>),
     responses((status = 200, description = "A page of rooms.", body = Items<RoomDto>), ListRoomsProblems),
     security(("bearer" = []))
 )]
@@ -496,7 +512,7 @@ problems! { ListAuditLogProblems: BEARER, &[Code::MalformedRequest, Code::Forbid
 /// What operators did, newest first. Written with each action, and never changed.
 #[utoipa::path(
     get, path = "/admin/audit-log", tag = "admin", operation_id = "listAuditLog",
-    params(CursorParams),
+    params(Page<AuditEntryId>),
     responses(
         (status = 200, description = "A page of entries.", body = Items<AuditEntryDto>),
         ListAuditLogProblems,

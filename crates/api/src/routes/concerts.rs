@@ -24,8 +24,8 @@ use crate::dto::{Items, fresh, name_of};
 use crate::etag::{self, Encoding};
 use crate::gate::Passed;
 use crate::openapi::{
-    BEARER, CursorParams, GATE, PUBLIC, STORAGE, SeatConditions, SinceParams, StatusParams, WaitTokenHeader,
-    names, problems,
+    BEARER, GATE, PUBLIC, STORAGE, SeatConditions, SinceParams, StatusParams, WaitTokenHeader, names,
+    problems,
 };
 use crate::overload::{Class, bounded};
 use crate::paging::Page;
@@ -76,7 +76,7 @@ problems! { ConcertsProblems: PUBLIC, STORAGE, &[Code::MalformedRequest] }
 /// The concerts.
 #[utoipa::path(
     get, path = "/concerts", tag = "concerts", operation_id = "listConcerts",
-    params(CursorParams),
+    params(Page<ConcertId>),
     responses((status = 200, description = "A page of concerts.", body = Items<ConcertDto>), ConcertsProblems)
 )]
 pub(crate) async fn list_concerts(state: State, req: HttpRequest) -> Result<HttpResponse, Problem> {

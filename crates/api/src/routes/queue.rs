@@ -41,7 +41,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EnterBody {
     /// The concert whose waiting room it is; the global room when absent.
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<Uuid>, min_length = 36)]
     concert_id: Option<Id>,
 }
 

@@ -9,6 +9,7 @@ use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::{PerformanceDateId, ReservationId, SeatId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::Array;
 use uuid::Uuid;
 
 use super::State;
@@ -20,7 +21,7 @@ use crate::gate::Passed;
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Id;
 use crate::openapi::{
-    BEARER, CursorParams, GATE, IdempotencyKeyHeader, JSON, KEYED, WaitTokenHeader, names, problems,
+    BEARER, GATE, IdempotencyKeyHeader, JSON, KEYED, WaitTokenHeader, ids, names, problems,
 };
 use crate::overload::{Class, bounded};
 use crate::paging::Page;
@@ -52,9 +53,12 @@ pub(crate) struct ReserveBody {
     /// The date all of the seats belong to.
     #[schema(value_type = Uuid)]
     performance_date_id: Id,
-    /// One or more, no two the same.
-    #[schema(value_type = Vec<Uuid>, min_items = 1)]
+    #[schema(schema_with = seat_ids)]
     seat_ids: Vec<Id>,
+}
+
+fn seat_ids() -> Array {
+    ids("No two the same. How many at most is configured.").min_items(Some(1)).unique_items(true).build()
 }
 
 /// A reservation.
@@ -150,7 +154,7 @@ problems! { ListProblems: BEARER, &[Code::MalformedRequest] }
 /// The caller's reservations, newest first.
 #[utoipa::path(
     get, path = "/reservations", tag = "reservations", operation_id = "listReservations",
-    params(CursorParams),
+    params(Page<ReservationId>),
     responses(
         (status = 200, description = "A page of reservations.", body = Items<ReservationDto<'_>>),
         ListProblems,
