@@ -115,8 +115,81 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// An address of a proxy, or of somebody else.
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<[u8; 3]>().prop_map(|[b, c, d]| IpAddr::from([10, b, c, d])),
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u16; 8]>().prop_map(IpAddr::from),
+        ]
+        .prop_map(|address| address.to_canonical())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_headers_say_strangers_are_themselves_and_proxies_are_believed_of_addresses(
+            lines in prop::collection::vec(("(x-forwarded-for|forwarded)", prop::collection::vec(any::<u8>(), 0..40)), 0..4),
+            texts in prop::collection::vec(("(x-forwarded-for|forwarded)", "(for=)?\"?[0-9a-f.:,\\[\\]; ]{0,30}"), 0..3),
+            peer in addresses(),
+        ) {
+            let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+            let mut headers = HeaderMap::new();
+            let texts = texts.into_iter().map(|(name, text)| (name, text.into_bytes()));
+            for (name, value) in lines.into_iter().chain(texts) {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    headers.append(name.parse().unwrap(), value);
+                }
+            }
+            let client = proxies.client(peer, &headers);
+            prop_assert_eq!(client, proxies.client(peer, &headers), "the same answer twice");
+            prop_assert_eq!(client, client.to_canonical(), "one address has one form");
+            prop_assert!(proxies.trusts(peer) || client == peer);
+        }
+
+        #[test]
+        fn the_client_is_the_last_stranger_of_any_list(hops in prop::collection::vec(addresses(), 1..6)) {
+            let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+            let mut headers = HeaderMap::new();
+            let list: Vec<String> = hops.iter().map(ToString::to_string).collect();
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(&list.join(", ")).unwrap());
+            let stranger = hops.iter().rev().find(|hop| !proxies.trusts(**hop));
+            let client = proxies.client(IpAddr::from([10, 0, 0, 1]), &headers);
+            prop_assert_eq!(client, *stranger.unwrap_or(&hops[0]));
+        }
+
+        #[test]
+        fn an_address_is_read_in_each_of_its_forms(address in addresses(), port in any::<u16>()) {
+            let bare = address.to_string();
+            let with_port = SocketAddr::new(address, port).to_string();
+            for text in [&bare, &with_port, &format!("[{bare}]")] {
+                prop_assert_eq!(super::address(text), Some(address), "{}", text);
+                prop_assert_eq!(forwarded_for(&format!("proto=http; For=\"{text}\"")), Some(address), "{}", text);
+            }
+        }
+
+        #[test]
+        fn a_network_has_the_addresses_that_begin_as_it_does(network in any::<u32>(), other in any::<u32>(), bits in 0..=32_u32) {
+            let text = format!("{}/{bits}", std::net::Ipv4Addr::from_bits(network));
+            let proxies: TrustedProxies = text.parse().unwrap();
+            let is_within = (network ^ other).leading_zeros() >= bits;
+            prop_assert_eq!(proxies.trusts(std::net::Ipv4Addr::from_bits(other).into()), is_within, "{}", text);
+            prop_assert!(proxies.trusts(std::net::Ipv4Addr::from_bits(network).into()));
+        }
+
+        #[test]
+        fn any_text_is_networks_or_none(text in prop_oneof!["[0-9a-f.:/, ]{0,30}", ".*"]) {
+            let networks = |text: &str| text.parse::<TrustedProxies>().map(|proxies| proxies.0);
+            let parsed = networks(&text);
+            prop_assert_eq!(&parsed, &networks(&text), "the same answer twice");
+            let Ok(parsed) = parsed else { return Ok(()) };
+            let printed: Vec<String> = parsed.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(networks(&printed.join(",")), Ok(parsed));
+        }
+    }
 
     fn client(peer: &str, headers: &[(&str, &str)]) -> String {
         let proxies: TrustedProxies = "10.0.0.0/8, fd00::/8".parse().unwrap();

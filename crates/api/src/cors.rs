@@ -50,9 +50,12 @@ impl FromStr for Origins {
 /// A scheme, a host and perhaps a port, as browsers write them.
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
-    let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
-    let plain = uri.query().is_none() && !authority.as_str().contains('@') && !text.ends_with('/');
-    plain && uri.path() == "/" && text.bytes().all(|byte| !byte.is_ascii_uppercase())
+    let (Some(scheme @ ("http" | "https")), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return false;
+    };
+    let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    // Nothing besides, and nothing written otherwise: it is compared with what a browser sends, letter for letter.
+    text == format!("{scheme}://{host}{port}").to_ascii_lowercase()
 }
 
 impl Origins {
@@ -94,7 +97,39 @@ pub fn security_headers() -> DefaultHeaders {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_origins_or_none(
+            text in prop_oneof!["https?://[a-zA-Z0-9.@:/?#%-]{0,20}", "[*, ]{0,4}", ".*"],
+        ) {
+            let parsed = text.parse::<Origins>();
+            prop_assert_eq!(&parsed, &text.parse(), "the same answer twice");
+            let Ok(Origins(origins)) = parsed else { return Ok(()) };
+            for origin in origins.iter().filter(|origin| *origin != "*") {
+                let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+                prop_assert!(!host.unwrap().is_empty() && !host.unwrap().contains(['/', '@', '?', '#', ',']), "{}", origin);
+            }
+            // What it would print again is the same.
+            let printed = origins.join(",");
+            prop_assert_eq!(printed.parse::<Origins>(), Ok(Origins(origins)));
+        }
+
+        #[test]
+        fn what_a_browser_sends_is_an_origin(
+            hosts in prop::collection::vec(("https?", "[a-z][a-z0-9]{0,9}(\\.[a-z]{2,5}){0,2}", prop::option::of(any::<u16>())), 1..4),
+        ) {
+            let origin = |(scheme, host, port): &(String, String, Option<u16>)| match port {
+                Some(port) => format!("{scheme}://{host}:{port}"),
+                None => format!("{scheme}://{host}"),
+            };
+            let origins: Vec<String> = hosts.iter().map(origin).collect();
+            prop_assert_eq!(origins.join(", ").parse::<Origins>(), Ok(Origins(origins)));
+        }
+    }
 
     #[test]
     fn origins_are_what_browsers_send() {
@@ -115,6 +150,10 @@ mod tests {
             "ftp://a.example",
             "*,https://a.example",
             "https://a.example,",
+            "https://a.example#part",
+            "https://a.example:",
+            "https://a.example:0443",
+            "https://a.example:99999",
             "null",
         ] {
             assert_eq!(bad.parse::<Origins>(), Err(InvalidOrigin), "{bad}");

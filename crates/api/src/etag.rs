@@ -67,8 +67,10 @@ fn accepts_gzip(accepted: &str) -> bool {
 /// Reads `q=0.5` as 500; `None` when it is no weight.
 fn thousandths(parameter: &str) -> Option<u32> {
     let (name, weight) = parameter.split_once('=')?;
-    let (whole, fraction) = weight.trim().split_once('.').unwrap_or((weight.trim(), ""));
-    if !name.trim().eq_ignore_ascii_case("q") || fraction.len() > 3 {
+    let weight = weight.trim();
+    let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
+    let is_number = weight.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if !name.trim().eq_ignore_ascii_case("q") || fraction.len() > 3 || !is_number {
         return None;
     }
     let whole: u32 = whole.parse().ok().filter(|whole| *whole <= 1)?;
@@ -118,8 +120,72 @@ mod tests {
     use std::io::Read;
 
     use actix_web::http::header::HeaderName;
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// A header with any bytes that a header may have.
+    fn any_header(name: HeaderName) -> impl Strategy<Value = HeaderMap> {
+        let bytes = prop_oneof![
+            "[ -~]{0,40}".prop_map(String::into_bytes),
+            "(W/)?\"[a,\" *]{0,6}\"?(, ?\"a\")?".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..40),
+        ];
+        prop::collection::vec(bytes, 0..4).prop_map(move |lines| {
+            let mut headers = HeaderMap::new();
+            for value in lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok()) {
+                headers.append(name.clone(), value);
+            }
+            headers
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_if_none_match_is_read_and_names_only_what_stands_in_it(headers in any_header(IF_NONE_MATCH)) {
+            let tag = HeaderValue::from_static("\"a\"");
+            let named = is_named(&headers, &tag);
+            prop_assert_eq!(named, is_named(&headers, &tag), "the same answer twice");
+            let all: Vec<&[u8]> = headers.get_all(IF_NONE_MATCH).map(HeaderValue::as_bytes).collect();
+            let all = all.join(&b","[..]);
+            prop_assert!(!named || all.windows(3).any(|part| part == b"\"a\"") || all.trim_ascii() == b"*");
+        }
+
+        #[test]
+        fn a_tag_is_found_where_it_stands_in_a_list(
+            lines in prop::collection::vec(prop::collection::vec(("(W/)?", "[a-c,* ]{0,3}"), 1..4), 1..4),
+        ) {
+            let mut headers = HeaderMap::new();
+            for line in &lines {
+                let line: Vec<String> = line.iter().map(|(weak, tag)| format!("{weak}\"{tag}\"")).collect();
+                headers.append(IF_NONE_MATCH, HeaderValue::from_str(&line.join(", ")).unwrap());
+            }
+            let listed = lines.iter().flatten().any(|(_, tag)| tag == "a");
+            prop_assert_eq!(is_named(&headers, &HeaderValue::from_static("\"a\"")), listed);
+        }
+
+        #[test]
+        fn any_accept_encoding_is_read(headers in any_header(ACCEPT_ENCODING), length in 0..4_096_usize) {
+            let chosen = Encoding::choose(&headers, length);
+            prop_assert_eq!(chosen, Encoding::choose(&headers, length), "the same answer twice");
+        }
+
+        #[test]
+        fn weights_are_thousandths(weight in 0..=1_000_u32, digits in 3..=4_usize) {
+            let text = format!("q={}.{:03}", weight / 1_000, weight % 1_000);
+            prop_assert_eq!(thousandths(&text), Some(weight));
+            prop_assert_eq!(thousandths(&format!("{text:0<width$}", width = text.len() + digits)), None, "too fine");
+        }
+
+        #[test]
+        fn a_weight_is_digits_and_a_point(text in "q=[0-9.+ eE-]{0,6}") {
+            if let Some(weight) = thousandths(&text) {
+                prop_assert!(weight <= 1_000);
+                let number = text.strip_prefix("q=").unwrap().trim();
+                prop_assert!(number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{}", text);
+            }
+        }
+    }
 
     fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -150,6 +216,8 @@ mod tests {
             ("br, deflate", false),
             ("gzip;q=2", false),
             ("gzip;q=x", false),
+            ("gzip;q=+1", false),
+            ("gzip;q=0.+5", false),
         ] {
             assert_eq!(accepts_gzip(accepted), expected, "{accepted}");
         }

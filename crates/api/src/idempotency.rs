@@ -135,8 +135,33 @@ pub(crate) fn respond(reply: Reply) -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderName;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_what_was_sent_or_none(
+            value in prop_oneof![prop::collection::vec(any::<u8>(), 0..300), "[ -~]{0,300}".prop_map(String::into_bytes)],
+        ) {
+            prop_assume!(HeaderValue::from_bytes(&value).is_ok());
+            let is_good = (1..=255).contains(&value.len()) && value.iter().all(|byte| (b' '..=b'~').contains(byte));
+            match key_of(&headers(&[&value])) {
+                Ok(key) => prop_assert!(is_good && key.unwrap().as_str().as_bytes() == value),
+                Err(InvalidIdempotencyKey) => prop_assert!(!is_good),
+            }
+        }
+
+        #[test]
+        fn requests_have_one_fingerprint_only_if_they_are_the_same(
+            one in ("[A-Z]{1,4}", "/[a-z/?]{0,4}", prop::collection::vec(any::<u8>(), 0..4)),
+            other in ("[A-Z]{1,4}", "/[a-z/?]{0,4}", prop::collection::vec(any::<u8>(), 0..4)),
+        ) {
+            let of = |(method, target, raw): &(String, String, Vec<u8>)| fingerprint(method, target, raw).0;
+            prop_assert_eq!(of(&one), of(&one));
+            prop_assert_eq!(of(&one) == of(&other), one == other);
+        }
+    }
 
     fn headers(values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -152,7 +152,64 @@ from_text! {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Bytes that are nearly a body.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            "[\\[\\]{}\",:\\\\0-9a-fn.+-]{0,200}".prop_map(String::into_bytes),
+            "\\{\"n\": ?[0-9eE.+-]{0,25} ?(,\"mode\":\"?[A-Z]{0,6}\"?)?(,\"limit\":[0-9nul]{0,5})?\\}?"
+                .prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_object_or_malformed(bytes in bodies()) {
+            let shown = |read: Result<Object<Sample>, Problem>| match read {
+                Ok(object) => format!("{:?}", object.0),
+                Err(problem) => format!("{:?}", problem.response().status()),
+            };
+            let once = shown(read(&bytes));
+            prop_assert!(once.starts_with("Sample") || once == "400", "{}", once);
+            prop_assert_eq!(once, shown(read(&bytes)), "the same answer twice");
+            if let Ok(Object(Sample { n, .. })) = read::<Object<Sample>>(&bytes) {
+                let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                prop_assert!(value["n"].as_i64() == n.get() || n.get().is_none() || value["n"].to_string() == "-0.0");
+            }
+        }
+
+        #[test]
+        fn every_integer_is_read_as_it_is_written(number in any::<i64>(), beyond in any::<i128>()) {
+            let n = |text: String| sample(&format!("{{\"n\":{text}}}")).unwrap().n;
+            prop_assert_eq!(n(number.to_string()).get(), Some(number));
+            prop_assert_eq!(n(beyond.to_string()).get(), i64::try_from(beyond).ok());
+        }
+
+        #[test]
+        fn a_uuid_is_a_text_that_we_would_write(text in prop_oneof!["[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "[0-9a-f{}:-]{30,40}", ".*"]) {
+            if let Some(uuid) = parse_uuid(&text) {
+                prop_assert_eq!(uuid.to_string(), text.to_ascii_lowercase());
+            }
+        }
+
+        #[test]
+        fn every_uuid_is_read(id in any::<u128>()) {
+            let id = Uuid::from_u128(id);
+            prop_assert_eq!(parse_uuid(&id.to_string()), Some(id));
+        }
+
+        #[test]
+        fn what_lies_deep_is_refused_and_nothing_else(levels in 0..70_usize, text in "[\\[{]{0,40}") {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            // The object around it is a level, too.
+            let body = format!("{{\"n\":1,\"text\":\"{text}\",\"unknown\":{open}0{close}}}");
+            prop_assert_eq!(sample(&body).is_ok(), levels < MAX_DEPTH);
+        }
+    }
 
     #[derive(Debug, Deserialize)]
     struct Sample {

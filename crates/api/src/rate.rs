@@ -21,6 +21,7 @@ use quick_cache::sync::Cache;
 
 use crate::client::{TrustedProxies, subscriber};
 use crate::problem::{Code, Problem};
+use crate::query::whole_number;
 
 /// How many callers, and how many addresses, are remembered.
 const REMEMBERED: usize = 100_000;
@@ -60,8 +61,7 @@ impl FromStr for Rate {
             "m" => Unit::Minute,
             _ => return Err(InvalidRate),
         };
-        let digits = !calls.is_empty() && calls.bytes().all(|byte| byte.is_ascii_digit());
-        let calls = calls.parse().ok().filter(|calls: &NonZeroU32| digits && calls.get() <= 1_000_000);
+        let calls = whole_number(calls).filter(|calls: &NonZeroU32| calls.get() <= 1_000_000);
         Ok(Self { calls: calls.ok_or(InvalidRate)?, unit })
     }
 }
@@ -176,8 +176,24 @@ mod tests {
     use std::time::Duration;
 
     use governor::clock::FakeRelativeClock;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_rate_is_a_text_that_we_would_write(
+            text in prop_oneof!["[+0-9 ]{0,8}/[smh]", "[0-9]{1,7}/[sm]", ".*"],
+        ) {
+            match text.parse::<Rate>() {
+                Err(error) => prop_assert_eq!(error, InvalidRate),
+                Ok(Rate { calls, unit }) => {
+                    let unit = if unit == Unit::Second { "s" } else { "m" };
+                    prop_assert_eq!(format!("{calls}/{unit}"), text);
+                }
+            }
+        }
+    }
 
     fn limiter(rate: &str, remembered: usize) -> (Limiter<u32, FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();
@@ -189,7 +205,9 @@ mod tests {
         for good in ["1/s", "20/s", "600/m", "1000000/s"] {
             assert!(good.parse::<Rate>().is_ok(), "{good}");
         }
-        for bad in ["", "20", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "20/h", "20/s/s", " 20/s", "1000001/s"] {
+        for bad in
+            ["", "20", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "20/h", "20/s/s", " 20/s", "020/s", "1000001/s"]
+        {
             assert_eq!(bad.parse::<Rate>(), Err(InvalidRate), "{bad}");
         }
     }
