@@ -36,7 +36,23 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_label_that_reads_as_itself_or_none(text in prop_oneof![".*", "[ \t]{0,3}[a-c\u{0}\n\u{85}가]{0,210}[ \u{3000}]{0,3}"]) {
+            match Label::new(&text) {
+                Err(error) => prop_assert_eq!(error, InvalidLabel),
+                Ok(label) => {
+                    prop_assert!(text.contains(label.as_str()) && label.as_str().chars().count() <= Label::MAX_CHARS);
+                    prop_assert!(!label.as_str().chars().any(char::is_control));
+                    prop_assert_eq!(Label::new(label.as_str()), Ok(label));
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_label_is_trimmed_and_bounded() {

@@ -123,6 +123,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_text_is_a_time_that_is_printed_and_read_again_or_none(
+            text in prop_oneof![".*", "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,12})?(Z|z|[+-][0-2][0-9]:[0-6][0-9])?"],
+        ) {
+            match Timestamp::parse(&text) {
+                Err(error) => prop_assert_eq!(error, InvalidTimestamp),
+                Ok(time) => {
+                    prop_assert!((Timestamp::MIN..=Timestamp::MAX).contains(&time));
+                    prop_assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
+                }
+            }
+        }
+
+        #[test]
         fn text_round_trips(micros in Timestamp::MIN.0..=Timestamp::MAX.0) {
             let time = Timestamp(micros);
             prop_assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));

@@ -340,8 +340,45 @@ impl FromStr for DatabaseUrl {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_database_url_or_none(text in prop_oneof![".*", "(sqlite|postgres|postgresql):(//)?[a-z/.@:?]{0,20}"]) {
+            match text.parse() {
+                Ok(DatabaseUrl::Postgres(url)) => prop_assert_eq!(url, text),
+                Ok(DatabaseUrl::Sqlite(path)) => {
+                    let again = format!("sqlite://{}", path.display());
+                    prop_assert_eq!(again.parse(), Ok(DatabaseUrl::Sqlite(path)));
+                }
+                Err(expected) => prop_assert!(!expected.is_empty()),
+            }
+        }
+
+        #[test]
+        fn any_command_line_is_one_or_refused(
+            words in prop::collection::vec(
+                prop_oneof![
+                    "(serve|demo|load|migrate|audit|token|openapi)",
+                    "--(bind|secret|database-url|hold-seconds|admit-batch|rate-limit-per-caller|trusted-proxies|cors-origins|people|role|user|log-format|max-connections)(=.{0,12})?",
+                    "[0-9a-z./,:*-]{0,12}",
+                    ".*",
+                ],
+                0..6,
+            ),
+        ) {
+            let line = || std::iter::once("frontrow").chain(words.iter().map(String::as_str));
+            let once = Cli::try_parse_from(line()).map_err(|error| error.kind());
+            let again = Cli::try_parse_from(line()).map_err(|error| error.kind());
+            prop_assert_eq!(once.as_ref().err(), again.as_ref().err(), "the same answer twice");
+            // What was taken is looked at by the rest of the program before it starts.
+            if let Ok(cli) = once {
+                let _ = (cli.options.global_policy(), cli.options.client_rules(), cli.options.database());
+            }
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

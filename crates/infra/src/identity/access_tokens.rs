@@ -251,9 +251,78 @@ fn time_of(seconds: &Number) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    const PUBLIC: [&str; 2] =
+        [include_str!("test_keys/rsa_public.pem"), include_str!("test_keys/ed25519_public.pem")];
+
+    proptest! {
+        #[test]
+        fn whoever_is_claimed_is_signed_and_read(
+            user in any::<u128>(),
+            role in prop::sample::select(vec![Role::User, Role::Admin, Role::Cashier]),
+            seconds in 1..=u32::MAX,
+        ) {
+            let claims = AccessClaims {
+                user_id: UserId::new(Uuid::from_u128(user)),
+                role,
+                expires_at: now().plus_seconds(seconds),
+            };
+            prop_assert_eq!(own().verify(&own().issue(&claims).unwrap(), now()), Ok(claims));
+        }
+
+        #[test]
+        fn no_other_text_is_a_token(
+            text in prop_oneof![".*", "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,3}"],
+            (at, part) in (0..300_usize, ".{0,8}"),
+        ) {
+            let good = own().issue(&somebody()).unwrap();
+            let mut spliced = good.clone();
+            spliced.replace_range(at.min(good.len())..(at + part.len()).min(good.len()), &part);
+            for bad in [text, spliced] {
+                if bad != good {
+                    prop_assert_eq!(own().verify(&bad, now()), Err(InvalidAccessToken), "{}", bad);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_signed_is_read_or_refused(
+            claims in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                "\\{\"sub\":\"00000000-0000-0000-0000-000000000007\",\"exp\":[0-9eE.+-]{0,30}(,\"nbf\":[0-9eE.+-]{0,30})?(,\"role\":\"?[a-z0-9]{0,9}\"?)?\\}".prop_map(String::into_bytes),
+            ],
+        ) {
+            let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+            let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
+            let key = EncodingKey::from_secret(SECRET.as_bytes());
+            let token = format!("{signed}.{}", crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap());
+            let verified = own().verify(&token, now());
+            prop_assert_eq!(verified, own().verify(&token, now()), "the same answer twice");
+            if let Ok(claims) = verified {
+                prop_assert!(claims.user_id == somebody().user_id && claims.expires_at > now());
+            }
+        }
+
+        #[test]
+        fn any_file_is_a_public_key_or_none(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            pem in 0..PUBLIC.len(),
+            (at, part) in (0..500_usize, prop::collection::vec(any::<u8>(), 0..8)),
+        ) {
+            let good = PUBLIC[pem].as_bytes();
+            let mut spliced = good.to_vec();
+            spliced.splice(at.min(good.len())..(at + part.len()).min(good.len()), part);
+            for file in [bytes.as_slice(), &spliced, &good[..at.min(good.len())]] {
+                let read = |file| AccessKeys::outside(file).map(|keys| keys.count());
+                prop_assert!(matches!(read(file), Ok(1) | Err(InvalidPublicKey)));
+                prop_assert_eq!(read(file), read(file), "the same answer twice");
+            }
+        }
+    }
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

@@ -187,6 +187,7 @@ mod tests {
     use frontrow_domain::UserId;
     use frontrow_domain::ports::Role;
     use jsonwebtoken::{EncodingKey, Header};
+    use proptest::prelude::*;
     use serde_json::{Value, json};
     use tempfile::TempDir;
     use uuid::Uuid;
@@ -231,6 +232,25 @@ mod tests {
         let header = Header { kid: kid.map(ToOwned::to_owned), ..Header::new(algorithm) };
         let exp = somebody().expires_at.unix_micros() / 1_000_000;
         jsonwebtoken::encode(&header, &json!({"sub": Uuid::from_u128(7), "exp": exp}), &key).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_a_set_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            (field, value) in ("(kty|crv|n|e|x|alg|use|kid|key_ops|d|k)", "[\\[\"]?[A-Za-z0-9_=-]{0,50}[\"\\]]?"),
+            (key, at, part) in (0..2_usize, 0..600_usize, "[ -~]{0,6}"),
+        ) {
+            let good = json!({"keys": [jwk([RSA, ED][key], json!({"kid": "1"}))]}).to_string();
+            let mut spliced = good.clone();
+            spliced.replace_range(at.min(good.len())..(at + part.len()).min(good.len()), &part);
+            let changed = good.replacen("\"kid\":\"1\"", &format!("\"{field}\":{value}"), 1);
+            for file in [bytes.as_slice(), spliced.as_bytes(), changed.as_bytes(), &good.as_bytes()[..at.min(good.len())]] {
+                let read = |file| AccessKeys::key_set(file).map(|keys| keys.count());
+                prop_assert!(!matches!(read(file), Ok(0)), "a set without a key opens nothing");
+                prop_assert_eq!(read(file), read(file), "the same answer twice");
+            }
+        }
     }
 
     #[test]

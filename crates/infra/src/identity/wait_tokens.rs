@@ -136,8 +136,58 @@ impl TokenProvider for WaitTokens {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_claimed_is_signed_and_read(
+            (token, room, user) in any::<(u128, u128, u128)>(),
+            ticket in any::<i64>(),
+            entered in Timestamp::MIN.unix_micros()..=Timestamp::MAX.unix_micros(),
+        ) {
+            let claims = WaitClaims {
+                token_id: QueueTokenId::new(Uuid::from_u128(token)),
+                room_id: RoomId::new(Uuid::from_u128(room)),
+                user_id: UserId::new(Uuid::from_u128(user)),
+                ticket: TicketNumber(ticket),
+                entered_at: Timestamp::from_unix_micros(entered).unwrap(),
+            };
+            let ours = tokens("a");
+            prop_assert_eq!(ours.verify(&ours.issue(&claims)), Ok(claims));
+        }
+
+        #[test]
+        fn no_other_text_is_a_token(
+            text in prop_oneof![".*", "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,3}"],
+            behind in "\\.?[A-Za-z0-9_=-]{0,400}(\\.[A-Za-z0-9_=-]{0,50})?",
+            (at, part) in (0..400_usize, ".{0,8}"),
+        ) {
+            let (ours, good) = (tokens("a"), tokens("a").issue(&claims()));
+            let head = good.split_once('.').unwrap().0;
+            let mut spliced = good.clone();
+            spliced.replace_range(at.min(good.len())..(at + part.len()).min(good.len()), &part);
+            for bad in [text, format!("{head}.{behind}"), format!("{good}{behind}x"), spliced] {
+                if bad != good {
+                    prop_assert_eq!(ours.verify(&bad), Err(InvalidWaitToken), "{}", bad);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_signed_and_makes_no_claims_is_refused(
+            json in prop_oneof![prop::collection::vec(any::<u8>(), 0..400), "\\{(\"(jti|room|sub|ticket|entered)\":[\"0-9a-f-]{0,40},?){0,6}\\}?".prop_map(String::into_bytes)],
+        ) {
+            // Under the right key: what was signed by mistake must not be taken for claims either.
+            let key = &tokens("a").current;
+            let signed = format!("{}{}", key.head, URL_SAFE_NO_PAD.encode(json));
+            let claims = signed.get(key.head.len()..).unwrap();
+            let signature = key.mac.clone().chain_update(claims).finalize().into_bytes();
+            let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+            prop_assert_eq!(tokens("a").verify(&token), Err(InvalidWaitToken));
+        }
+    }
 
     /// For claims that have no `exp`.
     fn without_times() -> Validation {

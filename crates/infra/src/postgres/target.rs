@@ -152,7 +152,36 @@ fn decoded(value: &str) -> Result<String, ConnectError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_url_is_a_target_or_refused_without_its_password(
+            rest in prop_oneof![".*", "[a-z0-9.:,/@?&=%_-]{0,40}"],
+            options in "[?&](sslmode|sslrootcert|options|connect_timeout|port|host)=[a-z0-9%/-]{0,12}",
+        ) {
+            for url in [rest.clone(), format!("postgres://{rest}"), format!("postgres://u:hunter2{rest}"), format!("postgres://u:hunter2@{rest}{options}")] {
+                if let Err(error) = Target::new(&url, &PostgresOptions::default()) {
+                    prop_assert!(!format!("{error} {error:?}").contains("hunter2"), "{}", error);
+                }
+            }
+        }
+
+        #[test]
+        fn the_ssl_options_are_found_wherever_they_stand(
+            others in prop::collection::vec("[a-rt-z_]{1,8}=[a-z0-9%]{0,8}", 0..4),
+            (mode, at) in ("[a-z-]{0,10}", 0..4_usize),
+        ) {
+            let mut all = others.clone();
+            all.insert(at.min(others.len()), format!("sslmode={mode}"));
+            let (rest, taken) = SslOptions::take_from(&format!("postgres://u:p@h/d?{}", all.join("&"))).unwrap();
+            let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+            prop_assert_eq!(rest, format!("postgres://u:p@h/d{query}"));
+            prop_assert_eq!(taken, options(Some(&mode), None));
+        }
+    }
 
     fn options(mode: Option<&str>, root_cert: Option<&str>) -> SslOptions {
         SslOptions { mode: mode.map(Into::into), root_cert: root_cert.map(Into::into) }
