@@ -14,8 +14,12 @@ mod money;
 mod records;
 mod seats;
 
+use diesel::prelude::QueryableByName;
+use diesel::sql_types::BigInt;
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::sql::types::{DbId, Id};
 
 /// One promise and how to check it.
 pub(crate) struct Invariant {
@@ -70,6 +74,20 @@ impl Invariant {
         let breaches = ["paymentId", "entryId", "reservationId"].into_iter().fold(self.breaches.into(), fill);
         format!("WITH found (id) AS ({breaches}), broken (id) AS (SELECT DISTINCT id FROM found)")
     }
+}
+
+/// A row of a [`column_query`] that counts.
+#[derive(QueryableByName)]
+pub(crate) struct Number {
+    #[diesel(sql_type = BigInt)]
+    pub(crate) value: i64,
+}
+
+/// A row of a [`column_query`] that names what is broken.
+#[derive(QueryableByName)]
+pub(crate) struct Broken {
+    #[diesel(sql_type = Id)]
+    pub(crate) value: DbId,
 }
 
 /// A query of one column, whose column is called `value` as both adapters read it.

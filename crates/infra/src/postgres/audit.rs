@@ -1,7 +1,6 @@
 //! The audit of a database, in one read-only transaction beside the nodes that serve it.
 
-use diesel::sql_types::BigInt;
-use diesel::{QueryResult, QueryableByName, sql_query};
+use diesel::{QueryResult, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use frontrow_domain::unit_of_work::Source;
 
@@ -10,25 +9,12 @@ use super::connection::{PATIENT_SESSION, establish};
 use super::error::ConnectError;
 use super::migrate::first_missing;
 use super::target::Target;
-use crate::audit::{Finding, Invariant, column_query, invariants};
-use crate::sql::types::{DbId, Id};
+use crate::audit::{Broken, Finding, Invariant, Number, column_query, invariants};
 
 /// Whole tables are joined: that takes memory, or else disk. One process does it, so that the others of the server stay for
 /// those who buy.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
-
-#[derive(QueryableByName)]
-struct Number {
-    #[diesel(sql_type = BigInt)]
-    value: i64,
-}
-
-#[derive(QueryableByName)]
-struct Broken {
-    #[diesel(sql_type = Id)]
-    value: DbId,
-}
 
 /// Checks every invariant in one snapshot of a database, which may be in use.
 ///
@@ -57,6 +43,7 @@ async fn findings(connection: &mut AsyncPgConnection) -> QueryResult<Vec<Finding
 }
 
 async fn find(connection: &mut AsyncPgConnection, invariant: &Invariant) -> QueryResult<Finding> {
+    tracing::debug!(invariant = invariant.name, "checking");
     let checked = count(connection, invariant.checked).await?;
     let breaches = count(connection, &invariant.count(id_in_answer)).await?;
     let examples = if breaches > 0 { ids(connection, invariant).await? } else { Vec::new() };

@@ -4,29 +4,15 @@ use std::path::Path;
 
 use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
-use diesel::prelude::{Connection, QueryableByName, RunQueryDsl};
+use diesel::prelude::{Connection, RunQueryDsl};
 use diesel::sql_query;
-use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
 
 use super::{OpenError, connection};
-use crate::audit::{Finding, Invariant, column_query, invariants};
-use crate::sql::types::{DbId, Id};
+use crate::audit::{Broken, Finding, Invariant, Number, column_query, invariants};
 
 /// Whole tables are joined by their indexes, which are read over and over: 128 MiB of them stay in memory.
 const SETTINGS: &str = "PRAGMA cache_size = -131072";
-
-#[derive(QueryableByName)]
-struct Number {
-    #[diesel(sql_type = BigInt)]
-    value: i64,
-}
-
-#[derive(QueryableByName)]
-struct Broken {
-    #[diesel(sql_type = Id)]
-    value: DbId,
-}
 
 pub(super) fn audit(path: &Path) -> Result<Vec<Finding>, OpenError> {
     connection::require_file(path)?;
@@ -40,6 +26,7 @@ pub(super) fn audit(path: &Path) -> Result<Vec<Finding>, OpenError> {
 }
 
 fn find(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<Finding> {
+    tracing::debug!(invariant = invariant.name, "checking");
     let checked = count(connection, invariant.checked)?;
     let breaches = count(connection, &invariant.count(id_in_answer))?;
     let examples = if breaches > 0 { ids(connection, invariant)? } else { Vec::new() };
@@ -66,8 +53,9 @@ fn id_in_answer(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
+    use diesel::prelude::QueryableByName;
     use diesel::sql_types::{Integer, Text};
 
     use super::*;
@@ -86,10 +74,10 @@ mod tests {
     fn nested_scans(connection: &mut SqliteConnection, query: &str) -> Vec<String> {
         let steps: Vec<Step> = sql_query(format!("EXPLAIN QUERY PLAN {query}")).load(connection).unwrap();
         let details: BTreeMap<i32, &str> = steps.iter().map(|step| (step.id, step.detail.as_str())).collect();
-        let mut outer = BTreeMap::new();
+        let mut outer = BTreeSet::new();
         let nested = steps.iter().filter(|step| step.detail.starts_with("SCAN ")).filter(|step| {
             // Steps of one parent are the loops of one join, the outermost first.
-            let is_inner = outer.insert(step.parent, ()).is_some()
+            let is_inner = !outer.insert(step.parent)
                 || steps.iter().any(|before| {
                     before.parent == step.parent
                         && before.id < step.id

@@ -174,6 +174,7 @@ async fn joined_beside_a_stopped_node(
     let fixture = stopped.fixture.clone();
     let stuck = tokio::spawn(async move { fixture.commit(work).await });
     while stopped.wire.is_armed() {
+        assert!(!stuck.is_finished(), "it never came to its COMMIT");
         sleep(Duration::from_millis(5)).await;
     }
     let user = stopped.fixture.id(UserId::new);

@@ -120,7 +120,7 @@ async fn assert_found(copy: &Copy, name: &str, how: &str) {
     let (breaches, examples) =
         (finding["breaches"].as_u64().unwrap(), finding["examples"].as_array().unwrap());
     assert!(breaches > 0, "{name}: {how}\n{found:#}");
-    assert_eq!(examples.len() as u64, breaches.min(10), "{finding}");
+    assert_eq!(u64::try_from(examples.len()).unwrap(), breaches.min(10), "{finding}");
 }
 
 /// Every column that refers to a row of another table, with a way to make it refer to none.

@@ -19,7 +19,7 @@ use crate::audit::{document, finding};
 use crate::binary::run;
 
 /// How many buy at the same time.
-const BUYERS: usize = 4;
+const BUYERS: u32 = 4;
 /// How many audits are made while they do, at least.
 const AUDITS: usize = 10;
 /// However slow the machine is.
@@ -35,7 +35,7 @@ struct Crowd {
 impl Crowd {
     fn start(app: &Arc<TestApp>, sale: Sale, seats: &[Uuid]) -> Self {
         let (paid, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let buyers = seats.chunks(seats.len() / BUYERS).map(|seats| {
+        let buyers = seats.chunks(seats.len() / usize::try_from(BUYERS).unwrap()).map(|seats| {
             let (app, paid, stop, seats) = (app.clone(), paid.clone(), stop.clone(), seats.to_vec());
             tokio::spawn(async move {
                 for (round, seat) in seats.into_iter().enumerate() {
@@ -58,7 +58,7 @@ impl Crowd {
 
     /// Waits until more was paid than could have been under way when this was called.
     async fn goes_on(&self) {
-        let enough = self.paid() + 2 * BUYERS as u64;
+        let enough = self.paid() + u64::from(2 * BUYERS);
         let deadline = Instant::now() + IN_TIME;
         while self.paid() < enough {
             assert!(Instant::now() < deadline, "nobody buys any more");

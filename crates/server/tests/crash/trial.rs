@@ -22,7 +22,7 @@ use crate::told::{Life, Notes};
 /// How often each thing is killed where nothing else is said: the short version.
 const KILLS: u32 = 4;
 /// How long the service may take to come back, on a machine that does much else.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How many seats there are for each kill.
 const SEATS_A_KILL: u32 = 500;
 
