@@ -137,6 +137,7 @@ impl TokenProvider for WaitTokens {
 mod tests {
     use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
 
@@ -154,37 +155,35 @@ mod tests {
                 ticket: TicketNumber(ticket),
                 entered_at: Timestamp::from_unix_micros(entered).unwrap(),
             };
-            let ours = tokens("a");
-            prop_assert_eq!(ours.verify(&ours.issue(&claims)), Ok(claims));
+            prop_assert_eq!(tokens("a").verify(&tokens("a").issue(&claims)), Ok(claims));
         }
 
         #[test]
         fn no_other_text_is_a_token(
             text in prop_oneof![".*", "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,3}"],
-            behind in "\\.?[A-Za-z0-9_=-]{0,400}(\\.[A-Za-z0-9_=-]{0,50})?",
-            (at, part) in (0..400_usize, ".{0,8}"),
+            behind in "[A-Za-z0-9_=.-]{0,400}",
+            (at, part) in (any::<Index>(), ".{0,8}"),
         ) {
-            let (ours, good) = (tokens("a"), tokens("a").issue(&claims()));
-            let head = good.split_once('.').unwrap().0;
+            let good = tokens("a").issue(&claims());
+            let at = at.index(good.len());
             let mut spliced = good.clone();
-            spliced.replace_range(at.min(good.len())..(at + part.len()).min(good.len()), &part);
-            for bad in [text, format!("{head}.{behind}"), format!("{good}{behind}x"), spliced] {
-                if bad != good {
-                    prop_assert_eq!(ours.verify(&bad), Err(InvalidWaitToken), "{}", bad);
-                }
+            spliced.replace_range(at..(at + part.len()).min(good.len()), &part);
+            // The head alone is public, and the same in all tokens.
+            let headed = format!("{}{behind}", tokens("a").current.head);
+            for other in [text, headed, spliced].iter().filter(|other| **other != good) {
+                prop_assert_eq!(tokens("a").verify(other), Err(InvalidWaitToken), "{}", other);
             }
         }
 
         #[test]
-        fn what_is_signed_and_makes_no_claims_is_refused(
-            json in prop_oneof![prop::collection::vec(any::<u8>(), 0..400), "\\{(\"(jti|room|sub|ticket|entered)\":[\"0-9a-f-]{0,40},?){0,6}\\}?".prop_map(String::into_bytes)],
-        ) {
-            // Under the right key: what was signed by mistake must not be taken for claims either.
-            let key = &tokens("a").current;
-            let signed = format!("{}{}", key.head, URL_SAFE_NO_PAD.encode(json));
-            let claims = signed.get(key.head.len()..).unwrap();
-            let signature = key.mac.clone().chain_update(claims).finalize().into_bytes();
-            let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+        fn other_claims_are_none_even_under_the_right_key(claims in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..400),
+            r#"\{("(jti|room|sub|ticket|entered)":"?[0-9a-f-]{0,40}"?,?){0,5}\}?"#.prop_map(String::into_bytes),
+        ]) {
+            let key = tokens("a").current;
+            let claims = URL_SAFE_NO_PAD.encode(claims);
+            let signature = URL_SAFE_NO_PAD.encode(key.mac.chain_update(&claims).finalize().into_bytes());
+            let token = format!("{}{claims}.{signature}", key.head);
             prop_assert_eq!(tokens("a").verify(&token), Err(InvalidWaitToken));
         }
     }
