@@ -126,7 +126,10 @@ fn is_json(content_type: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::header_bytes;
 
     #[test]
     fn json_by_any_of_its_names() {
@@ -135,6 +138,20 @@ mod tests {
         }
         for bad in ["", "text/plain", "text/json", "application/jsonp", "application/x-www-form-urlencoded"] {
             assert!(!is_json(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parameters_say_nothing_of_the_media_type(
+            media_type in prop_oneof!["[Aa]pplication/([a-z.-]{0,9}\\+)?[Jj][Ss][Oo][Nn] ?", "[ -:<-~]{0,40}"],
+            parameters in header_bytes(),
+        ) {
+            let whole = [media_type.as_bytes(), b";", &parameters].concat();
+            prop_assert_eq!(is_json(&whole), is_json(media_type.as_bytes()));
+            let name = media_type.trim().to_ascii_lowercase();
+            let is_named = name == "application/json" || (name.starts_with("application/") && name.ends_with("+json"));
+            prop_assert_eq!(is_json(&whole), is_named);
         }
     }
 }

@@ -79,27 +79,41 @@ impl FromRequest for Known {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
-
-    fn headers(values: &[&'static str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::testing::{header_bytes, headers};
 
     #[test]
     fn the_scheme_has_no_case() {
         for given in ["Bearer abc", "bearer abc", "BEARER   abc"] {
-            assert_eq!(bearer_token(&headers(&[given])), Some("abc"), "{given}");
+            assert_eq!(bearer_token(&headers(AUTHORIZATION, &[given])), Some("abc"), "{given}");
         }
         for given in ["", "abc", "Basic abc", "Bearerabc"] {
-            assert_eq!(bearer_token(&headers(&[given])), None, "{given}");
+            assert_eq!(bearer_token(&headers(AUTHORIZATION, &[given])), None, "{given}");
         }
-        assert_eq!(bearer_token(&headers(&[])), None);
-        assert_eq!(bearer_token(&headers(&["Bearer abc", "Bearer abc"])), None);
+        assert_eq!(bearer_token(&HeaderMap::new()), None);
+        assert_eq!(bearer_token(&headers(AUTHORIZATION, &["Bearer abc", "Bearer abc"])), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_credentials_are_one_bearer_token_or_nobodys(
+            bytes in header_bytes(),
+            (scheme, token) in ("[Bb][Ee][Aa][Rr][Ee][Rr] {1,3}", "[!-~]{1,200}"),
+        ) {
+            let credentials = format!("{scheme}{token}");
+            let [one, two, any] = [
+                headers(AUTHORIZATION, &[&credentials]),
+                headers(AUTHORIZATION, &[credentials.as_bytes(), &bytes]),
+                headers(AUTHORIZATION, &[&bytes]),
+            ];
+            prop_assert_eq!(bearer_token(&one), Some(token.as_str()));
+            prop_assert_eq!(bearer_token(&two), None);
+            if let Some(token) = bearer_token(&any) {
+                prop_assert!(bytes.to_ascii_lowercase().starts_with(b"bearer "));
+                prop_assert!(bytes.trim_ascii_end().ends_with(token.as_bytes()) && token.is_ascii());
+            }
+        }
     }
 }

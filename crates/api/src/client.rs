@@ -115,8 +115,90 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{header_bytes, headers};
+
+    /// An address of a proxy, or of somebody else.
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<[u8; 3]>().prop_map(|[b, c, d]| IpAddr::from([10, b, c, d])),
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u16; 8]>().prop_map(IpAddr::from),
+        ]
+        .prop_map(|address| address.to_canonical())
+    }
+
+    /// What proxies write, or try to.
+    fn entries() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            header_bytes(),
+            "((for=)?\"?[0-9a-f.:\\[\\]]{0,20}\"?[,;] ?){0,3}".prop_map(String::into_bytes),
+            addresses().prop_map(|address| format!("for=\"{address}\"").into_bytes()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_the_headers_a_stranger_is_itself(
+            lines in prop::collection::vec((any::<bool>(), entries()), 0..4),
+            peer in addresses(),
+        ) {
+            let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+            let mut headers = HeaderMap::new();
+            for (is_list, line) in lines {
+                let name = if is_list { X_FORWARDED_FOR } else { FORWARDED };
+                headers.append(name, HeaderValue::from_bytes(&line).unwrap());
+            }
+            let client = proxies.client(peer, &headers);
+            prop_assert_eq!(client, client.to_canonical(), "one address has one form");
+            prop_assert!(proxies.trusts(peer) || client == peer);
+        }
+
+        #[test]
+        fn the_client_is_the_last_stranger_of_any_list(hops in prop::collection::vec(addresses(), 1..6)) {
+            let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
+            let stranger = hops.iter().rev().find(|hop| !proxies.trusts(**hop));
+            let list = |write: fn(&IpAddr) -> String| hops.iter().map(write).collect::<Vec<_>>().join(", ");
+            for headers in [
+                headers(X_FORWARDED_FOR, &[list(IpAddr::to_string)]),
+                headers(FORWARDED, &[list(|hop| format!("proto=https;for=\"{hop}\""))]),
+            ] {
+                let client = proxies.client(IpAddr::from([10, 0, 0, 1]), &headers);
+                prop_assert_eq!(client, *stranger.unwrap_or(&hops[0]));
+            }
+        }
+
+        #[test]
+        fn an_address_is_read_in_each_of_its_forms(address in addresses(), port in any::<u16>()) {
+            let bare = address.to_string();
+            for text in [&bare, &SocketAddr::new(address, port).to_string(), &format!("[{bare}]")] {
+                prop_assert_eq!(super::address(text), Some(address), "{}", text);
+                let element = format!("proto=http; For=\"{text}\"");
+                prop_assert_eq!(forwarded_for(&element), Some(address), "{}", element);
+            }
+        }
+
+        #[test]
+        fn networks_are_read_as_they_are_written(
+            networks in prop::collection::vec((addresses(), 0..=32_u8), 1..4),
+        ) {
+            let networks: Vec<IpNet> =
+                networks.into_iter().map(|(address, bits)| IpNet::new(address, bits).unwrap()).collect();
+            let text: Vec<String> = networks.iter().map(IpNet::to_string).collect();
+            let read = text.join(", ").parse::<TrustedProxies>();
+            prop_assert_eq!(read.map(|proxies| proxies.0), Ok(networks));
+        }
+
+        #[test]
+        fn any_text_is_networks_or_none(text in prop_oneof!["[0-9a-f.:/, ]{0,30}", ".*"]) {
+            match text.parse::<TrustedProxies>() {
+                Err(error) => prop_assert_eq!(error, InvalidNetwork),
+                Ok(TrustedProxies(networks)) => prop_assert_eq!(networks.len(), text.split(',').count()),
+            }
+        }
+    }
 
     fn client(peer: &str, headers: &[(&str, &str)]) -> String {
         let proxies: TrustedProxies = "10.0.0.0/8, fd00::/8".parse().unwrap();

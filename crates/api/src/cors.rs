@@ -50,9 +50,17 @@ impl FromStr for Origins {
 /// A scheme, a host and perhaps a port, as browsers write them.
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<Uri>() else { return false };
-    let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
-    let plain = uri.query().is_none() && !authority.as_str().contains('@') && !text.ends_with('/');
-    plain && uri.path() == "/" && text.bytes().all(|byte| !byte.is_ascii_uppercase())
+    let (Some(scheme @ ("http" | "https")), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        return false;
+    };
+    let port = match (scheme, uri.port_u16()) {
+        (_, None) => String::new(),
+        // A browser leaves it out.
+        ("http", Some(80)) | ("https", Some(443)) => return false,
+        (_, Some(port)) => format!(":{port}"),
+    };
+    // Nothing besides, and nothing written otherwise: it is compared with what a browser sends, letter for letter.
+    text == format!("{scheme}://{host}{port}").to_ascii_lowercase()
 }
 
 impl Origins {
@@ -94,7 +102,42 @@ pub fn security_headers() -> DefaultHeaders {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As a browser writes it: without the port that the scheme has anyway.
+    fn origins() -> impl Strategy<Value = String> {
+        let host = "[a-z][a-z0-9-]{0,9}[a-z](\\.[a-z]{2,5}){0,2}|127\\.0\\.0\\.1|\\[::1\\]";
+        ("https?", host, prop::option::of(1_024..=u16::MAX)).prop_map(|(scheme, host, port)| match port {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_browser_sends_is_an_origin(origins in prop::collection::vec(origins(), 1..4)) {
+            prop_assert_eq!(origins.join(", ").parse(), Ok(Origins(origins)));
+        }
+
+        #[test]
+        fn any_text_is_origins_or_none(text in prop_oneof![
+            "https?://[a-zA-Z0-9.@:/?#%-]{0,20}",
+            "(https?://[a-z]{1,3}(:[0-9]{1,6})?, ?){0,2}",
+            "[*, ]{0,4}",
+            ".*",
+        ]) {
+            let Ok(Origins(origins)) = text.parse() else { return Ok(()) };
+            prop_assert_eq!(origins.len(), text.split(',').count());
+            for origin in origins.iter().filter(|origin| *origin != "*") {
+                let (scheme, host) = origin.split_once("://").unwrap();
+                prop_assert!(scheme == "http" || scheme == "https", "{}", origin);
+                let is_extra = |letter: char| letter.is_ascii_uppercase() || "/@?#,".contains(letter);
+                prop_assert!(!host.is_empty() && !host.contains(is_extra), "{}", origin);
+            }
+        }
+    }
 
     #[test]
     fn origins_are_what_browsers_send() {
@@ -115,6 +158,12 @@ mod tests {
             "ftp://a.example",
             "*,https://a.example",
             "https://a.example,",
+            "https://a.example#part",
+            "https://a.example:",
+            "https://a.example:0443",
+            "https://a.example:99999",
+            "https://a.example:443",
+            "http://a.example:80",
             "null",
         ] {
             assert_eq!(bad.parse::<Origins>(), Err(InvalidOrigin), "{bad}");

@@ -6,6 +6,8 @@ use actix_web::http::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, IF_NONE_M
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::query::whole_number;
+
 /// How a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -71,8 +73,8 @@ fn thousandths(parameter: &str) -> Option<u32> {
     if !name.trim().eq_ignore_ascii_case("q") || fraction.len() > 3 {
         return None;
     }
-    let whole: u32 = whole.parse().ok().filter(|whole| *whole <= 1)?;
-    let fraction: u32 = format!("{fraction:0<3}").parse().ok()?;
+    let whole = whole_number(whole).filter(|whole: &u32| *whole <= 1)?;
+    let fraction: u32 = whole_number(&format!("{fraction:0<3}"))?;
     Some(whole.saturating_mul(1_000).saturating_add(fraction).min(1_000))
 }
 
@@ -117,16 +119,67 @@ pub(crate) fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
 mod tests {
     use std::io::Read;
 
-    use actix_web::http::header::HeaderName;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{header_bytes, headers};
 
-    fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
+    proptest! {
+        #[test]
+        fn any_if_none_match_names_only_what_stands_in_it(lines in prop::collection::vec(
+            prop_oneof![header_bytes(), "(W/)?\"?[a,\" *]{0,6}\"?(, ?\"a\")?".prop_map(String::into_bytes)],
+            0..4,
+        )) {
+            let named = is_named(&headers(IF_NONE_MATCH, &lines), &HeaderValue::from_static("\"a\""));
+            let stands = |line: &Vec<u8>| line.windows(3).any(|part| part == b"\"a\"") || line.trim_ascii() == b"*";
+            prop_assert!(!named || lines.iter().any(stands));
         }
-        headers
+
+        #[test]
+        fn a_tag_is_found_where_it_stands_in_a_list(
+            lines in prop::collection::vec(prop::collection::vec(("(W/)?", "[a-c,* ]{0,3}"), 1..4), 1..4),
+        ) {
+            let line = |tags: &Vec<(String, String)>| {
+                let tags: Vec<String> = tags.iter().map(|(weak, tag)| format!("{weak}\"{tag}\"")).collect();
+                tags.join(", ")
+            };
+            let given: Vec<String> = lines.iter().map(line).collect();
+            let is_there = lines.iter().flatten().any(|(_, tag)| tag == "a");
+            prop_assert_eq!(
+                is_named(&headers(IF_NONE_MATCH, &given), &HeaderValue::from_static("\"a\"")),
+                is_there
+            );
+        }
+
+        #[test]
+        fn gzip_comes_only_to_whoever_named_it_or_anything(
+            lines in prop::collection::vec(
+                prop_oneof![header_bytes(), "(gzip|\\*|br|identity)(;q=[01](\\.[0-9]{0,3})?)?".prop_map(String::into_bytes)],
+                0..4,
+            ),
+            body_bytes in 0..4_096_usize,
+        ) {
+            let chosen = Encoding::choose(&headers(ACCEPT_ENCODING, &lines), body_bytes);
+            let names = |line: &Vec<u8>| line.contains(&b'*') || line.to_ascii_lowercase().windows(4).any(|part| part == b"gzip");
+            prop_assert!(chosen == Encoding::Identity || (body_bytes > 1_024 && lines.iter().any(names)));
+        }
+
+        /// The weights of RFC 9110, 12.4.2: up to three digits behind the point, and up to one.
+        #[test]
+        fn every_weight_is_read(weight in "0(\\.[0-9]{0,3})?|1(\\.0{0,3})?", equals in "q=|Q=|q = ") {
+            let expected = (weight.parse::<f64>().unwrap() * 1_000.0).round();
+            let read = thousandths(&format!("{equals}{weight}")).map(f64::from);
+            prop_assert_eq!(read, Some(expected));
+        }
+
+        #[test]
+        fn what_is_no_number_is_no_weight(text in "q=[0-9.+ eE-]{0,6}") {
+            if let Some(weight) = thousandths(&text) {
+                prop_assert!(weight <= 1_000);
+                let number = text.strip_prefix("q=").unwrap().trim();
+                prop_assert!(number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{}", text);
+            }
+        }
     }
 
     #[test]
@@ -150,6 +203,8 @@ mod tests {
             ("br, deflate", false),
             ("gzip;q=2", false),
             ("gzip;q=x", false),
+            ("gzip;q=+1", false),
+            ("gzip;q=0.+5", false),
         ] {
             assert_eq!(accepts_gzip(accepted), expected, "{accepted}");
         }

@@ -91,25 +91,31 @@ impl FromRequest for Passed {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
-
-    fn headers(values: &[&[u8]]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(HeaderName::from_static(WAIT_TOKEN), HeaderValue::from_bytes(value).unwrap());
-        }
-        headers
-    }
+    use crate::testing::{header_bytes, headers};
 
     #[test]
     fn empty_is_missing_and_strange_is_unreadable() {
-        assert_eq!(wait_token(&headers(&[])), Ok(None));
-        assert_eq!(wait_token(&headers(&[b""])), Ok(None));
-        assert_eq!(wait_token(&headers(&[b"  "])), Ok(None));
-        assert_eq!(wait_token(&headers(&[b"abc"])), Ok(Some("abc")));
-        assert_eq!(wait_token(&headers(&["대기".as_bytes()])), Err(Unreadable));
-        assert_eq!(wait_token(&headers(&[b"abc", b"abc"])), Err(Unreadable));
+        assert_eq!(wait_token(&HeaderMap::new()), Ok(None));
+        assert_eq!(wait_token(&headers(WAIT_TOKEN, &[""])), Ok(None));
+        assert_eq!(wait_token(&headers(WAIT_TOKEN, &["  "])), Ok(None));
+        assert_eq!(wait_token(&headers(WAIT_TOKEN, &["abc"])), Ok(Some("abc")));
+        assert_eq!(wait_token(&headers(WAIT_TOKEN, &["대기"])), Err(Unreadable));
+        assert_eq!(wait_token(&headers(WAIT_TOKEN, &["abc", "abc"])), Err(Unreadable));
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_one_token_without_its_blanks_or_unreadable(bytes in header_bytes()) {
+            let expected = match str::from_utf8(bytes.trim_ascii()) {
+                Ok("") => Ok(None),
+                Ok(token) if token.is_ascii() => Ok(Some(token)),
+                _ => Err(Unreadable),
+            };
+            let headers = headers(WAIT_TOKEN, &[&bytes]);
+            prop_assert_eq!(wait_token(&headers), expected);
+        }
     }
 }

@@ -134,29 +134,47 @@ pub(crate) fn respond(reply: Reply) -> HttpResponse {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderName;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
-
-    fn headers(values: &[&[u8]]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            let name = HeaderName::from_static(IDEMPOTENCY_KEY);
-            headers.append(name, HeaderValue::from_bytes(value).unwrap());
-        }
-        headers
-    }
+    use crate::testing::{header_bytes, headers};
 
     #[test]
     fn one_printable_key_or_none() {
-        assert_eq!(key_of(&headers(&[])), Ok(None));
-        assert_eq!(key_of(&headers(&[b"k 1"])).unwrap().unwrap().as_str(), "k 1");
+        let key = |values: &[&[u8]]| key_of(&headers(IDEMPOTENCY_KEY, values));
+        assert_eq!(key(&[]), Ok(None));
+        assert_eq!(key(&[b"k 1"]).unwrap().unwrap().as_str(), "k 1");
         let long = [b'x'; 256];
         let bad: [Vec<&[u8]>; 4] = [vec![b""], vec!["키".as_bytes()], vec![b"a", b"a"], vec![&long]];
         for bad in bad {
-            assert_eq!(key_of(&headers(&bad)), Err(InvalidIdempotencyKey), "{bad:?}");
+            assert_eq!(key(&bad), Err(InvalidIdempotencyKey), "{bad:?}");
         }
-        assert!(key_of(&headers(&[&[b'x'; 255]])).is_ok());
+        assert!(key(&[&[b'x'; 255]]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_the_key_that_was_sent_or_none(bytes in header_bytes()) {
+            let is_printable = bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+            let is_key = is_printable && (1..=255).contains(&bytes.len());
+            match key_of(&headers(IDEMPOTENCY_KEY, &[&bytes])) {
+                Ok(key) => prop_assert!(is_key && key.unwrap().as_str().as_bytes() == bytes),
+                Err(InvalidIdempotencyKey) => prop_assert!(!is_key),
+            }
+        }
+
+        /// One text, cut into method, target and body in two ways.
+        #[test]
+        fn one_fingerprint_means_one_request(text in "[A-Z/{}]{0,8}", cuts in any::<[Index; 4]>()) {
+            let cut = |one: Index, other: Index| {
+                let (one, other) = (one.index(text.len() + 1), other.index(text.len() + 1));
+                (&text[..one.min(other)], &text[one.min(other)..one.max(other)], &text[one.max(other)..])
+            };
+            let of = |(method, target, raw): (&str, &str, &str)| fingerprint(method, target, raw.as_bytes());
+            let (this, that) = (cut(cuts[0], cuts[1]), cut(cuts[2], cuts[3]));
+            prop_assert_eq!(of(this) == of(that), this == that);
+        }
     }
 
     #[test]

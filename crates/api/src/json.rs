@@ -152,7 +152,72 @@ from_text! {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::ResponseError;
+    use actix_web::http::StatusCode;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// Bytes that are nearly a body.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let nearly = r#"\{"n": ?-?[0-9]{1,25}([.eE][0-9]{0,3})? ?(,"mode":"?(OPEN|[A-Z]{0,6})"?)?(,"limit":(null|[0-9]{0,5}))?\}?"#;
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            r#"[\[\]{}",:\\0-9a-fn.+-]{0,200}"#.prop_map(String::into_bytes),
+            nearly.prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_object_or_malformed(bytes in bodies()) {
+            match read::<Object<Sample>>(&bytes) {
+                Err(problem) => prop_assert_eq!(problem.status_code(), StatusCode::BAD_REQUEST),
+                Ok(Object(Sample { n, .. })) => {
+                    let value: Value = serde_json::from_slice(&bytes).unwrap();
+                    prop_assert!(value.is_object());
+                    prop_assert!(n.get() == value["n"].as_i64() || value["n"] == json!(-0.0));
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            n in any::<i128>(),
+            limit in prop::option::of(prop::option::of(any::<i64>())),
+            mode in prop::option::of(prop::sample::select(RoomMode::NAMES.as_slice())),
+            (name, text) in ("[x-z]{1,5}", ".{0,20}"),
+        ) {
+            let mut fields = vec![format!("\"n\": {n}"), format!("\"{name}\":[{}]", json!(text))];
+            fields.extend(limit.map(|limit| format!("\"limit\":{}", json!(limit))));
+            fields.extend(mode.map(|(_, name)| format!("\"mode\":\"{name}\"")));
+            let read = sample(&format!("{{{}}}", fields.join(","))).unwrap();
+            prop_assert_eq!(read.n.get(), i64::try_from(n).ok());
+            prop_assert_eq!(read.limit.map(|limit| limit.and_then(Integer::get)), limit);
+            prop_assert_eq!(read.mode, mode.map(|(mode, _)| Mode(mode)));
+        }
+
+        #[test]
+        fn every_uuid_is_read_in_one_form_but_for_the_case(
+            id in any::<u128>(),
+            text in prop_oneof!["[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "[0-9a-f{}:-]{30,40}", ".*"],
+        ) {
+            let id = Uuid::from_u128(id);
+            prop_assert_eq!(parse_uuid(&id.to_string()), Some(id));
+            if let Some(read) = parse_uuid(&text) {
+                prop_assert_eq!(read.to_string(), text.to_ascii_lowercase());
+            }
+        }
+
+        #[test]
+        fn what_lies_deep_is_refused_and_nothing_else(levels in 0..70_usize, text in "[\\[{]{0,40}") {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            // The object around it is a level, too.
+            let body = format!("{{\"n\":1,\"text\":\"{text}\",\"unknown\":{open}0{close}}}");
+            prop_assert_eq!(sample(&body).is_ok(), levels < MAX_DEPTH);
+        }
+    }
 
     #[derive(Debug, Deserialize)]
     struct Sample {

@@ -23,6 +23,8 @@ mod query;
 mod rate;
 mod routes;
 mod seats;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -161,12 +161,14 @@ impl<P: Position> IntoParams for Page<P> {
 }
 
 fn parse_limit(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|limit| digits && (1..=MAX_LIMIT).contains(limit))
+    query::whole_number(text).filter(|limit| (1..=MAX_LIMIT).contains(limit))
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::ResponseError;
+    use actix_web::http::StatusCode;
+    use proptest::prelude::*;
     use regex::Regex;
 
     use super::*;
@@ -250,5 +252,55 @@ mod tests {
         assert_eq!(page.cut(vec![], position), (vec![], None));
         assert_eq!(page.cut(vec![9, 8], position), (vec![9, 8], None));
         assert_eq!(page.cut(vec![9, 8, 7], position), (vec![9, 8], Some(encode(&EntryNumber(8)))));
+    }
+
+    /// What might be taken for a cursor: bytes in base64, or any text.
+    fn cursors() -> impl Strategy<Value = String> {
+        let tagged = (prop::sample::select(b"croae".as_slice()), prop::collection::vec(any::<u8>(), 0..20))
+            .prop_map(|(tag, bytes)| URL_SAFE_NO_PAD.encode([vec![tag], bytes].concat()));
+        prop_oneof![tagged, "[A-Za-z0-9_=-]{0,40}", ".*"]
+    }
+
+    /// Two texts never name one position, so that a changed cursor is refused or another one.
+    fn is_the_only_text<P: Position>(cursor: &str) -> bool {
+        decode::<P>(cursor).is_none_or(|position| encode(&position) == cursor)
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_cursor_that_we_would_write_or_none(cursor in cursors()) {
+            prop_assert!(is_the_only_text::<ConcertId>(&cursor));
+            prop_assert!(is_the_only_text::<ReservationId>(&cursor));
+            prop_assert!(is_the_only_text::<RoomId>(&cursor));
+            prop_assert!(is_the_only_text::<AuditEntryId>(&cursor));
+            prop_assert!(is_the_only_text::<EntryNumber>(&cursor));
+        }
+
+        #[test]
+        fn every_position_has_a_cursor_of_its_list_alone(id in any::<u128>(), number in any::<i64>()) {
+            let (concert, entry) = (ConcertId::new(Uuid::from_u128(id)), EntryNumber(number));
+            prop_assert_eq!(decode(&encode(&concert)), Some(concert));
+            prop_assert_eq!(decode::<RoomId>(&encode(&concert)), None);
+            prop_assert_eq!(decode(&encode(&entry)), Some(entry));
+            prop_assert_eq!(decode::<AuditEntryId>(&encode(&entry)), None);
+        }
+
+        #[test]
+        fn any_query_string_is_a_page_or_malformed(query in prop_oneof![
+            "(limit|cursor|x)=[0-9A-Za-z%&=+_.-]{0,30}",
+            "limit=[0-9+-]{0,4}(&cursor=[A-Za-z0-9_-]{0,30})?",
+            ".*",
+        ]) {
+            match Page::<EntryNumber>::parse(&query) {
+                Ok(page) => prop_assert!((1..=MAX_LIMIT).contains(&page.limit)),
+                Err(problem) => prop_assert_eq!(problem.status_code(), StatusCode::BAD_REQUEST),
+            }
+        }
+
+        #[test]
+        fn a_limit_is_a_number_from_1_to_100_in_digits(text in prop_oneof!["[0-9+ -]{0,5}", ".*"]) {
+            let written = |limit: &u32| limit.to_string() == text.trim_start_matches('0');
+            prop_assert_eq!(parse_limit(&text), (1..=MAX_LIMIT).find(written));
+        }
     }
 }

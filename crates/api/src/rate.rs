@@ -21,6 +21,7 @@ use quick_cache::sync::Cache;
 
 use crate::client::{TrustedProxies, subscriber};
 use crate::problem::{Code, Problem};
+use crate::query::whole_number;
 
 /// How many callers, and how many addresses, are remembered.
 const REMEMBERED: usize = 100_000;
@@ -60,8 +61,7 @@ impl FromStr for Rate {
             "m" => Unit::Minute,
             _ => return Err(InvalidRate),
         };
-        let digits = !calls.is_empty() && calls.bytes().all(|byte| byte.is_ascii_digit());
-        let calls = calls.parse().ok().filter(|calls: &NonZeroU32| digits && calls.get() <= 1_000_000);
+        let calls = whole_number(calls).filter(|calls: &NonZeroU32| calls.get() <= 1_000_000);
         Ok(Self { calls: calls.ok_or(InvalidRate)?, unit })
     }
 }
@@ -176,8 +176,32 @@ mod tests {
     use std::time::Duration;
 
     use governor::clock::FakeRelativeClock;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_rate_that_is_written_so_or_none(
+            text in prop_oneof!["[+0-9 ]{0,8}/[smh]", "[0-9]{1,7}/[sm]", ".*"],
+        ) {
+            match text.parse::<Rate>() {
+                Err(error) => prop_assert_eq!(error, InvalidRate),
+                Ok(Rate { calls, unit }) => {
+                    let unit = if unit == Unit::Second { "s" } else { "m" };
+                    prop_assert!(calls.get() <= 1_000_000);
+                    prop_assert_eq!(format!("{calls}/{unit}"), text.trim_start_matches('0'));
+                }
+            }
+        }
+
+        #[test]
+        fn every_rate_is_read_as_it_is_written(calls in 1..=1_000_000_u32, second in any::<bool>()) {
+            let (text, unit) = if second { ("s", Unit::Second) } else { ("m", Unit::Minute) };
+            let rate = Rate { calls: NonZeroU32::new(calls).unwrap(), unit };
+            prop_assert_eq!(format!("{calls}/{text}").parse(), Ok(rate));
+        }
+    }
 
     fn limiter(rate: &str, remembered: usize) -> (Limiter<u32, FakeRelativeClock>, FakeRelativeClock) {
         let clock = FakeRelativeClock::default();

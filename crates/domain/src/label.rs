@@ -36,6 +36,8 @@ impl Label {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -44,6 +46,18 @@ mod tests {
         assert_eq!(Label::new(&"가".repeat(200)).unwrap().as_str().chars().count(), 200);
         for bad in ["", "   ", "a\0b", "a\nb", &"x".repeat(201)] {
             assert_eq!(Label::new(bad), Err(InvalidLabel), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_label_without_its_blank_ends_or_none(
+            text in prop_oneof![".*", "[ \t]{0,3}[a-c가 ]{0,210}[ \u{3000}]{0,3}", "[a-c\u{0}\n\u{85}가]{0,9}"],
+        ) {
+            let bare = text.trim();
+            let is_label = (1..=200).contains(&bare.chars().count()) && !bare.contains(char::is_control);
+            let read = Label::new(&text);
+            prop_assert_eq!(read.as_ref().map(Label::as_str), if is_label { Ok(bare) } else { Err(&InvalidLabel) });
         }
     }
 }

@@ -103,6 +103,7 @@ impl fmt::Debug for Timestamp {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use time::UtcOffset;
 
     use super::*;
 
@@ -123,9 +124,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_round_trips(micros in Timestamp::MIN.0..=Timestamp::MAX.0) {
+        fn any_text_is_a_time_that_we_can_write_or_none(text in prop_oneof![
+            ".*",
+            "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,12})?(Z|z|[+-][0-2][0-9]:[0-6][0-9])?",
+        ]) {
+            match Timestamp::parse(&text) {
+                Err(error) => prop_assert_eq!(error, InvalidTimestamp),
+                Ok(time) => {
+                    prop_assert!((Timestamp::MIN..=Timestamp::MAX).contains(&time));
+                    prop_assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
+                }
+            }
+        }
+
+        #[test]
+        fn a_time_is_read_as_it_is_written_in_every_offset(
+            micros in Timestamp::MIN.0..=Timestamp::MAX.0,
+            minutes in -1_439..=1_439_i32,
+        ) {
             let time = Timestamp(micros);
             prop_assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));
+            let offset = UtcOffset::from_whole_seconds(minutes * 60).unwrap();
+            // Near the ends of time the year is none that RFC 3339 can write.
+            let elsewhere = OffsetDateTime::from(time).checked_to_offset(offset);
+            if let Some(Ok(text)) = elsewhere.map(|time| time.format(&Rfc3339)) {
+                prop_assert_eq!(Timestamp::parse(&text), Ok(time), "{}", text);
+            }
         }
 
         #[test]

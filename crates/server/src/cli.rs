@@ -340,8 +340,64 @@ impl FromStr for DatabaseUrl {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
+
+    /// Pieces of command lines, and some that are none.
+    fn words() -> impl Strategy<Value = Vec<String>> {
+        let options: Vec<String> =
+            Cli::command().get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
+        let option = (prop::sample::select(options), prop::option::of(".{0,12}"));
+        let word = prop_oneof![
+            "serve|demo|load|migrate|audit|token|openapi",
+            option.prop_map(|(name, value)| match value {
+                Some(value) => format!("--{name}={value}"),
+                None => format!("--{name}"),
+            }),
+            "[0-9a-z./,:*-]{0,12}",
+            ".*",
+        ];
+        prop::collection::vec(word, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_database_url_or_none(text in prop_oneof![
+            ".*",
+            "(sqlite|postgres|postgresql):(//)?[a-z/.@:?]{0,20}",
+        ]) {
+            match text.parse() {
+                Ok(DatabaseUrl::Postgres(url)) => prop_assert_eq!(url, text),
+                Ok(DatabaseUrl::Sqlite(path)) => {
+                    let again = format!("sqlite://{}", path.display());
+                    prop_assert_eq!(again.parse(), Ok(DatabaseUrl::Sqlite(path)));
+                }
+                Err(expected) => prop_assert_eq!(expected, "a database URL is sqlite:PATH or postgres://..."),
+            }
+        }
+
+        #[test]
+        fn any_command_line_is_one_or_refused_without_its_secrets(words in words(), at in any::<Index>()) {
+            let mut line = vec!["frontrow".to_owned()];
+            line.extend(words);
+            // Behind a lone `--` nothing is an option, and a secret no secret.
+            prop_assume!(!line.contains(&"--".to_owned()));
+            let given = ["--secret=hunter2-hunter2-hunter2-hunter2", "--database-url=postgre://u:hunter2@h/d"];
+            let at = 1 + at.index(line.len());
+            line.splice(at..at, given.map(str::to_owned));
+            match Cli::try_parse_from(&line) {
+                Err(error) => prop_assert!(!error.to_string().contains("hunter2"), "{}", error),
+                // What clap takes is looked at once more before anything starts.
+                Ok(Cli { options, .. }) => {
+                    let _rules = (options.global_policy().is_ok(), options.client_rules());
+                    let error = options.database().unwrap_err().to_string();
+                    prop_assert!(!format!("{error} {options:?}").contains("hunter2"), "{}", error);
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix_web::body::to_bytes;
+use actix_web::body::{MessageBody, to_bytes};
+use actix_web::dev::ServiceResponse;
 use actix_web::http::header::HeaderMap;
 use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, web};
@@ -319,16 +320,25 @@ pub(crate) async fn ask(
     body: impl Into<web::Bytes>,
 ) -> Answered {
     let app = App::new().app_data(state.clone()).configure(frontrow_api::configure);
-    let app = init_service(app).await;
-    let mut request = TestRequest::default().method(method.parse().unwrap()).uri(target);
-    for (name, value) in headers {
-        request = request.append_header((*name, *value));
-    }
+    let request = request(method, target, headers, body).to_request();
+    answered(call_service(&init_service(app).await, request).await).await
+}
+
+/// The request itself.
+pub(crate) fn request(
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<web::Bytes>,
+) -> TestRequest {
+    let request = TestRequest::default().method(method.parse().unwrap()).uri(target);
+    let request = headers.iter().fold(request, |request, header| request.append_header(*header));
     let body: web::Bytes = body.into();
-    if !body.is_empty() {
-        request = request.set_payload(body);
-    }
-    let response = call_service(&app, request.to_request()).await;
+    if body.is_empty() { request } else { request.set_payload(body) }
+}
+
+/// The answer, read to its end.
+pub(crate) async fn answered(response: ServiceResponse<impl MessageBody>) -> Answered {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = to_bytes(response.into_body()).await.unwrap_or_default().to_vec();
     Answered { status, headers, body }

@@ -16,4 +16,5 @@ mod overload;
 mod problems;
 mod queue;
 mod reservations;
+mod strange;
 mod wire;

@@ -218,7 +218,33 @@ mod tests {
         assert_eq!(SeatPlan::new(vec![section("A", 200_000, 1)]).unwrap().total_seats(), SeatPlan::MAX_SEATS);
     }
 
+    /// How many rows or seats a row: none, some, the limit, or as many as there are numbers.
+    fn counts() -> impl Strategy<Value = u32> {
+        prop_oneof![0..4_u32, 0..1_000_u32, 199_999..200_002_u32, any::<u32>(), Just(u32::MAX)]
+    }
+
     proptest! {
+        #[test]
+        fn any_layout_is_a_plan_or_refused_for_what_is_wrong(
+            layout in prop::collection::vec(("[A-D]", counts(), counts()), 0..4),
+        ) {
+            let sections: Vec<Section> = layout.iter().map(|(name, rows, seats)| section(name, *rows, *seats)).collect();
+            let names: BTreeSet<&String> = layout.iter().map(|(name, _, _)| name).collect();
+            let total: u128 = layout.iter().map(|(_, rows, seats)| u128::from(*rows) * u128::from(*seats)).sum();
+            let plan = SeatPlan::new(sections.clone());
+            if layout.is_empty() || layout.iter().any(|(_, rows, seats)| *rows == 0 || *seats == 0) {
+                prop_assert_eq!(plan, Err(InvalidSeatPlan::NoSeat));
+            } else if names.len() < layout.len() {
+                prop_assert_eq!(plan, Err(InvalidSeatPlan::DuplicateSection));
+            } else if total > u128::from(SeatPlan::MAX_SEATS) {
+                prop_assert_eq!(plan, Err(InvalidSeatPlan::TooManySeats));
+            } else {
+                let plan = plan.unwrap();
+                prop_assert_eq!(plan.sections(), sections.as_slice());
+                prop_assert_eq!(u128::from(plan.total_seats()), total);
+            }
+        }
+
         #[test]
         fn a_plan_makes_each_place_once(a in (1..20_u32, 1..20_u32), b in (1..20_u32, 1..20_u32)) {
             let plan = SeatPlan::new(vec![section("A", a.0, a.1), section("B", b.0, b.1)]).unwrap();

@@ -251,9 +251,88 @@ fn time_of(seconds: &Number) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whoever_is_claimed_is_signed_and_read(
+            user in any::<u128>(),
+            role in prop::sample::select(vec![Role::User, Role::Admin, Role::Cashier]),
+            seconds in 1..=u32::MAX,
+        ) {
+            let user_id = UserId::new(Uuid::from_u128(user));
+            let claims = AccessClaims { user_id, role, expires_at: now().plus_seconds(seconds) };
+            prop_assert_eq!(own().verify(&own().issue(&claims).unwrap(), now()), Ok(claims));
+        }
+
+        #[test]
+        fn no_other_text_is_a_token(
+            text in prop_oneof![".*", "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,3}"],
+            (at, part) in (any::<Index>(), ".{0,8}"),
+        ) {
+            let good = own().issue(&somebody()).unwrap();
+            let at = at.index(good.len());
+            let mut spliced = good.clone();
+            spliced.replace_range(at..(at + part.len()).min(good.len()), &part);
+            for other in [text, spliced].iter().filter(|other| **other != good) {
+                prop_assert_eq!(own().verify(other, now()), Err(InvalidAccessToken), "{}", other);
+            }
+        }
+
+        #[test]
+        fn a_token_counts_between_the_times_that_it_says(exp in numbers(), nbf in prop::option::of(numbers())) {
+            let claims = json!({"sub": Uuid::from_u128(7), "exp": exp, "nbf": nbf});
+            let verified = own().verify(&signed(&claims, Algorithm::HS256, SECRET.as_bytes()), now());
+            let now = Number::from(seconds(now())).as_f64().unwrap();
+            let of = |number: &Number| number.as_f64().unwrap();
+            let has_begun = nbf.as_ref().is_none_or(|nbf| (0.0..=now).contains(&of(nbf)));
+            // No token lasts for 2^64 seconds.
+            let is_time = has_begun && now < of(&exp) && of(&exp) < 1.8e19;
+            prop_assert_eq!(verified.is_ok(), is_time, "{}", claims);
+        }
+
+        #[test]
+        fn other_claims_are_none_even_under_the_right_key(claims in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            r#"\{("(sub|exp|nbf|role)":"?[0-9a-f-]{0,40}"?,?){0,4}\}?"#.prop_map(String::into_bytes),
+        ]) {
+            let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+            let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
+            let key = EncodingKey::from_secret(SECRET.as_bytes());
+            let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+            prop_assert_eq!(own().verify(&format!("{signed}.{signature}"), now()), Err(InvalidAccessToken));
+        }
+
+        #[test]
+        fn any_file_is_a_public_key_or_none(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            pem in prop::sample::select(vec![RSA_PUBLIC, ED25519_PUBLIC]),
+            (at, part) in (any::<Index>(), prop::collection::vec(any::<u8>(), 0..8)),
+        ) {
+            let at = at.index(pem.len());
+            let mut spliced = pem.as_bytes().to_vec();
+            spliced.splice(at..(at + part.len()).min(pem.len()), part);
+            for file in [&bytes, &spliced] {
+                let read = AccessKeys::outside(file).map(|keys| keys.count());
+                prop_assert!(matches!(read, Ok(1) | Err(InvalidPublicKey)));
+            }
+        }
+    }
+
+    /// Times as a token may say them: any number, and those about now.
+    fn numbers() -> impl Strategy<Value = Number> {
+        let about_now = seconds(now()) - 3..=seconds(now()) + 3;
+        prop_oneof![
+            any::<i64>().prop_map(Number::from),
+            any::<u32>().prop_map(Number::from),
+            about_now.prop_map(Number::from),
+            prop::num::f64::NORMAL.prop_filter_map("finite", Number::from_f64),
+        ]
+    }
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

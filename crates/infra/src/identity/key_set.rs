@@ -187,6 +187,8 @@ mod tests {
     use frontrow_domain::UserId;
     use frontrow_domain::ports::Role;
     use jsonwebtoken::{EncodingKey, Header};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use serde_json::{Value, json};
     use tempfile::TempDir;
     use uuid::Uuid;
@@ -231,6 +233,40 @@ mod tests {
         let header = Header { kid: kid.map(ToOwned::to_owned), ..Header::new(algorithm) };
         let exp = somebody().expires_at.unix_micros() / 1_000_000;
         jsonwebtoken::encode(&header, &json!({"sub": Uuid::from_u128(7), "exp": exp}), &key).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_a_set_of_keys_or_none(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            (field, value) in ("kty|crv|n|e|x|alg|use|kid|key_ops|d|k", "[\\[\"]?[A-Za-z0-9_=-]{0,50}[\"\\]]?"),
+        ) {
+            let named = jwk(ED, json!({"kid": "1"})).to_string();
+            let changed = named.replacen("\"kid\":\"1\"", &format!("\"{field}\":{value}"), 1);
+            for file in [&bytes, format!("{{\"keys\":[{changed}]}}").as_bytes()] {
+                prop_assert!(!matches!(AccessKeys::key_set(file).map(|keys| keys.count()), Ok(0)));
+            }
+        }
+
+        #[test]
+        fn a_changed_key_checks_nothing_that_the_key_signed(
+            (private, token) in prop::sample::select(signed_by_both()),
+            (at, part) in (any::<Index>(), "[ -~]{0,6}"),
+        ) {
+            let good = json!({"keys": [jwk(private, json!({}))]});
+            let mut text = good.to_string();
+            let at = at.index(text.len());
+            text.replace_range(at..(at + part.len()).min(text.len()), &part);
+            let Ok(keys) = AccessKeys::key_set(text.as_bytes()) else { return Ok(()) };
+            let set: Value = serde_json::from_str(&text).unwrap();
+            let is_same = |field| set["keys"][0][field] == good["keys"][0][field];
+            prop_assert_eq!(keys.verify(&token, now()).is_ok(), ["n", "e", "x"].into_iter().all(is_same), "{}", text);
+        }
+    }
+
+    /// Made once: a signature takes its time.
+    fn signed_by_both() -> Vec<(&'static str, String)> {
+        [RSA, ED].map(|private| (private, signed(private, None))).to_vec()
     }
 
     #[test]

@@ -136,8 +136,57 @@ impl TokenProvider for WaitTokens {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_claimed_is_signed_and_read(
+            (token, room, user) in any::<(u128, u128, u128)>(),
+            ticket in any::<i64>(),
+            entered in Timestamp::MIN.unix_micros()..=Timestamp::MAX.unix_micros(),
+        ) {
+            let claims = WaitClaims {
+                token_id: QueueTokenId::new(Uuid::from_u128(token)),
+                room_id: RoomId::new(Uuid::from_u128(room)),
+                user_id: UserId::new(Uuid::from_u128(user)),
+                ticket: TicketNumber(ticket),
+                entered_at: Timestamp::from_unix_micros(entered).unwrap(),
+            };
+            prop_assert_eq!(tokens("a").verify(&tokens("a").issue(&claims)), Ok(claims));
+        }
+
+        #[test]
+        fn no_other_text_is_a_token(
+            text in prop_oneof![".*", "[A-Za-z0-9_-]{0,60}(\\.[A-Za-z0-9_-]{0,60}){0,3}"],
+            behind in "[A-Za-z0-9_=.-]{0,400}",
+            (at, part) in (any::<Index>(), ".{0,8}"),
+        ) {
+            let good = tokens("a").issue(&claims());
+            let at = at.index(good.len());
+            let mut spliced = good.clone();
+            spliced.replace_range(at..(at + part.len()).min(good.len()), &part);
+            // The head alone is public, and the same in all tokens.
+            let headed = format!("{}{behind}", tokens("a").current.head);
+            for other in [text, headed, spliced].iter().filter(|other| **other != good) {
+                prop_assert_eq!(tokens("a").verify(other), Err(InvalidWaitToken), "{}", other);
+            }
+        }
+
+        #[test]
+        fn other_claims_are_none_even_under_the_right_key(claims in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..400),
+            r#"\{("(jti|room|sub|ticket|entered)":"?[0-9a-f-]{0,40}"?,?){0,5}\}?"#.prop_map(String::into_bytes),
+        ]) {
+            let key = tokens("a").current;
+            let claims = URL_SAFE_NO_PAD.encode(claims);
+            let signature = URL_SAFE_NO_PAD.encode(key.mac.chain_update(&claims).finalize().into_bytes());
+            let token = format!("{}{claims}.{signature}", key.head);
+            prop_assert_eq!(tokens("a").verify(&token), Err(InvalidWaitToken));
+        }
+    }
 
     /// For claims that have no `exp`.
     fn without_times() -> Validation {

@@ -152,7 +152,46 @@ fn decoded(value: &str) -> Result<String, ConnectError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_url_is_a_target_or_refused_without_its_password(
+            rest in prop_oneof![".*", "[a-z0-9.:,/@?&=%_-]{0,40}"],
+            option in "[?&](sslmode|sslrootcert|options|connect_timeout|port|host)=[a-z0-9%/-]{0,12}",
+        ) {
+            for url in [&rest, &format!("postgres://{rest}"), &format!("postgres://u:hunter2@{rest}{option}")] {
+                if let Err(error) = Target::new(url, &PostgresOptions::default()) {
+                    prop_assert!(!format!("{error} {error:?}").contains("hunter2"), "{}", error);
+                }
+            }
+        }
+
+        #[test]
+        fn hosts_ports_and_options_are_read_as_they_are_written(
+            hosts in prop::collection::vec(("[a-z][a-z0-9.-]{0,9}", 1..=u16::MAX), 1..4),
+            (user, database) in ("[a-z]{1,9}", "[a-z]{1,9}"),
+            others in prop::collection::vec("application_name=[a-z0-9]{0,8}|connect_timeout=[1-9]", 0..4),
+            (mode, at) in ("disable|prefer|require", any::<Index>()),
+        ) {
+            let hosts: Vec<String> = hosts.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            let hosts = hosts.join(",");
+            let mut all = others.clone();
+            all.insert(at.index(others.len() + 1), format!("sslmode={mode}"));
+            let url = |query: &str| format!("postgres://{user}:p%40@{hosts}/{database}{query}");
+            let (rest, taken) = SslOptions::take_from(&url(&format!("?{}", all.join("&")))).unwrap();
+            let left = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+            prop_assert_eq!((rest, taken), (url(&left), options(Some(&mode), None)));
+            let target = Target::new(&url(&format!("?{}", all.join("&"))), &PostgresOptions::default()).unwrap();
+            prop_assert_eq!(target.server(), hosts);
+            prop_assert_eq!(target.config.get_user(), Some(user.as_str()));
+            prop_assert_eq!(target.config.get_password(), Some(b"p@".as_slice()));
+            prop_assert_eq!(target.config.get_dbname(), Some(database.as_str()));
+        }
+    }
 
     fn options(mode: Option<&str>, root_cert: Option<&str>) -> SslOptions {
         SslOptions { mode: mode.map(Into::into), root_cert: root_cert.map(Into::into) }
