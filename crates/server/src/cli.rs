@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(options.bind, "127.0.0.1:8080");
         assert_eq!(
             (options.client_rules().overload.target.as_millis(), options.keep_tokens_for()),
-            (250, 604_800)
+            (100, 604_800)
         );
         assert_eq!(format!("{:?}", options.database().unwrap()), "sqlite:frontrow.db");
     }
