@@ -144,14 +144,14 @@ mod tests {
     proptest! {
         #[test]
         fn parameters_say_nothing_of_the_media_type(
-            media_type in prop_oneof!["[Aa]pplication/([a-z.-]{0,9}\\+)?[Jj][Ss][Oo][Nn] ?", "[ -:<-~]{0,40}"],
+            media_type in prop_oneof!["[Aa]pplication/([a-z.-]{0,9}\\+?)?[Jj][Ss][Oo][Nn] ?", "[ -:<-~]{0,40}"],
             parameters in header_bytes(),
         ) {
             let whole = [media_type.as_bytes(), b";", &parameters].concat();
             prop_assert_eq!(is_json(&whole), is_json(media_type.as_bytes()));
             let name = media_type.trim().to_ascii_lowercase();
-            let is_named = name == "application/json" || (name.starts_with("application/") && name.ends_with("+json"));
-            prop_assert_eq!(is_json(&whole), is_named);
+            let kind = name.strip_prefix("application/").unwrap_or_default();
+            prop_assert_eq!(is_json(&whole), kind == "json" || kind.ends_with("+json"));
         }
     }
 }

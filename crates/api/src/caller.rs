@@ -100,7 +100,7 @@ mod tests {
         #[test]
         fn any_credentials_are_one_bearer_token_or_nobodys(
             bytes in header_bytes(),
-            (scheme, token) in ("[Bb][Ee][Aa][Rr][Ee][Rr] {1,3}", "[!-~]{1,200}"),
+            (scheme, token) in ("[Bb][Ee][Aa][Rr][Ee][Rr]|[A-Za-z]{1,8}", " {1,3}[!-~]{1,200}"),
         ) {
             let credentials = format!("{scheme}{token}");
             let [one, two, any] = [
@@ -108,7 +108,8 @@ mod tests {
                 headers(AUTHORIZATION, &[credentials.as_bytes(), &bytes]),
                 headers(AUTHORIZATION, &[&bytes]),
             ];
-            prop_assert_eq!(bearer_token(&one), Some(token.as_str()));
+            let is_bearer = scheme.to_lowercase() == "bearer";
+            prop_assert_eq!(bearer_token(&one), is_bearer.then(|| token.trim()));
             prop_assert_eq!(bearer_token(&two), None);
             if let Some(token) = bearer_token(&any) {
                 prop_assert!(bytes.to_ascii_lowercase().starts_with(b"bearer "));

@@ -30,7 +30,7 @@ pub struct InvalidOrigin;
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("origins are like https://tickets.example.com, separated by commas, or *")
+        f.write_str("origins are like https://tickets.example.com, as browsers write them (no path, no default port), separated by commas, or *")
     }
 }
 

@@ -56,8 +56,9 @@ mod tests {
         ) {
             let bare = text.trim();
             let is_label = (1..=200).contains(&bare.chars().count()) && !bare.contains(char::is_control);
+            let expected = if is_label { Ok(bare) } else { Err(&InvalidLabel) };
             let read = Label::new(&text);
-            prop_assert_eq!(read.as_ref().map(Label::as_str), if is_label { Ok(bare) } else { Err(&InvalidLabel) });
+            prop_assert_eq!(read.as_ref().map(Label::as_str), expected);
         }
     }
 }

@@ -369,7 +369,10 @@ mod tests {
             "(sqlite|postgres|postgresql):(//)?[a-z/.@:?]{0,20}",
         ]) {
             match text.parse() {
-                Ok(DatabaseUrl::Postgres(url)) => prop_assert_eq!(url, text),
+                Ok(DatabaseUrl::Postgres(url)) => {
+                    prop_assert!(text.starts_with("postgres://") || text.starts_with("postgresql://"));
+                    prop_assert_eq!(url, text);
+                }
                 Ok(DatabaseUrl::Sqlite(path)) => {
                     let again = format!("sqlite://{}", path.display());
                     prop_assert_eq!(again.parse(), Ok(DatabaseUrl::Sqlite(path)));

@@ -228,7 +228,8 @@ mod tests {
         fn any_layout_is_a_plan_or_refused_for_what_is_wrong(
             layout in prop::collection::vec(("[A-D]", counts(), counts()), 0..4),
         ) {
-            let sections: Vec<Section> = layout.iter().map(|(name, rows, seats)| section(name, *rows, *seats)).collect();
+            let sections: Vec<Section> =
+                layout.iter().map(|(name, rows, seats)| section(name, *rows, *seats)).collect();
             let names: BTreeSet<&String> = layout.iter().map(|(name, _, _)| name).collect();
             let total: u128 = layout.iter().map(|(_, rows, seats)| u128::from(*rows) * u128::from(*seats)).sum();
             let plan = SeatPlan::new(sections.clone());

@@ -161,9 +161,13 @@ mod tests {
         #[test]
         fn any_url_is_a_target_or_refused_without_its_password(
             rest in prop_oneof![".*", "[a-z0-9.:,/@?&=%_-]{0,40}"],
+            (before, behind) in ("[a-z@?/:&=%]{0,3}", "[a-z@?/:&=%]{0,3}"),
             option in "[?&](sslmode|sslrootcert|options|connect_timeout|port|host)=[a-z0-9%/-]{0,12}",
         ) {
-            for url in [&rest, &format!("postgres://{rest}"), &format!("postgres://u:hunter2@{rest}{option}")] {
+            // Some put a password in as it is, whatever it means in a URL.
+            let unencoded = format!("postgres://u:{before}hunter2{behind}@h/d{option}");
+            let encoded = format!("postgres://u:hunter2@{rest}{option}");
+            for url in [&rest, &format!("postgres://{rest}"), &unencoded, &encoded] {
                 if let Err(error) = Target::new(url, &PostgresOptions::default()) {
                     prop_assert!(!format!("{error} {error:?}").contains("hunter2"), "{}", error);
                 }
