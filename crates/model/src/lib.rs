@@ -16,7 +16,7 @@
 //! once. `FRONTROW_MODEL_CASES=1000 cargo test -p frontrow-model --test random` runs more cases (`just model`). A failure prints
 //! the shrunk history as Rust, to be pasted into `tests/random/regressions.rs`.
 //!
-//! Not in the model: how places of people who stay away are given up, when to poll, and what only the transport knows.
+//! Not in the model: guest sessions, making concerts and dates, and what only the transport knows.
 
 mod answer;
 mod line;
@@ -51,6 +51,7 @@ pub struct Model {
     now: Time,
     hold_seconds: i64,
     max_seats: usize,
+    keep_tokens: Time,
     users: usize,
     rooms: Vec<Room>,
     /// The room of each concert.
@@ -76,6 +77,7 @@ impl Model {
             now: 0,
             hold_seconds: world.hold_seconds,
             max_seats: world.max_seats,
+            keep_tokens: world.keep_tokens_seconds * SECOND,
             users: world.opening_balances.len(),
             rooms: world.rooms.iter().map(|policy| Room::new(*policy)).collect(),
             concerts: world.concerts.clone(),
@@ -121,7 +123,8 @@ impl Model {
             Operation::Rooms => Ok(Answer::Rooms(self.rooms_seen())),
             Operation::Sales { date } => self.sales(date),
             Operation::Tick => Ok(self.tick()),
-            Operation::Sweep | Operation::Refresh => Ok(Answer::Done),
+            Operation::Watch { seconds, polling } => Ok(self.watch(seconds, polling)),
+            Operation::Sweep | Operation::Prune | Operation::Refresh => Ok(Answer::Done),
         };
         answered.unwrap_or_else(Answer::Refused)
     }

@@ -99,10 +99,17 @@ pub enum Operation {
     Sales {
         date: usize,
     },
+    /// For this time the node runs and watches over its lines, while one person polls as told, or nobody does.
+    Watch {
+        seconds: Time,
+        polling: Option<(usize, Name)>,
+    },
     /// The scheduler admits whoever is due.
     Tick,
     /// The scheduler expires what has lapsed.
     Sweep,
+    /// The scheduler deletes what is over long since.
+    Prune,
     /// The scheduler brings what the node keeps in memory up to date.
     Refresh,
 }

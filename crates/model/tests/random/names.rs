@@ -62,6 +62,11 @@ impl Names {
         self.tokens.get(&name).map_or_else(|| "forged".to_owned(), |token| token.wait_token.clone())
     }
 
+    /// Nobody asks for these any more: they are as if they had never been.
+    pub(crate) fn forget_tokens(&mut self, names: impl Iterator<Item = Name>) {
+        names.for_each(|name| drop(self.tokens.remove(&name)));
+    }
+
     pub(crate) fn tokens(&self) -> Vec<OwnToken> {
         self.tokens.values().cloned().collect()
     }

@@ -137,6 +137,7 @@ impl Subject {
                 let sales = use_cases.admin.sales(self.date(date)).await;
                 Ok(Told::Plain(Answer::Sales(sales_seen(&sales.map_err(admin_refused)?))))
             }
+            Operation::Watch { seconds, polling } => self.watch(seconds, polling).await,
             Operation::Tick => {
                 let admitted = self.node.work.admission.run().await.map_err(|failure| failed(&failure))?;
                 if admitted.failures > 0 {
@@ -148,12 +149,35 @@ impl Subject {
                 self.node.work.expiry.run().await.map_err(|failure| failed(&failure))?;
                 Ok(Told::Plain(Answer::Done))
             }
+            Operation::Prune => {
+                self.node.work.pruning.run().await.map_err(|failure| failed(&failure))?;
+                Ok(Told::Plain(Answer::Done))
+            }
             Operation::Refresh => {
                 self.node.work.lines.refresh().await.map_err(|failure| failed(&failure))?;
                 self.node.work.seat_maps.refresh().await.map_err(|failure| failed(&failure))?;
                 Ok(Told::Plain(Answer::Done))
             }
         }
+    }
+
+    /// As the scheduler does it, at its own pace or slower.
+    async fn watch(&self, seconds: i64, polling: Option<(usize, Name)>) -> Asked {
+        let work = &self.node.work;
+        self.turn_clock_by(11);
+        for second in (0..=seconds).step_by(5) {
+            work.lines.refresh().await.map_err(|failure| failed(&failure))?;
+            if let Some((user, token)) = polling.filter(|_| second % 20 == 0) {
+                let token = self.wait_token(Some(token));
+                // Who has no such place is told so, and that is all.
+                let _ = self.node.use_cases.queue.look_up(self.users[user], token.as_deref()).await;
+            }
+            work.abandonment.run().await.map_err(|failure| failed(&failure))?;
+            if second + 5 <= seconds {
+                self.turn_clock_by(5);
+            }
+        }
+        Ok(Told::Plain(Answer::Done))
     }
 
     async fn enter(&self, call: Name, user: usize, concert: Option<usize>) -> Asked {
@@ -271,6 +295,12 @@ impl Subject {
 
 /// What was told, by names.
 impl Subject {
+    /// Who was told to poll again, and after how many seconds.
+    pub(crate) fn told_to_poll(&self, told: &Told) -> Option<(Name, u64)> {
+        let (Told::Entered(place, _) | Told::Place(place)) = told else { return None };
+        Some((self.names().name_of(place.token.id.get()), place.poll_after_seconds))
+    }
+
     pub(crate) fn named(&self, told: Told) -> Answer {
         match told {
             Told::Plain(answer) => answer,

@@ -1,6 +1,6 @@
 //! Histories that went wrong once, and some that show what a history is.
 
-use frontrow_model::{Operation::*, Step, Step::*};
+use frontrow_model::{Operation::*, Patch, Step, Step::*};
 
 use crate::ground::{Adapter, Ground};
 use crate::run::Setting;
@@ -47,6 +47,28 @@ history! {
         ]),
         Alone(Pay { call: 5, user: 0, reservation: 3, key: None }),
     ],
+}
+
+/// They were near the head of the line while a tick admitted five, and are not once it admits one. What was noted of them then is
+/// nothing to judge them by when their turn comes near again.
+#[test]
+fn nobody_is_judged_by_the_time_further_back() {
+    let enter = |call, user| Alone(Enter { call, user, concert: Some(1) });
+    let admits = |batch| {
+        let patch = Patch { admit_batch: Some(batch), ..Patch::default() };
+        Alone(ChangeRoom { room: 1, patch })
+    };
+    let watch = |seconds| Alone(Watch { seconds, polling: None });
+    replay(vec![
+        enter(1, 0),
+        enter(2, 1),
+        enter(3, 2),
+        enter(4, 3),
+        admits(5),
+        watch(60),
+        admits(1),
+        watch(125),
+    ]);
 }
 
 /// Reservation and account are read at two moments. A payment that sees another one's effect on the balance, but not on the

@@ -85,7 +85,7 @@ impl Subject {
             hold_seconds: u32::try_from(world.hold_seconds).unwrap(),
             max_seats_per_user: u32::try_from(world.max_seats).unwrap(),
         };
-        let keep_tokens_for = 7 * 24 * 60 * 60;
+        let keep_tokens_for = u32::try_from(world.keep_tokens_seconds).unwrap();
         let rules = Rules { holds, charging: WalletCharging::default(), keep_tokens_for };
         let mut subject = Self {
             node: Node::new(storage.clone(), &identity, rules),
@@ -195,6 +195,10 @@ impl Subject {
         self.clock.0.store(self.at(time).unix_micros(), Ordering::SeqCst);
     }
 
+    pub(crate) fn turn_clock_by(&self, seconds: u32) {
+        self.clock.0.store(self.now().plus_seconds(seconds).unix_micros(), Ordering::SeqCst);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -276,6 +280,7 @@ fn as_patch(policy: &Policy) -> Patch {
         active_ttl_seconds: Some(policy.active_ttl_seconds),
         max_active: Some(policy.max_active),
         max_waiting: Some(policy.max_waiting),
+        wait_grace_seconds: Some(policy.wait_grace_seconds),
         mode: Some(policy.mode),
     }
 }
@@ -292,7 +297,7 @@ pub(crate) fn patch(of: &Patch) -> RoomPolicyPatch {
         active_ttl_seconds: of.active_ttl_seconds,
         max_active: of.max_active,
         max_waiting: of.max_waiting,
-        wait_grace_seconds: None,
+        wait_grace_seconds: of.wait_grace_seconds,
         mode: of.mode.map(mode),
     }
 }
@@ -304,6 +309,7 @@ pub(crate) fn policy_seen(of: &RoomPolicy) -> Policy {
         active_ttl_seconds: of.active_ttl_seconds.into(),
         max_active: of.max_active.map(i64::from),
         max_waiting: of.max_waiting.map(i64::from),
+        wait_grace_seconds: of.wait_grace_seconds.map(i64::from),
         mode: MODES.iter().find(|(_, mode)| *mode == of.mode).unwrap().0,
     }
 }
