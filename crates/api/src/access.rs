@@ -17,8 +17,8 @@ use crate::caller::Known;
 use crate::problem::{Code, Problem};
 use crate::{body, caller, gate, idempotency, state};
 
-/// How long an answer may take. Storage that is away says so much sooner. One that stands still says nothing: its
-/// connections stay open, and what was asked of it may yet be done.
+/// How long an answer may take. Storage that is away or stands still is given up sooner; but what several such waits come to,
+/// one after the other and behind those of others, nobody has to sit out.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Anybody may call.

@@ -90,7 +90,7 @@ impl Options {
     fn bars(&self) -> Vec<Bar> {
         let mut bars = if self.only.is_empty() { Bar::value_variants().to_vec() } else { self.only.clone() };
         if self.only.is_empty() {
-            bars.retain(|bar| *bar != Bar::Storm);
+            bars.retain(|bar| !matches!(bar, Bar::Storm | Bar::Audit));
         }
         bars.sort();
         bars.dedup();

@@ -3,6 +3,8 @@
 //! Every id says what it is and which one it is, so that requests can be prepared without reading anything back: buyer
 //! `n` is user `n` with token `n`, account `n`, reservation `n` and seat `n`. Numbers are never used twice in a database.
 
+mod history;
+
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, Role, TokenProvider, WaitClaims};
 use frontrow_domain::queue::TicketNumber;
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UserId};
@@ -69,12 +71,28 @@ impl From<&Database> for Dialect {
 impl Dialect {
     /// The id of the `number`th of a kind, `number` being an expression.
     pub(crate) fn id(self, kind: Kind, number: &str) -> String {
-        let kind = kind_bits(kind);
         match self {
-            Self::Postgres => {
-                format!("('{kind:08x}-0000-7000-8000-' || lpad(to_hex({number}), 12, '0'))::uuid")
+            Self::Postgres => format!("({})::uuid", self.id_text(kind, number)),
+            Self::Sqlite => {
+                format!("unhex('{:08x}000070008000' || printf('%012x', {number}))", kind_bits(kind))
             }
-            Self::Sqlite => format!("unhex('{kind:08x}000070008000' || printf('%012x', {number}))"),
+        }
+    }
+
+    /// The same as people write it.
+    fn id_text(self, kind: Kind, number: &str) -> String {
+        let digits = match self {
+            Self::Postgres => format!("lpad(to_hex({number}), 12, '0')"),
+            Self::Sqlite => format!("printf('%012x', {number})"),
+        };
+        format!("'{:08x}-0000-7000-8000-' || {digits}", kind_bits(kind))
+    }
+
+    /// The bytes of a text.
+    fn bytes(self, text: &str) -> String {
+        match self {
+            Self::Postgres => format!("convert_to({text}, 'UTF8')"),
+            Self::Sqlite => format!("CAST({text} AS BLOB)"),
         }
     }
 
@@ -122,6 +140,8 @@ pub(crate) enum Crowd {
     Active,
     /// An ACTIVE token, a funded account, and a hold on the seat of their number.
     Holding,
+    /// A token that is over, and what they bought or gave back: three seats for each two people.
+    Gone,
 }
 
 impl Venue {
@@ -133,6 +153,9 @@ impl Venue {
 
     /// The statements that write all of it.
     pub(crate) fn statements(&self, crowd: Crowd) -> Vec<String> {
+        if crowd == Crowd::Gone {
+            return self.history();
+        }
         let mut statements = self.places(crowd);
         statements.extend(self.tokens(crowd));
         if crowd == Crowd::Holding {
@@ -243,13 +266,18 @@ impl Venue {
     }
 
     fn seat_rows(&self, crowd: Crowd) -> String {
-        let (seat, date) = (self.each(Kind::Seat), self.own(Kind::Date));
+        let seat = self.each(Kind::Seat);
         let state = if crowd == Crowd::Holding {
             format!("'RESERVED', {}, {}", self.each(Kind::Reservation), self.at(LIFE_SECONDS))
         } else {
             "'AVAILABLE', NULL, NULL".to_owned()
         };
-        let index = format!("(n - {})", self.first);
+        self.seats_as(&seat, &state)
+    }
+
+    /// The seats, in a state that is an expression of their number.
+    fn seats_as(&self, seat: &str, state: &str) -> String {
+        let (date, index) = (self.own(Kind::Date), format!("(n - {})", self.first));
         format!(
             "INSERT INTO seats (seat_id, performance_date_id, section, row_number, seat_number, grade, price, status,
                 reservation_id, hold_expires_at, version)

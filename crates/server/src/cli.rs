@@ -45,7 +45,11 @@ pub enum Command {
     /// Brings the schema up to date
     Migrate,
     /// Checks a live database's invariants; exits 1 on any breach
-    Audit,
+    Audit {
+        /// Prints a JSON document instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints an access token
     Token(TokenArgs),
     /// Prints the OpenAPI document

@@ -55,9 +55,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             app::prepare(&options.database()?, options.global_policy()?).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Audit => {
-            let findings = backend::audit(&options.database()?).await?;
-            print(&audit::table(&findings))?;
+        Command::Audit { json } => {
+            let (database, audited_at) = (options.database()?, SystemClock::default().now());
+            let findings = backend::audit(&database).await?;
+            let report =
+                if json { audit::json(&findings, &database, audited_at)? } else { audit::table(&findings) };
+            print(&report)?;
             Ok(if audit::is_clean(&findings) { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
         }
         Command::Token(args) => {

@@ -108,3 +108,15 @@ fn a_detour_is_found_and_named() {
     let graph = Graph::from([edge("frontrow-app", "helper"), edge("helper", "diesel")]);
     assert_eq!(broken(&graph), ["frontrow-app -> helper -> diesel"]);
 }
+
+#[test]
+fn every_crate_forbids_unsafe_code() {
+    let metadata = MetadataCommand::new().exec().unwrap();
+    let manifest = |path: &str| std::fs::read_to_string(path).unwrap();
+    let of_workspace = manifest(metadata.workspace_root.join("Cargo.toml").as_str());
+    assert!(of_workspace.contains("\nunsafe_code = \"forbid\"\n"));
+    for package in metadata.workspace_packages() {
+        let own = manifest(package.manifest_path.as_str());
+        assert!(own.contains("\n[lints]\nworkspace = true\n"), "{} has lints of its own", package.name);
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-/// What happens at the next COMMIT that passes. The connection is closed then.
+/// What happens at the next COMMIT that passes. The connection is closed then, unless it is stranded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The server does it, and its answer is lost.
@@ -17,6 +17,10 @@ pub enum Cut {
     Commit,
     /// The server does it, its answer is lost, and from then on nobody reaches the server, until [`Wire::join`].
     AnswerAndAll,
+    /// It never reaches the server, and nothing is closed: see [`Wire::strand`].
+    StrandedCommit,
+    /// The server does it, and its answer and all that comes later is kept back: see [`Wire::strand`].
+    StrandedAnswer,
 }
 
 /// How the wire is.
@@ -25,6 +29,8 @@ struct State {
     next: Option<Cut>,
     apart: bool,
     frozen: bool,
+    /// How often all connections were stranded: those that were made before the last time are.
+    stranded: usize,
     delay: Duration,
     /// Both ends of every connection that was made.
     open: Vec<[TcpStream; 2]>,
@@ -122,6 +128,12 @@ impl Wire {
         self.shared.changed.notify_all();
     }
 
+    /// Carries nothing any more on the connections that are open, and closes none of them, not even when an end does. New
+    /// ones are carried: as if another machine had taken over the address of one that is gone.
+    pub fn strand(&self) {
+        self.state().stranded += 1;
+    }
+
     /// Keeps everything back for so long, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.state().delay = delay;
@@ -135,61 +147,85 @@ impl Wire {
         let Ok(server) = TcpStream::connect(&self.server) else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let end = |stream: &TcpStream| stream.try_clone().expect("another handle of a socket");
-        {
+        let stranded = {
             let mut state = self.state();
             if state.apart {
                 return;
             }
             state.open.push([end(&client), end(&server)]);
-        }
+            state.stranded
+        };
         let cut = Arc::new(Mutex::new(None));
         let (there, back, cut_back) = (self.clone(), self.clone(), cut.clone());
         let (from_server, to_client) = (end(&server), end(&client));
-        thread::spawn(move || there.carry_requests(client, server, &cut));
-        thread::spawn(move || back.carry_answers(from_server, to_client, &cut_back));
+        thread::spawn(move || there.carry_requests(client, server, &cut, stranded));
+        thread::spawn(move || back.carry_answers(from_server, to_client, &cut_back, stranded));
     }
 
-    fn carry_requests(&self, mut client: TcpStream, mut server: TcpStream, cut: &Mutex<Option<Cut>>) {
+    fn carry_requests(
+        &self,
+        mut client: TcpStream,
+        mut server: TcpStream,
+        cut: &Mutex<Option<Cut>>,
+        stranded: usize,
+    ) {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(length @ 1..) = client.read(&mut buffer) {
             let request = &buffer[..length];
-            self.pass();
+            self.pass(stranded);
             if request.windows(6).any(|text| text == b"COMMIT") {
                 let next = self.state().next.take();
                 *cut.lock().expect("nobody fails while holding it") = next;
                 self.shared.cuts.fetch_add(usize::from(next.is_some()), Ordering::SeqCst);
-                if next == Some(Cut::Commit) {
-                    break;
+                match next {
+                    Some(Cut::Commit) => break,
+                    Some(Cut::StrandedCommit) => {
+                        self.strand();
+                        break;
+                    }
+                    _ => {}
                 }
             }
             if server.write_all(request).is_err() {
                 break;
             }
         }
+        self.pass(stranded);
         let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
     }
 
-    fn carry_answers(&self, mut server: TcpStream, mut client: TcpStream, cut: &Mutex<Option<Cut>>) {
+    fn carry_answers(
+        &self,
+        mut server: TcpStream,
+        mut client: TcpStream,
+        cut: &Mutex<Option<Cut>>,
+        stranded: usize,
+    ) {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(length @ 1..) = server.read(&mut buffer) {
-            self.pass();
+            self.pass(stranded);
             let cut = *cut.lock().expect("nobody fails while holding it");
-            if cut == Some(Cut::AnswerAndAll) {
-                self.part();
+            match cut {
+                Some(Cut::AnswerAndAll) => self.part(),
+                Some(Cut::StrandedAnswer) => self.strand(),
+                _ => {}
             }
             if cut.is_some() || client.write_all(&buffer[..length]).is_err() {
                 break;
             }
         }
+        self.pass(stranded);
         let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
     }
 
-    /// Waits as long as what passes is to be kept back.
-    fn pass(&self) {
+    /// Waits as long as what passes is to be kept back, on a connection that is stranded once this has happened more often
+    /// than `stranded` times.
+    fn pass(&self, stranded: usize) {
         let delay = self.state().delay;
         thread::sleep(delay);
-        let frozen = self.shared.changed.wait_while(self.state(), |state| state.frozen);
-        drop(frozen.expect("nobody fails while holding it"));
+        let is_kept_back = |state: &mut State| state.frozen || state.stranded > stranded;
+        let kept_back = self.shared.changed.wait_while(self.state(), is_kept_back);
+        drop(kept_back.expect("nobody fails while holding it"));
     }
 }
 
@@ -259,6 +295,18 @@ mod tests {
         }
         assert_eq!(wire.cuts(), 3);
         assert!(echo(&mut connect(), b"hello").is_err());
+    }
+
+    #[test]
+    fn what_is_stranded_never_comes_and_what_is_new_does() {
+        let (wire, connect) = wired();
+        let mut client = connect();
+        assert_eq!(echo(&mut client, b"hello").unwrap(), b"hello");
+        wire.strand();
+        client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let kept_back = echo(&mut client, b"hello").unwrap_err().kind();
+        assert!(matches!(kept_back, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{kept_back:?}");
+        assert_eq!(echo(&mut connect(), b"again").unwrap(), b"again");
     }
 
     #[test]

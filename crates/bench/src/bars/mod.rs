@@ -1,5 +1,6 @@
 //! The bars of the bench, one or a few a module. A bar runs once a round and adds its figures to the report.
 
+mod audit;
 mod latency;
 mod line;
 mod payments;
@@ -39,6 +40,8 @@ pub(crate) enum Bar {
     P10,
     /// Ten times what can be served; only when it is asked for
     Storm,
+    /// An audit of a million reservations; only when it is asked for
+    Audit,
 }
 
 /// The databases of a run. Each is made when a bar needs it.
@@ -52,6 +55,8 @@ pub(crate) struct Stores {
     million: Option<(Store, crate::seed::Venue)>,
     /// What frontrow serves from a file.
     sqlite: Option<Store>,
+    /// A million reservations each, which nobody adds to: audited by their own bar alone.
+    histories: Vec<Store>,
 }
 
 impl Stores {
@@ -109,6 +114,7 @@ impl Bar {
             Self::P9 => start::first_answer(bench, stores, report),
             Self::P10 => latency::at_half_the_peak(bench, stores, report),
             Self::Storm => storm::ten_times_capacity(bench, stores, report),
+            Self::Audit => audit::of_a_million(bench, stores, report),
         }
     }
 }

@@ -15,37 +15,46 @@ use crate::audit::Finding;
 /// How many things were checked, and how many of them break the promise.
 type Counted = (i64, i64);
 
-/// A promise, and how it is checked.
-type Invariant = (&'static str, fn(&State) -> Counted);
+/// A name, the promise, and how it is checked.
+type Invariant = (&'static str, &'static str, fn(&State) -> Counted);
 
 /// Every promise, in the order of the report.
 const INVARIANTS: [Invariant; 14] = [
-    ("at most one live reservation a seat", seats_are_reserved_once),
-    ("a seat's status agrees with its reservation", seats_agree),
-    ("a live reservation owns each of its seats, an ended one none", reservations_own),
-    ("a reservation's total is the sum of its seats, all of one date", totals_are_sums),
-    ("a balance is the sum of its entries, and never negative", balances_are_sums),
-    ("entries are numbered without a gap, each with the balance after it", entries_are_numbered),
-    ("a payment equals its reservation's total and its entry", payments_agree),
-    ("a payment entry has its payment", payment_entries_have_payments),
-    ("a paid reservation has one payment, with a ticket for each seat", paid_once_with_tickets),
-    ("a paid reservation's queue token is EXPIRED", paid_tokens_are_over),
-    ("at most one live queue token a room and user", one_live_token),
-    ("nobody waits behind somebody who came later and was admitted", nobody_is_passed),
-    ("tickets of a room are numbered without a gap", tickets_are_numbered),
+    ("seat-reserved-once", "at most one live reservation a seat", seats_are_reserved_once),
+    ("seat-status", "a seat's status agrees with its reservation", seats_agree),
     (
+        "reservation-owns-seats",
+        "a live reservation owns each of its seats, an ended one none",
+        reservations_own,
+    ),
+    ("reservation-total", "a reservation's total is the sum of its seats, all of one date", totals_are_sums),
+    ("account-balance", "a balance is the sum of its entries, and never negative", balances_are_sums),
+    (
+        "entry-numbers",
+        "entries are numbered without a gap, each with the balance after it",
+        entries_are_numbered,
+    ),
+    ("payment-agrees", "a payment equals its reservation's total and its entry", payments_agree),
+    ("entry-has-payment", "a payment entry has its payment", payment_entries_have_payments),
+    ("paid-once", "a paid reservation has one payment, with a ticket for each seat", paid_once_with_tickets),
+    ("paid-token", "a paid reservation's queue token is EXPIRED", paid_tokens_are_over),
+    ("token-live-once", "at most one live queue token a room and user", one_live_token),
+    ("line-order", "nobody waits behind somebody who came later and was admitted", nobody_is_passed),
+    ("line-tickets", "tickets of a room are numbered without a gap", tickets_are_numbered),
+    (
+        "line-departures",
         "whoever left a line without being admitted has a departure, numbered without a gap",
         departures_are_numbered,
     ),
 ];
 
 impl State {
-    /// Checks every invariant.
+    /// Checks every invariant. There are no examples: whoever audits this state can look at it.
     #[must_use]
     pub fn audit(&self) -> Vec<Finding> {
-        let findings = INVARIANTS.iter().map(|(promise, count)| {
+        let findings = INVARIANTS.iter().map(|(name, promise, count)| {
             let (checked, breaches) = count(self);
-            Finding { promise, checked, breaches }
+            Finding { name, promise, checked, breaches, examples: Vec::new() }
         });
         findings.collect()
     }

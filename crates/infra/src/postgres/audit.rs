@@ -1,7 +1,6 @@
 //! The audit of a database, in one read-only transaction beside the nodes that serve it.
 
-use diesel::sql_types::BigInt;
-use diesel::{QueryResult, QueryableByName, sql_query};
+use diesel::{QueryResult, sql_query};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use frontrow_domain::unit_of_work::Source;
 
@@ -10,13 +9,12 @@ use super::connection::{PATIENT_SESSION, establish};
 use super::error::ConnectError;
 use super::migrate::first_missing;
 use super::target::Target;
-use crate::audit::{Finding, INVARIANTS, count_query};
+use crate::audit::{Broken, Finding, Invariant, Number, column_query, invariants};
 
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
+/// Whole tables are joined: that takes memory, or else disk. One process does it, so that the others of the server stay for
+/// those who buy.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// Checks every invariant in one snapshot of a database, which may be in use.
 ///
@@ -35,17 +33,35 @@ pub async fn audit(url: &str) -> Result<Vec<Finding>, ConnectError> {
 }
 
 async fn findings(connection: &mut AsyncPgConnection) -> QueryResult<Vec<Finding>> {
-    connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let mut findings = Vec::with_capacity(INVARIANTS.len());
-    for invariant in &INVARIANTS {
-        let checked = count(connection, invariant.checked).await?;
-        let breaches = count(connection, invariant.breaches).await?;
-        findings.push(Finding { promise: invariant.promise, checked, breaches });
+    connection.batch_execute(SNAPSHOT).await?;
+    let mut findings = Vec::new();
+    for invariant in invariants() {
+        findings.push(find(connection, invariant).await?);
     }
     connection.batch_execute("COMMIT").await?;
     Ok(findings)
 }
 
+async fn find(connection: &mut AsyncPgConnection, invariant: &Invariant) -> QueryResult<Finding> {
+    tracing::debug!(invariant = invariant.name, "checking");
+    let checked = count(connection, invariant.checked).await?;
+    let breaches = count(connection, &invariant.count(id_in_answer)).await?;
+    let examples = if breaches > 0 { ids(connection, invariant).await? } else { Vec::new() };
+    let Invariant { name, promise, .. } = *invariant;
+    Ok(Finding { name, promise, checked, breaches, examples })
+}
+
 async fn count(connection: &mut AsyncPgConnection, query: &str) -> QueryResult<i64> {
-    Ok(sql_query(count_query(query)).get_result::<Count>(connection).await?.count)
+    Ok(sql_query(column_query(query)).get_result::<Number>(connection).await?.value)
+}
+
+async fn ids(connection: &mut AsyncPgConnection, invariant: &Invariant) -> QueryResult<Vec<uuid::Uuid>> {
+    let query = sql_query(column_query(&invariant.examples(id_in_answer)));
+    Ok(query.load::<Broken>(connection).await?.into_iter().map(|broken| broken.value.0).collect())
+}
+
+/// A body that is no JSON, or no UTF-8, has no id.
+fn id_in_answer(field: &str) -> String {
+    let uuid = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+    format!("substring(encode(answer_body, 'escape') from '\"{field}\":\"({uuid})\"')::uuid")
 }

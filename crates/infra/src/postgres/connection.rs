@@ -1,66 +1,73 @@
 //! Connections: how one is made, and the pool that keeps them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{Metrics, PoolError};
+use deadpool::managed::{Manager, Metrics, Object, RecycleError, RecycleResult};
 use diesel::ConnectionError;
 use diesel::ConnectionResult;
-use diesel_async::pooled_connection::deadpool::{Hook, HookError, Object, Pool};
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, PoolError as SetupError, RecyclingMethod,
-};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use frontrow_domain::ports::StorageError;
 
 use super::PostgresOptions;
 use super::error::{ConnectError, unavailable, with_causes};
+use super::session::{Session, Silence};
 use super::target::Target;
 
 /// A pooled connection that was used within this time is taken as it is, an older one is asked first.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-pub(super) type Connection = Object<AsyncPgConnection>;
+pub(super) type Connection = Object<Sessions>;
+pub(super) type Pool = deadpool::managed::Pool<Sessions>;
 
 /// A pool of connections, none of them made yet.
 ///
 /// A connection comes back only between transactions ([`super::transaction::Transaction`] sees to that), and nothing
-/// here changes the settings of a session, so that recycling has nothing to undo: it drops what is closed.
-pub(super) fn pool(
-    target: Target,
-    options: &PostgresOptions,
-) -> Result<Pool<AsyncPgConnection>, ConnectError> {
+/// here changes the settings of a session, so that recycling has nothing to undo: it drops what is of no use.
+pub(super) fn pool(target: Target, options: &PostgresOptions) -> Result<Pool, ConnectError> {
     let (patience, settings, server) = (target.patience, session_settings(options), target.server());
-    let mut config = ManagerConfig::default();
-    config.recycling_method = RecyclingMethod::Fast;
-    config.custom_setup = Box::new(move |_url| {
-        let (target, settings) = (target.clone(), settings.clone());
-        Box::pin(async move { establish(&target, &settings).await })
-    });
-    // The manager wants a URL, for which `custom_setup` has no use: so it never learns the password.
-    Pool::builder(AsyncDieselConnectionManager::new_with_config("", config))
+    let silence = Arc::new(Silence::of_at_most(options.answer_timeout));
+    Pool::builder(Sessions { target, settings, silence })
         .runtime(Runtime::Tokio1)
         .max_size(options.pool_size)
         .wait_timeout(Some(options.acquire_timeout))
         .create_timeout(Some(patience))
-        .recycle_timeout(Some(patience))
-        .pre_recycle(Hook::async_fn(|connection, metrics| Box::pin(ask(connection, metrics))))
         .build()
         .map_err(|error| ConnectError::Unreachable { server, source: Box::new(error) })
 }
 
 /// A connection of the pool, waited for no longer than the options say.
-pub(super) async fn acquire(pool: &Pool<AsyncPgConnection>) -> Result<Connection, StorageError> {
-    pool.get().await.map_err(|error: PoolError<SetupError>| unavailable(error))
+pub(super) async fn acquire(pool: &Pool) -> Result<Connection, StorageError> {
+    pool.get().await.map_err(unavailable)
 }
 
-async fn ask(connection: &mut AsyncPgConnection, metrics: &Metrics) -> Result<(), HookError> {
-    if metrics.last_used() < TRUSTED_FOR {
-        return Ok(());
+/// Makes the connections of a pool, and tells which are still of use.
+pub(super) struct Sessions {
+    target: Target,
+    settings: String,
+    silence: Arc<Silence>,
+}
+
+impl Manager for Sessions {
+    type Type = Session;
+    type Error = ConnectionError;
+
+    async fn create(&self) -> ConnectionResult<Session> {
+        let connection = establish(&self.target, &self.settings).await?;
+        Ok(Session::new(connection, self.silence.clone()))
     }
-    let answer =
-        diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1")).execute(connection).await;
-    answer.map(|_| ()).map_err(|error| HookError::Backend(SetupError::QueryError(error)))
+
+    async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<ConnectionError> {
+        if session.is_broken() || !self.silence.spares(metrics.created) {
+            return Err(RecycleError::message("the connection is closed, or was silent"));
+        }
+        if metrics.last_used() < TRUSTED_FOR {
+            return Ok(());
+        }
+        let question = diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1"));
+        question.execute(session).await.map(|_| ()).map_err(|error| RecycleError::message(error.to_string()))
+    }
 }
 
 /// Makes one connection.

@@ -5,24 +5,22 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::deadpool::Pool;
 use frontrow_domain::ports::StorageError;
 use frontrow_domain::unit_of_work::Priority;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::batches::{Batches, Bounds};
-use super::connection;
+use super::connection::{self, Pool};
 use super::error::{read_error, unavailable};
+use super::session::Session;
 use super::shared::Shared;
 
 /// What there may be of each kind of read at once.
 const BOUNDS: Bounds = Bounds { workers: 2, batch: 256, queue: 8_192 };
 
 /// One statement that finds the rows of many keys. Absent ones are left out.
-pub(super) type Fetch<K, V> =
-    for<'c> fn(&'c mut AsyncPgConnection, Vec<K>) -> BoxFuture<'c, QueryResult<Vec<(K, V)>>>;
+pub(super) type Fetch<K, V> = for<'c> fn(&'c mut Session, Vec<K>) -> BoxFuture<'c, QueryResult<Vec<(K, V)>>>;
 
 type Found<V> = Result<Vec<V>, StorageError>;
 
@@ -44,7 +42,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Starts it on the current runtime.
-    pub(super) fn start(pool: Pool<AsyncPgConnection>, fetch: Fetch<K, V>) -> Self {
+    pub(super) fn start(pool: Pool, fetch: Fetch<K, V>) -> Self {
         let work = move |wants| {
             let pool = pool.clone();
             async move { answer(&pool, fetch, wants).await }
@@ -66,7 +64,7 @@ where
     }
 }
 
-async fn answer<K, V>(pool: &Pool<AsyncPgConnection>, fetch: Fetch<K, V>, mut wants: Vec<Want<K, V>>)
+async fn answer<K, V>(pool: &Pool, fetch: Fetch<K, V>, mut wants: Vec<Want<K, V>>)
 where
     K: Clone + Eq + Hash,
     V: Clone,
@@ -97,11 +95,7 @@ where
     }
 }
 
-async fn fetch_all<K, V>(
-    pool: &Pool<AsyncPgConnection>,
-    fetch: Fetch<K, V>,
-    keys: Vec<K>,
-) -> Result<Vec<(K, V)>, StorageError> {
+async fn fetch_all<K, V>(pool: &Pool, fetch: Fetch<K, V>, keys: Vec<K>) -> Result<Vec<(K, V)>, StorageError> {
     let mut connection = connection::acquire(pool).await?;
     fetch(&mut connection, keys).await.map_err(read_error)
 }

@@ -5,7 +5,7 @@ use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::{OptionalExtension, QueryableByName, sql_query};
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use frontrow_domain::unit_of_work::Source;
 
@@ -54,7 +54,9 @@ struct Applied {
 
 /// The first migration that the database has not seen. One that only the database knows is none of our business:
 /// a newer node may be at work beside this one.
-pub(super) async fn first_missing(connection: &mut AsyncPgConnection) -> Result<Option<String>, Source> {
+pub(super) async fn first_missing(
+    connection: &mut impl AsyncConnectionCore<Backend = Pg>,
+) -> Result<Option<String>, Source> {
     let table = sql_query("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS exists");
     let exists = table.get_result::<Exists>(connection).await.optional()?.is_some_and(|row| row.exists);
     let applied: Vec<Applied> = if exists {

@@ -76,9 +76,12 @@
 //!   dead connection, an insert that another node was faster with (it has committed, so that the next attempt sees it).
 //! - Taken apart, halves first, until the one to blame is alone: a batch in which a constraint is broken, a statement
 //!   failed or waited for too long, or attempts are used up. Parts of a batch that has waited for a lock in vain wait for
-//!   no lock any more. At most `MAX_FAILED` (32) failed statements; then the rest is `Unavailable`.
+//!   no lock any more. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s); then the rest
+//!   is `Unavailable`.
 //! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, a full queue. Nothing
 //!   was written.
+//! - A server that says nothing for [`PostgresOptions::answer_timeout`] is a lost connection (`session.rs`), and with it all
+//!   connections that were made before.
 //! - COMMIT sent, and its answer lost: another connection is asked for a row that only this transaction can have
 //!   inserted, for up to five seconds (`commit/witness.rs`). Found: committed. Not found, and the transaction over: again.
 //!   Else `OutcomeUnknown`, which the idempotency record resolves in the use case.
@@ -96,6 +99,7 @@ mod loader;
 mod migrate;
 mod queries;
 mod repositories;
+mod session;
 mod shared;
 mod target;
 #[cfg(test)]
@@ -108,14 +112,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::QueryableByName;
-use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::ports::{Clock, StorageError};
 
 use self::batches::Bounds;
 use self::cached::Cached;
 use self::commit::{Committers, Writer};
-use self::connection::Connection;
+use self::connection::{Connection, Pool};
 use self::error::read_error;
 use self::repositories::Loaders;
 use self::target::Target;
@@ -138,11 +141,20 @@ pub struct PostgresOptions {
     /// The longest that making a connection takes, over all hosts; `connect_timeout` in the URL (seconds a host) can
     /// make it longer.
     pub connect_timeout: Duration,
+    /// The longest the server may say nothing to who waits for an answer. Then it is not waited for on that connection any
+    /// more, nor on those that were made before.
+    ///
+    /// Longer than a server takes that is slow and alive, which has `statement_timeout`; and so much shorter than HTTP
+    /// callers wait (30 s) that the fate of a COMMIT can be found out on another connection while they do.
+    pub answer_timeout: Duration,
     /// The longest a statement waits for a lock.
     pub lock_timeout: Duration,
-    /// The longest a statement runs.
+    /// The longest a statement runs. Shorter than `answer_timeout`, so that a server that is alive says that it was too
+    /// long.
     pub statement_timeout: Duration,
-    /// How long the server lets a transaction sit idle before it ends it.
+    /// How long the server lets a transaction sit idle before it ends it: so long the locks of a node stay that stands
+    /// still, or is cut off. Shorter than `answer_timeout`, so that what was cut off from its COMMIT has come to its end when
+    /// the node begins to ask for it.
     pub idle_in_transaction_timeout: Duration,
     /// How many batches of units are written at the same time.
     pub committers: usize,
@@ -160,9 +172,10 @@ impl Default for PostgresOptions {
             pool_size: 16,
             acquire_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
-            idle_in_transaction_timeout: Duration::from_secs(15),
+            statement_timeout: Duration::from_secs(8),
+            idle_in_transaction_timeout: Duration::from_secs(8),
             committers: 2,
             group_commit_limit: 128,
             queue_limit: 8_192,
@@ -188,7 +201,7 @@ pub struct PostgresStats {
 /// written, as long as that runtime runs; [`Postgres::close`] waits for it.
 #[derive(Clone)]
 pub struct Postgres {
-    pool: Pool<AsyncPgConnection>,
+    pool: Pool,
     committers: Arc<Committers>,
     loaders: Arc<Loaders>,
 }

@@ -5,8 +5,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
-use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::account::Account;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
@@ -24,8 +23,10 @@ use futures_util::future::BoxFuture;
 
 use super::Postgres;
 use super::cached::Cached;
+use super::connection::Pool;
 use super::error::read_error;
 use super::loader::Loader;
+use super::session::Session;
 use crate::sql::rows::{
     AccountRow, ConcertRow, IdempotencyRow, PerformanceDateRow, QueueTokenRow, ReservationRow,
     ReservationSeatRow, RoomRow, SeatRow,
@@ -57,7 +58,7 @@ pub(super) struct Loaders {
 
 impl Loaders {
     /// Starts them on the current runtime.
-    pub(super) fn start(pool: &Pool<AsyncPgConnection>) -> Self {
+    pub(super) fn start(pool: &Pool) -> Self {
         Self {
             tokens: Loader::start(pool.clone(), fetch_tokens),
             live_tokens: Loader::start(pool.clone(), fetch_live_tokens),
@@ -80,7 +81,7 @@ fn keyed<K, V>(rows: Vec<V>, key: impl Fn(&V) -> K) -> Vec<(K, V)> {
     rows.into_iter().map(|row| (key(&row), row)).collect()
 }
 
-fn fetch_tokens(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, QueueTokenRow> {
+fn fetch_tokens(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, DbId, QueueTokenRow> {
     let query =
         queue_tokens::table.filter(queue_tokens::token_id.eq_any(ids)).select(QueueTokenRow::as_select());
     async move { Ok(keyed(Cached(query).load(connection).await?, |row: &QueueTokenRow| row.token_id)) }
@@ -96,7 +97,7 @@ const LIVE: &str = "\
 
 /// The live tokens of these users in these rooms.
 pub(super) async fn live_tokens(
-    mut connection: &AsyncPgConnection,
+    mut connection: &Session,
     rooms: Vec<DbId>,
     users: Vec<DbId>,
 ) -> QueryResult<Vec<QueueTokenRow>> {
@@ -105,7 +106,7 @@ pub(super) async fn live_tokens(
 }
 
 fn fetch_live_tokens(
-    connection: &mut AsyncPgConnection,
+    connection: &mut Session,
     keys: Vec<(DbId, DbId)>,
 ) -> Fetched<'_, (DbId, DbId), QueueTokenRow> {
     async move {
@@ -115,18 +116,18 @@ fn fetch_live_tokens(
     .boxed()
 }
 
-fn fetch_rooms(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, RoomRow> {
+fn fetch_rooms(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, DbId, RoomRow> {
     let query = rooms::table.filter(rooms::room_id.eq_any(ids)).select(RoomRow::as_select());
     async move { Ok(keyed(Cached(query).load(connection).await?, |row: &RoomRow| row.room_id)) }.boxed()
 }
 
-fn fetch_concerts(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, ConcertRow> {
+fn fetch_concerts(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, DbId, ConcertRow> {
     let query = concerts::table.filter(concerts::concert_id.eq_any(ids)).select(ConcertRow::as_select());
     async move { Ok(keyed(Cached(query).load(connection).await?, |row: &ConcertRow| row.concert_id)) }.boxed()
 }
 
 fn fetch_dates(
-    connection: &mut AsyncPgConnection,
+    connection: &mut Session,
     ids: Vec<DbId>,
 ) -> Fetched<'_, DbId, (PerformanceDateRow, ConcertRow)> {
     let query = performance_dates::table
@@ -140,12 +141,12 @@ fn fetch_dates(
     .boxed()
 }
 
-fn fetch_seats(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, SeatRow> {
+fn fetch_seats(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, DbId, SeatRow> {
     let query = seats::table.filter(seats::seat_id.eq_any(ids)).select(SeatRow::as_select());
     async move { Ok(keyed(Cached(query).load(connection).await?, |row: &SeatRow| row.seat_id)) }.boxed()
 }
 
-fn fetch_reservations(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, ReservedRows> {
+fn fetch_reservations(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, DbId, ReservedRows> {
     let query = reservations::table
         .inner_join(reservation_seats::table)
         .filter(reservations::reservation_id.eq_any(ids))
@@ -196,10 +197,7 @@ impl From<HoldingsRow> for Holdings {
     }
 }
 
-fn fetch_holdings(
-    connection: &mut AsyncPgConnection,
-    keys: Vec<HoldingsKey>,
-) -> Fetched<'_, HoldingsKey, Holdings> {
+fn fetch_holdings(connection: &mut Session, keys: Vec<HoldingsKey>) -> Fetched<'_, HoldingsKey, Holdings> {
     let query = sql_query(HOLDINGS)
         .bind::<Array<Id>, _>(keys.iter().map(|(user_id, _, _)| *user_id).collect::<Vec<_>>())
         .bind::<Array<Id>, _>(keys.iter().map(|(_, date_id, _)| *date_id).collect::<Vec<_>>())
@@ -211,7 +209,7 @@ fn fetch_holdings(
     .boxed()
 }
 
-fn fetch_accounts(connection: &mut AsyncPgConnection, ids: Vec<DbId>) -> Fetched<'_, DbId, AccountRow> {
+fn fetch_accounts(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, DbId, AccountRow> {
     let query = accounts::table.filter(accounts::user_id.eq_any(ids)).select(AccountRow::as_select());
     async move { Ok(keyed(Cached(query).load(connection).await?, |row: &AccountRow| row.user_id)) }.boxed()
 }
@@ -223,7 +221,7 @@ const ANSWERS: &str = "\
         WHERE user_id = wanted.user_id AND idempotency_key = wanted.key LIMIT 1) AS found";
 
 fn fetch_answers(
-    connection: &mut AsyncPgConnection,
+    connection: &mut Session,
     keys: Vec<(DbId, String)>,
 ) -> Fetched<'_, (DbId, String), IdempotencyRow> {
     async move {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::connection::InstrumentationEvent;
 use diesel::sql_types::{BigInt, Text};
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::account::{Account, Payment, Ticket};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};

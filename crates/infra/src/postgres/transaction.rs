@@ -3,10 +3,10 @@
 use deadpool::managed::Object as Managed;
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
-use diesel_async::pooled_connection::PoolableConnection;
-use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::SimpleAsyncConnection;
 
 use super::connection::Connection;
+use super::session::Session;
 
 pub(super) const BEGIN: &str = "BEGIN";
 
@@ -49,12 +49,12 @@ impl Transaction {
     ///
     /// They are executed in the order in which they are first polled, also those that have to be prepared first: a
     /// statement waits for the preparation of those before it. Texts without preparation (BEGIN, COMMIT) do not.
-    pub(super) fn shared(&self) -> QueryResult<&AsyncPgConnection> {
+    pub(super) fn shared(&self) -> QueryResult<&Session> {
         self.connection.as_deref().ok_or(DieselError::NotInTransaction)
     }
 
     /// The connection, for statements inside the transaction.
-    pub(super) fn connection(&mut self) -> QueryResult<&mut AsyncPgConnection> {
+    pub(super) fn connection(&mut self) -> QueryResult<&mut Session> {
         self.connection.as_deref_mut().ok_or(DieselError::NotInTransaction)
     }
 

@@ -42,6 +42,7 @@ impl Opened {
         for (queued, work) in (1..).zip(works) {
             callers.push(self.spawn(work));
             while self.postgres.stats().queued_units < queued {
+                assert!(!callers[0].is_finished(), "the committer has not waited until all were queued");
                 tokio::task::yield_now().await;
             }
         }
@@ -122,8 +123,7 @@ async fn bad_units(opened: &Opened, fixture: &Fixture) -> (Vec<BadUnit>, Box<dyn
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_that_fails_leaves_its_neighbours_alone() {
-    let options = PostgresOptions { lock_timeout: Duration::from_millis(500), ..one_committer() };
-    let Some(opened) = Opened::new(options).await else { return };
+    let Some(opened) = Opened::new(one_committer()).await else { return };
     let fixture = opened.fixture();
     let (bad_units, _blocker) = bad_units(&opened, &fixture).await;
     for (n, (name, bad, is_right)) in bad_units.into_iter().enumerate() {

@@ -174,8 +174,8 @@ async fn every_session_has_the_settings() {
         ("lc_messages", "C"),
         ("TimeZone", "UTC"),
         ("lock_timeout", "5000"),
-        ("statement_timeout", "30000"),
-        ("idle_in_transaction_session_timeout", "15000"),
+        ("statement_timeout", "8000"),
+        ("idle_in_transaction_session_timeout", "8000"),
         ("default_transaction_isolation", "read committed"),
         ("transaction_isolation", "read committed"),
     ] {

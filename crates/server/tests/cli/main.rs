@@ -8,7 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod audit;
 mod binary;
+mod breaches;
+mod live_audit;
 mod secrets;
 
 use std::os::unix::fs::PermissionsExt;
@@ -19,10 +22,10 @@ use std::time::Duration;
 
 use binary::{Output, Serving, run};
 use frontrow::cli::DatabaseUrl;
-use frontrow_testkit::app::{Database, TestApp, execute_sqlite, sent, settings};
+use frontrow_testkit::app::{Database, sent};
 use reqwest::Client;
 use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
+use tempfile::tempdir;
 
 const SECRET: &str = "a secret for the command line that nobody may see";
 
@@ -38,7 +41,7 @@ fn refused(output: &Output) -> &str {
 }
 
 /// The URL of a database as the command line takes it.
-fn url(database: &Database) -> String {
+pub(crate) fn url(database: &Database) -> String {
     match database.url() {
         DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         DatabaseUrl::Postgres(url) => url,
@@ -408,164 +411,9 @@ async fn stops_in_order(database: &Database) {
     assert_eq!(serving.stop().0, Some(0));
 }
 
-/// Somebody has paid, somebody holds, somebody gave a hold back, some wait, somebody is let in.
-async fn a_busy_sale(database: &Database) {
-    let app = TestApp::start(settings(database)).await;
-    let sale = app.sale(json!({}), 1, 6).await;
-    let (paid, holding, gone) = (app.active(&sale).await, app.active(&sale).await, app.active(&sale).await);
-    let seats = app.seats(&paid, &sale).await;
-    app.charge(&paid, 500).await;
-    app.charge(&paid, 500).await;
-    let reservation_id = app.hold(&paid, &sale, &seats[..2]).await;
-    sent(app.pay(&paid, reservation_id), 200).await;
-    app.hold(&holding, &sale, &seats[2..4]).await;
-    let cancelled = app.hold(&gone, &sale, &seats[4..]).await;
-    sent(gone.own(app.delete(&format!("/reservations/{cancelled}"))), 204).await;
-    for _ in 0..3 {
-        app.waiting(&sale).await;
-    }
-    let left = app.waiting(&sale).await;
-    sent(left.own(app.delete("/queue")), 204).await;
-    app.stop().await;
-}
-
 /// The lines of an audit's report that tell of a breach.
-fn broken(output: &Output) -> Vec<&str> {
+pub(crate) fn broken(output: &Output) -> Vec<&str> {
     output.stdout.lines().filter(|line| line.contains("BROKEN")).collect()
-}
-
-/// Each breach: which promise it breaks, and how it is made.
-const BREACHES: [(&str, &str); 27] = [
-    (
-        "at most one live reservation a seat",
-        "DROP INDEX reservation_seats_one_live;
-         INSERT INTO reservation_seats (reservation_id, seat_id, price, live)
-         SELECT (SELECT reservation_id FROM reservations WHERE status = 'RESERVED'), seat_id, price, 1
-         FROM reservation_seats WHERE reservation_id = (SELECT reservation_id FROM reservations WHERE status = 'DONE')",
-    ),
-    (
-        "a seat's status agrees with its reservation",
-        "UPDATE seats SET status = 'UNAVAILABLE', hold_expires_at = NULL WHERE status = 'RESERVED'",
-    ),
-    (
-        "a seat's status agrees with its reservation",
-        "UPDATE seats SET status = 'RESERVED', hold_expires_at = 1 WHERE status = 'UNAVAILABLE'",
-    ),
-    (
-        "a live reservation owns each of its seats",
-        "UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL WHERE status = 'UNAVAILABLE'",
-    ),
-    (
-        "a live reservation owns each of its seats",
-        "UPDATE reservations SET status = 'EXPIRED' WHERE status = 'RESERVED'",
-    ),
-    ("a balance is the sum of its entries", "UPDATE accounts SET balance = balance + 1"),
-    ("a balance is the sum of its entries", "DELETE FROM entries WHERE kind = 'CHARGE' AND number = 1"),
-    ("entries are numbered without a gap", "UPDATE entries SET balance_after = balance_after + 1 WHERE number = 1"),
-    ("a payment equals its reservation's total and its entry", "UPDATE payments SET amount = amount + 1"),
-    (
-        "a payment equals its reservation's total and its entry",
-        "UPDATE entries SET amount = amount + 1 WHERE kind = 'PAYMENT'",
-    ),
-    (
-        "a reservation's total is the sum of its seats",
-        "UPDATE reservations SET total_amount = total_amount + 1 WHERE status = 'RESERVED'",
-    ),
-    ("a payment entry has its payment", "DELETE FROM tickets; DELETE FROM payments"),
-    (
-        "a paid reservation has one payment, with a ticket for each seat",
-        "DELETE FROM tickets WHERE ticket_id = (SELECT max(ticket_id) FROM tickets)",
-    ),
-    (
-        "a paid reservation's queue token is EXPIRED",
-        "UPDATE queue_tokens SET status = 'ACTIVE', activated_at = 1, expires_at = 2
-         WHERE token_id = (SELECT token_id FROM reservations WHERE status = 'DONE')",
-    ),
-    (
-        "at most one live queue token a room and user",
-        "DROP INDEX queue_tokens_one_live;
-         UPDATE queue_tokens SET user_id = (SELECT user_id FROM queue_tokens WHERE status = 'WAIT' LIMIT 1)
-         WHERE status = 'WAIT'",
-    ),
-    (
-        "nobody waits behind somebody who came later and was admitted",
-        "UPDATE queue_tokens SET status = 'ACTIVE', activated_at = 1, expires_at = 2
-         WHERE ticket = (SELECT max(ticket) FROM queue_tokens)",
-    ),
-    ("a room counts its waiters right", "UPDATE lines SET waiting = waiting + 1"),
-    ("a room knows the last one it admitted", "UPDATE lines SET admitted_through = admitted_through - 1"),
-    ("a room knows the last one it admitted", "UPDATE lines SET admitted_through = last_ticket"),
-    (
-        "whoever left a line without being admitted has a departure",
-        "UPDATE lines SET departures = departures + 1",
-    ),
-    (
-        "whoever left a line without being admitted has a departure",
-        "UPDATE queue_tokens SET departure = 2 WHERE status = 'WAIT' AND ticket = (SELECT max(ticket) FROM queue_tokens WHERE status = 'WAIT')",
-    ),
-    (
-        "those behind the last one admitted wait, or have departed",
-        "UPDATE queue_tokens SET departure = NULL",
-    ),
-    ("a date counts its seats right", "UPDATE seat_feeds SET total_seats = total_seats + 1"),
-    ("a date counts its seats right", "DELETE FROM seat_feeds"),
-    ("a date counts its AVAILABLE seats right", "UPDATE seat_feeds SET available_seats = available_seats + 1"),
-    (
-        "what an operator did was done to something that there is",
-        "INSERT INTO audit_log SELECT randomblob(16), acted_at, user_id, action, randomblob(16), state_before, state_after
-         FROM audit_log WHERE action = 'CREATE_PERFORMANCE_DATE'",
-    ),
-    (
-        "what an operator did was done to something that there is",
-        "UPDATE concerts SET concert_id = randomblob(16)",
-    ),
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_audit_finds_every_breach() {
-    let folder: TempDir = tempdir().unwrap();
-    let database = Database::Sqlite(folder);
-    a_busy_sale(&database).await;
-    let DatabaseUrl::Sqlite(original) = database.url() else { panic!("it is a file") };
-    let folder = tempdir().unwrap();
-    let audit = || run(folder.path(), "audit --database-url sqlite:copy.db", &[]);
-    let copy = folder.path().join("copy.db");
-    let fresh = || {
-        let _ = std::fs::remove_file(&copy);
-        execute_sqlite(&original, &format!("VACUUM INTO '{}'", copy.display()));
-    };
-    fresh();
-    let clean = audit();
-    assert_eq!(clean.code, Some(0), "{}", clean.stdout);
-    assert_eq!(broken(&clean), Vec::<&str>::new());
-    for (promise, how) in BREACHES {
-        let line = clean.stdout.lines().find(|line| line.contains(promise));
-        assert!(line.is_some_and(|line| line.contains("ok")), "no line for {promise} in {}", clean.stdout);
-        fresh();
-        execute_sqlite(
-            &copy,
-            &format!("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; {how}"),
-        );
-        let output = audit();
-        assert_eq!(output.code, Some(1), "{how}\n{}", output.stdout);
-        assert!(broken(&output).iter().any(|line| line.contains(promise)), "{how}\n{}", output.stdout);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_audit_finds_a_breach_on_postgresql() {
-    let Some(database) = Database::postgres().await else { return };
-    a_busy_sale(&database).await;
-    let folder = tempdir().unwrap();
-    let url = url(&database);
-    let audit = || run(folder.path(), "audit", &[("FRONTROW_DATABASE_URL", url.as_str())]);
-    let clean = audit();
-    assert_eq!((clean.code, broken(&clean).len()), (Some(0), 0), "{clean:?}");
-    database.execute("UPDATE accounts SET balance = balance + 1").await;
-    let output = audit();
-    assert_eq!(output.code, Some(1), "{output:?}");
-    let lines = broken(&output);
-    assert!(lines.len() == 1 && lines[0].contains("a balance is the sum of its entries"), "{lines:?}");
 }
 
 /// Checks a demo's report: everything sold, a clean audit.

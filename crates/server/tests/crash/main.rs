@@ -25,5 +25,6 @@ mod killed;
 mod node;
 mod postgres;
 mod sqlite;
+mod stopped;
 mod told;
 mod trial;

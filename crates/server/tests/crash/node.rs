@@ -101,6 +101,13 @@ impl Node {
         }
     }
 
+    /// SIGSTOP: it stands still where it is, and keeps its connections. Or SIGCONT, and it goes on.
+    pub(crate) fn stand_still(&self, still: bool) {
+        let signal = if still { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").args([signal, &self.process_id()]).output().unwrap();
+        assert!(sent.status.success(), "{sent:?}");
+    }
+
     /// The id of its process.
     pub(crate) fn process_id(&self) -> String {
         self.child.as_ref().expect("it runs").id().to_string()

@@ -1,7 +1,7 @@
 //! PostgreSQL is killed, away, slow, or cut off. The node goes on running, and comes back by itself.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frontrow::cli::DatabaseUrl;
 use frontrow_testkit::app::Database;
@@ -10,7 +10,7 @@ use frontrow_testkit::wire::{Cut, Wire};
 use rand::RngExt;
 use tokio::time::sleep;
 
-use crate::trial::{Trial, kills};
+use crate::trial::{COMES_BACK_WITHIN, Trial, kills};
 
 /// How long it is away at a stretch: two seconds for each kill that was asked for, so that a long run has minutes.
 fn away() -> Duration {
@@ -21,7 +21,7 @@ fn away() -> Duration {
 const STANDSTILL: Duration = Duration::from_secs(40);
 
 /// A trial on a server of its own.
-async fn trial(name: &'static str) -> Option<(PrivateCluster, Trial)> {
+pub(crate) async fn trial(name: &'static str) -> Option<(PrivateCluster, Trial)> {
     let cluster = Cluster::start_private().await?;
     let database = Database::on(&cluster).await;
     let url = database.url();
@@ -54,6 +54,22 @@ async fn a_server_that_crashes_loses_nothing() {
     trial.close().await;
 }
 
+/// The process of a backend that works for the node. A server that has not noticed the last kill yet, or still recovers from
+/// it, is asked again.
+async fn backend_at_work(database: &Database) -> i64 {
+    const AT_WORK: &str = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity \
+        WHERE application_name = 'frontrow' AND state <> 'idle'";
+    let Database::Postgres(database) = database else { unreachable!("it is on PostgreSQL") };
+    let begun = Instant::now();
+    loop {
+        match database.query_i64(AT_WORK).await {
+            Ok(backend @ 1..) => return backend,
+            asked => assert!(begun.elapsed() < COMES_BACK_WITHIN, "nobody is at work: {asked:?}"),
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// The kernel kills one backend, for want of memory for example: PostgreSQL throws out everybody and recovers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_backend_loses_nothing() {
@@ -61,14 +77,7 @@ async fn a_killed_backend_loses_nothing() {
     trial.crowd(Duration::ZERO).await;
     for _ in 0..kills() {
         trial.a_moment(500).await;
-        let backends = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity \
-                        WHERE application_name = 'frontrow' AND state <> 'idle'";
-        let backend = loop {
-            match trial.database.query_i64(backends).await {
-                0 => sleep(Duration::from_millis(1)).await,
-                backend => break backend,
-            }
-        };
+        let backend = backend_at_work(&trial.database).await;
         let killed = Command::new("kill").args(["-KILL", &backend.to_string()]).output().unwrap();
         if !killed.status.success() {
             continue; // It has ended meanwhile.
@@ -134,12 +143,18 @@ async fn a_commit_that_cannot_be_resolved_is_unknown() {
     trial.close().await;
 }
 
-/// A server that stands still, whose connections stay open, keeps nobody waiting for ever: a stalled disk for example. What
-/// was asked of it may be done later, and who asked is told so.
+/// A server that stands still, whose connections stay open, keeps nobody waiting for ever: a stalled disk for example, or a
+/// machine that is gone. Who asked for something that may have been done is told so. The old connections never carry
+/// anything again; the node finds new ones as soon as somebody answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stands_still_keeps_nobody() {
     let Some((_cluster, wire, mut trial)) = wired("PostgreSQL standing still").await else { return };
     trial.crowd(STANDSTILL).await;
+    // At a COMMIT, of which nobody can say any more what has become of it.
+    wire.cut_at_commit(Cut::StrandedAnswer);
+    while wire.is_armed() {
+        sleep(Duration::from_millis(5)).await;
+    }
     wire.freeze();
     sleep(STANDSTILL).await;
     assert!(trial.heard("unknown (503)") > 0, "whoever wrote was not told");

@@ -22,7 +22,7 @@ use crate::told::{Life, Notes};
 /// How often each thing is killed where nothing else is said: the short version.
 const KILLS: u32 = 4;
 /// How long the service may take to come back, on a machine that does much else.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(120);
 /// How many seats there are for each kill.
 const SEATS_A_KILL: u32 = 500;
 
@@ -51,8 +51,8 @@ pub(crate) struct Trial {
     pub(crate) api: Api,
     pub(crate) sale: Sale,
     pub(crate) seats: Vec<Uuid>,
-    /// Somebody who came first, and only looks.
-    looker: Life,
+    /// Those who came besides the crowd, and only look.
+    pub(crate) lookers: Vec<Life>,
     crowd: Option<Crowd>,
     events: u32,
     slowest_return: Duration,
@@ -78,7 +78,8 @@ impl Trial {
         let (sale, seats, looker) = on_sale(&api, SEATS_A_KILL * (kills() + 1)).await;
         let chance = StdRng::seed_from_u64(seed);
         let (crowd, events, slowest_return) = (None, 0, Duration::ZERO);
-        Self { name, seed, chance, database, node, api, sale, seats, looker, crowd, events, slowest_return }
+        let lookers = vec![looker];
+        Self { name, seed, chance, database, node, api, sale, seats, lookers, crowd, events, slowest_return }
     }
 
     /// Lets the crowd in, and waits until it is at work. The service may be `away` for so long.
@@ -121,7 +122,7 @@ impl Trial {
     /// Lets everybody finish, and compares what they were told with what is there.
     pub(crate) async fn account(&mut self) -> Account {
         let (shared, mut lives) = self.crowd.take().expect("a crowd").stop().await;
-        lives.push(self.looker.clone());
+        lives.extend(self.lookers.clone());
         let differences = check(&self.api, &self.database, &self.sale, &lives).await;
         let audit = audit(&self.node);
         let line = self.line(&shared, &lives, &differences, audit.is_none());

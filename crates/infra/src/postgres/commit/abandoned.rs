@@ -3,13 +3,14 @@
 use diesel::QueryResult;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Nullable};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_domain::unit_of_work::GiveUpAbandoned;
 use frontrow_domain::{QueueTokenId, Timestamp};
 
 use super::command::Counted;
 use crate::postgres::cached::Cached;
+use crate::postgres::session::Session;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// Tokens that others work on at this moment are on their way out of the line, or are noted by the next poll.
@@ -24,7 +25,7 @@ const NOTE_POLLS: &str = "\
 
 /// No line is locked, and no version changes: this is no decision about a token.
 pub(super) async fn note_polls(
-    connection: &mut AsyncPgConnection,
+    connection: &mut Session,
     tokens: &[QueueTokenId],
     now: Timestamp,
 ) -> QueryResult<u32> {
@@ -62,7 +63,7 @@ const GIVE_UP: &str = "\
         WHERE room_id = $1 AND EXISTS (SELECT FROM given_up)) \
     SELECT count(*) AS rows FROM given_up";
 
-pub(super) async fn give_up(connection: &mut AsyncPgConnection, sweep: GiveUpAbandoned) -> QueryResult<u32> {
+pub(super) async fn give_up(connection: &mut Session, sweep: GiveUpAbandoned) -> QueryResult<u32> {
     let looked_at = if sweep.gone_since.is_some() { sweep.window } else { RoomPolicy::MAX_WINDOW };
     let query = sql_query(GIVE_UP)
         .bind::<Id, _>(DbId(sweep.room_id.get()))

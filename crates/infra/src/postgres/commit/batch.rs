@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::deadpool::Pool;
 use frontrow_domain::Change;
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Committed, Source, UnitOfWork};
 use futures_util::TryFutureExt;
@@ -17,7 +15,7 @@ use super::queue::{Counters, Job};
 use super::witness::Witness;
 use super::write::statement::run_all;
 use super::{command, find, lock, write};
-use crate::postgres::connection;
+use crate::postgres::connection::{self, Pool};
 use crate::postgres::shared::Shared;
 use crate::postgres::transaction::{CommitFailure, Transaction};
 
@@ -30,10 +28,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(4);
 /// How many statements may fail for one batch before the rest of it is given up: each may have waited.
 const MAX_FAILED: u32 = 32;
 
+/// For how long a batch is tried again and taken apart. An attempt that has begun comes to its end, which a server that is
+/// silent delays by a multiple of [`PostgresOptions::answer_timeout`](crate::postgres::PostgresOptions): meanwhile
+/// everybody in the queue waits.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(15);
+
 /// Writes batches.
 #[derive(Clone)]
 pub(in crate::postgres) struct Writer {
-    pool: Pool<AsyncPgConnection>,
+    pool: Pool,
     counters: Arc<Counters>,
 }
 
@@ -54,7 +57,7 @@ impl Group {
 
 impl Writer {
     /// Takes its connections from this pool.
-    pub(in crate::postgres) fn new(pool: Pool<AsyncPgConnection>) -> Self {
+    pub(in crate::postgres) fn new(pool: Pool) -> Self {
         Self { pool, counters: Arc::default() }
     }
 
@@ -77,9 +80,10 @@ impl Writer {
     /// alone: so a bad one costs its batch twice the logarithm of its size in transactions.
     async fn settle(&self, jobs: Vec<Job>) {
         let mut failed = 0;
+        let given_up_at = Instant::now() + GIVEN_UP_AFTER;
         let mut left = vec![Group { jobs, impatient: false }];
         while let Some(group) = left.pop() {
-            let failure = match self.try_group(&group).await {
+            let failure = match self.try_group(&group, given_up_at).await {
                 Ok(verdicts) => {
                     let back = answer(group.jobs, verdicts);
                     left.extend(back.into_iter().map(|job| Group { jobs: vec![job], impatient: false }));
@@ -89,7 +93,9 @@ impl Writer {
             };
             let waited = matches!(failure, Failure::Failed(_));
             failed += u32::from(waited);
-            let is_hopeless = matches!(failure, Failure::Unavailable(_)) || failed >= MAX_FAILED;
+            let is_hopeless = matches!(failure, Failure::Unavailable(_))
+                || failed >= MAX_FAILED
+                || given_up_at <= Instant::now();
             if group.jobs.len() > 1 && !is_hopeless {
                 tracing::debug!(units = group.jobs.len(), ?failure, "a batch is taken apart");
                 left.extend(group.halves(waited));
@@ -104,13 +110,13 @@ impl Writer {
         }
     }
 
-    async fn try_group(&self, group: &Group) -> Result<Vec<Verdict>, Failure> {
+    async fn try_group(&self, group: &Group, given_up_at: Instant) -> Result<Vec<Verdict>, Failure> {
         let units: Vec<&UnitOfWork> = group.jobs.iter().map(|job| &job.work).collect();
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
             match self.attempt(&units, group.impatient).await {
-                Err(Failure::Again(cause)) if attempt < MAX_ATTEMPTS => {
+                Err(Failure::Again(cause)) if attempt < MAX_ATTEMPTS && Instant::now() < given_up_at => {
                     tracing::debug!(attempt, %cause, units = units.len(), "a batch is tried again");
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome};
 use frontrow_domain::{RoomId, Timestamp};
 
@@ -15,12 +15,13 @@ use super::prune;
 use super::write::seat_feeds::Feeds;
 use super::write::statement::run_all;
 use crate::postgres::cached::Cached;
+use crate::postgres::session::Session;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// Does the command of a unit that comes alone. The line of its room is locked, if it has one. `None` for a Join, which
 /// has its outcome from the plan of its batch.
 pub(super) async fn execute(
-    connection: &mut AsyncPgConnection,
+    connection: &mut Session,
     command: &Command,
     locked: &Locked,
 ) -> Result<Option<CommandOutcome>, Failure> {
@@ -97,7 +98,7 @@ const ADMIT: &str = "\
         WHERE room_id = $1 AND EXISTS (SELECT FROM admitted)) \
     SELECT count(*) AS rows FROM admitted";
 
-async fn admit(connection: &mut AsyncPgConnection, admit: Admit) -> QueryResult<u32> {
+async fn admit(connection: &mut Session, admit: Admit) -> QueryResult<u32> {
     let query = sql_query(ADMIT)
         .bind::<Id, _>(DbId(admit.room_id.get()))
         .bind::<BigInt, _>(i64::from(admit.limit))
@@ -118,7 +119,7 @@ const EXPIRE_TOKENS: &str = "\
         WHERE token_id = ANY (ARRAY(SELECT token_id FROM lapsed)) RETURNING 1) \
     SELECT count(*) AS rows FROM expired";
 
-async fn expire_tokens(connection: &mut AsyncPgConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
+async fn expire_tokens(connection: &mut Session, now: Timestamp, limit: u32) -> QueryResult<u32> {
     let query = sql_query(EXPIRE_TOKENS).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
     let expired: Counted = Cached(query).get_result(connection).await?;
     Ok(expired.get())
@@ -157,11 +158,7 @@ struct Swept {
     seat_id: Option<DbId>,
 }
 
-async fn expire_holds(
-    connection: &mut AsyncPgConnection,
-    now: Timestamp,
-    limit: u32,
-) -> Result<u32, Failure> {
+async fn expire_holds(connection: &mut Session, now: Timestamp, limit: u32) -> Result<u32, Failure> {
     let query = sql_query(EXPIRE_HOLDS).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
     let swept: Vec<Swept> = Cached(query).load(connection).await?;
     let mut feeds = Feeds::default();

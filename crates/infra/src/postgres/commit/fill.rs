@@ -3,10 +3,11 @@
 use diesel::QueryResult;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::unit_of_work::Fill;
 
 use crate::postgres::cached::Cached;
+use crate::postgres::session::Session;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// The line is locked, so the tickets are the next ones, without a gap.
@@ -18,7 +19,7 @@ const FILL: &str = "\
     SELECT crowd.token_id, $1, crowd.user_id, line.last_before + crowd.number, $4, 'WAIT', 1 \
     FROM line, unnest($2, $3) WITH ORDINALITY AS crowd (token_id, user_id, number)";
 
-pub(super) async fn fill(connection: &mut AsyncPgConnection, fill: &Fill) -> QueryResult<usize> {
+pub(super) async fn fill(connection: &mut Session, fill: &Fill) -> QueryResult<usize> {
     let (tokens, users): (Vec<DbId>, Vec<DbId>) =
         fill.people.iter().map(|(token, user)| (DbId(token.get()), DbId(user.get()))).unzip();
     let people = i64::try_from(fill.people.len()).unwrap_or(i64::MAX);

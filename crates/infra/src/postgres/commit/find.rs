@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Text};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::idempotency::IdempotencyRecord;
 use frontrow_domain::queue::{QueueToken, Room, RoomPolicy};
 use frontrow_domain::unit_of_work::{Command, Join, UnitOfWork};
@@ -16,6 +16,7 @@ use futures_util::future::try_join3;
 use super::failure::Failure;
 use crate::postgres::cached::Cached;
 use crate::postgres::repositories::live_tokens;
+use crate::postgres::session::Session;
 use crate::sql::rows::{QueueTokenRow, RoomRow};
 use crate::sql::schema::rooms;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
@@ -54,7 +55,7 @@ impl Found {
 }
 
 /// Looks up what the units need, in one flight; and in a second one how many are ACTIVE, where that matters.
-pub(super) async fn find(connection: &AsyncPgConnection, units: &[&UnitOfWork]) -> Result<Found, Failure> {
+pub(super) async fn find(connection: &Session, units: &[&UnitOfWork]) -> Result<Found, Failure> {
     let joins: Vec<Join> = units.iter().filter_map(|work| join_of(work)).collect();
     let lookups = try_join3(keys(connection, units), policies(connection, &joins), live(connection, &joins));
     let (keys, policies, live) = lookups.await?;
@@ -87,7 +88,7 @@ struct TakenKey {
 }
 
 async fn keys(
-    mut connection: &AsyncPgConnection,
+    mut connection: &Session,
     units: &[&UnitOfWork],
 ) -> Result<HashMap<(UserId, String), Timestamp>, Failure> {
     let requests = units.iter().filter_map(|work| work.idempotency.as_ref()).map(|record| &record.request);
@@ -102,10 +103,7 @@ async fn keys(
     Ok(taken.into_iter().map(entry).collect())
 }
 
-async fn policies(
-    mut connection: &AsyncPgConnection,
-    joins: &[Join],
-) -> Result<HashMap<RoomId, RoomPolicy>, Failure> {
+async fn policies(mut connection: &Session, joins: &[Join]) -> Result<HashMap<RoomId, RoomPolicy>, Failure> {
     if joins.is_empty() {
         return Ok(HashMap::new());
     }
@@ -122,7 +120,7 @@ async fn policies(
 }
 
 async fn live(
-    connection: &AsyncPgConnection,
+    connection: &Session,
     joins: &[Join],
 ) -> Result<HashMap<(RoomId, UserId), Versioned<QueueToken>>, Failure> {
     if joins.is_empty() {
@@ -152,7 +150,7 @@ struct ActiveIn {
 
 /// Counted at the earliest time of the joins of a room: never too few.
 async fn active(
-    mut connection: &AsyncPgConnection,
+    mut connection: &Session,
     joins: &[Join],
     policies: &HashMap<RoomId, RoomPolicy>,
 ) -> Result<HashMap<RoomId, u64>, Failure> {

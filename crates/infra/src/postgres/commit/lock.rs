@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use diesel::sql_types::{Array, BigInt, Bool, Integer};
 use diesel::{QueryResult, QueryableByName, sql_query};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::queue::{QueueToken, QueueTokenState};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, UnitOfWork};
 use frontrow_domain::{QueueTokenId, ReservationId, RoomId, SeatId, UserId, Version};
 
 use crate::postgres::cached::Cached;
+use crate::postgres::session::Session;
 use crate::sql::types::{DbId, Id};
 
 /// One subselect a table, in the lock order. Each sorts before it locks, and an append runs its parts one after the
@@ -111,7 +112,7 @@ struct LockedRow {
 }
 
 /// Locks what the units write or guard, and the lines they move.
-pub(super) async fn lock(mut connection: &AsyncPgConnection, units: &[&UnitOfWork]) -> QueryResult<Locked> {
+pub(super) async fn lock(mut connection: &Session, units: &[&UnitOfWork]) -> QueryResult<Locked> {
     let keys = Keys::of(units);
     let query = sql_query(LOCK)
         .bind::<Array<Id>, _>(Vec::from_iter(keys.lines))

@@ -4,13 +4,14 @@
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::Timestamp;
 use frontrow_domain::queue::TicketNumber;
 use frontrow_domain::unit_of_work::{PruneTokens, TokensPruned};
 
 use super::command::Counted;
 use crate::postgres::cached::Cached;
+use crate::postgres::session::Session;
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 /// The tokens that are looked at are those of the next tickets ($3), found by the index of tickets. An EXPIRED token never
@@ -43,10 +44,7 @@ struct Pruned {
     through: Option<i64>,
 }
 
-pub(super) async fn tokens(
-    connection: &mut AsyncPgConnection,
-    prune: PruneTokens,
-) -> QueryResult<TokensPruned> {
+pub(super) async fn tokens(connection: &mut Session, prune: PruneTokens) -> QueryResult<TokensPruned> {
     let PruneTokens { room_id, after, before, limit } = prune;
     let query = sql_query(PRUNE_TOKENS)
         .bind::<Id, _>(DbId(room_id.get()))
@@ -68,11 +66,7 @@ const PRUNE_ANSWERS: &str = "\
         DELETE FROM idempotency_records WHERE ctid = ANY (ARRAY(SELECT ctid FROM over)) RETURNING 1) \
     SELECT count(*) AS rows FROM gone";
 
-pub(super) async fn answers(
-    connection: &mut AsyncPgConnection,
-    now: Timestamp,
-    limit: u32,
-) -> QueryResult<u32> {
+pub(super) async fn answers(connection: &mut Session, now: Timestamp, limit: u32) -> QueryResult<u32> {
     let query = sql_query(PRUNE_ANSWERS).bind::<Instant, _>(DbTime(now)).bind::<BigInt, _>(i64::from(limit));
     let gone: Counted = Cached(query).get_result(connection).await?;
     Ok(gone.get())

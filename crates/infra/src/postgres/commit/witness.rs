@@ -3,17 +3,17 @@
 //! A transaction is all or nothing, so one row that only it can have inserted tells of all. The number of the transaction
 //! alone would not do: after a crash the server may give the number of one that was lost to another.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::sql_types::{BigInt, Bool, Nullable};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use frontrow_domain::Change;
+use tokio::time::{sleep, timeout};
 
 use super::plan::Plan;
 use crate::postgres::cached::Cached;
-use crate::postgres::connection;
+use crate::postgres::connection::{self, Pool};
 use crate::sql::types::{DbId, Id};
 
 /// How long the database is asked.
@@ -71,19 +71,21 @@ impl Witness {
 
     /// Whether it was committed, as soon as the database says so. `None` when it does not in time, or when nothing was
     /// written that tells.
-    pub(super) async fn ask(&self, pool: &Pool<AsyncPgConnection>) -> Option<bool> {
+    pub(super) async fn ask(&self, pool: &Pool) -> Option<bool> {
         self.token.or(self.reservation).or(self.entry).or(self.audit_entry)?;
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(committed) = self.ask_once(pool).await {
-                return Some(committed);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        None
+        timeout(PATIENCE, self.ask_until_told(pool)).await.ok()
     }
 
-    async fn ask_once(&self, pool: &Pool<AsyncPgConnection>) -> Option<bool> {
+    async fn ask_until_told(&self, pool: &Pool) -> bool {
+        loop {
+            if let Some(committed) = self.ask_once(pool).await {
+                return committed;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask_once(&self, pool: &Pool) -> Option<bool> {
         let mut connection = connection::acquire(pool).await.ok()?;
         let query = sql_query(ASK)
             .bind::<BigInt, _>(self.transaction)

@@ -13,7 +13,6 @@ pub(super) mod seat_feeds;
 mod seats;
 pub(super) mod statement;
 
-use diesel_async::AsyncPgConnection;
 use frontrow_domain::unit_of_work::{CommandOutcome, UnitOfWork};
 use frontrow_domain::{Change, Version};
 
@@ -22,11 +21,12 @@ use self::statement::Statement;
 use super::failure::Failure;
 use super::lock::Locked;
 use super::plan::Plan;
+use crate::postgres::session::Session;
 
 /// Writes rooms, concerts, dates and what operators did one by one: only units that come alone have them. The unit's command
 /// came to `outcome`.
 pub(super) async fn write_catalogue(
-    connection: &mut AsyncPgConnection,
+    connection: &mut Session,
     work: &UnitOfWork,
     outcome: Option<CommandOutcome>,
 ) -> Result<(), Failure> {

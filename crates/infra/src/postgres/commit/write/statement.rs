@@ -5,11 +5,12 @@ use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::serialize::ToSql;
 use diesel::sql_query;
 use diesel::sql_types::HasSqlType;
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use futures_util::future::try_join_all;
 
 use super::Failure;
 use crate::postgres::cached::Cached;
+use crate::postgres::session::Session;
 
 /// A statement, and how many rows it writes if nobody is in its way.
 pub(in crate::postgres::commit) struct Statement<'q> {
@@ -35,7 +36,7 @@ impl<'q> Statement<'q> {
     }
 
     /// Fewer rows than expected: another node was faster with an insert, and has committed. The next attempt sees it.
-    async fn run(self, mut connection: &AsyncPgConnection) -> Result<(), Failure> {
+    async fn run(self, mut connection: &Session) -> Result<(), Failure> {
         let Self { table, rows, query } = self;
         let written = Cached(query).execute(&mut connection).await?;
         if written == rows {
@@ -48,7 +49,7 @@ impl<'q> Statement<'q> {
 
 /// Runs all in this order. The first failure is the answer; the server skips what comes after it.
 pub(in crate::postgres::commit) async fn run_all(
-    connection: &AsyncPgConnection,
+    connection: &Session,
     statements: Vec<Statement<'_>>,
 ) -> Result<(), Failure> {
     try_join_all(statements.into_iter().map(|statement| statement.run(connection))).await.map(|_| ())
