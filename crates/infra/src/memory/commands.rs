@@ -111,7 +111,9 @@ impl State {
         let mut line = first(u32::MAX, in_line.map(|token| (token.ticket, token.id)));
         let behind = line.split_off(line.len().min(at_most(window)));
         if gone_since.is_none() {
-            behind.iter().for_each(|id| drop(self.last_seen.remove(id)));
+            for id in behind {
+                self.last_seen.remove(&id);
+            }
         }
         let mut gone = Vec::new();
         for id in line {

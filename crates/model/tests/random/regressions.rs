@@ -88,3 +88,25 @@ fn whoever_pays_twice_is_told_that_it_is_paid() {
         assert_eq!(replayed, Ok(()), "{first}");
     }
 }
+
+/// Seats and what the user has of the date are read at two moments. Whoever finds the very seat taken that they hold themselves since
+/// then is told of the limit, as in every order; and of nothing at all that was given back meanwhile. Each round they meet in another way.
+#[test]
+fn whoever_took_the_seat_themselves_is_told_of_the_limit() {
+    let ground = Ground::open(Adapter::Memory).unwrap();
+    for first in 10..60 {
+        let reserve = |call, seats| Reserve { call, user: 2, token: Some(1), date: 0, seats, key: None };
+        let steps = [
+            Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+            Alone(Admit { room: 1, count: 1 }),
+            Together(vec![reserve(first, vec![0, 1, 2]), reserve(first + 1, vec![0, 1, 3])]),
+            Together(vec![
+                reserve(first + 2, vec![0]),
+                Cancel { user: 2, reservation: first },
+                Cancel { user: 2, reservation: first + 1 },
+            ]),
+        ];
+        let replayed = Setting::new(&ground, None).replay(&steps, || ());
+        assert_eq!(replayed, Ok(()), "{first}");
+    }
+}

@@ -37,18 +37,19 @@ pub(super) async fn note_polls(
 
 /// Takes the head of the line, by ticket, and locks it by id, which is the order of everybody else. The line is locked:
 /// nobody joins, leaves or is admitted meanwhile. Who was never seen here is seen now ($4), as is everybody when nobody
-/// is judged ($3 is null); then whoever was seen and is behind the head ($5) is forgotten.
+/// is judged ($3 is null). Then the line is looked at further than its head ($5), and whoever was seen there is forgotten.
 const GIVE_UP: &str = "\
     WITH line AS MATERIALIZED ( \
         SELECT token_id, ticket, last_seen_at FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' \
         AND ticket > (SELECT admitted_through FROM lines WHERE room_id = $1) ORDER BY ticket LIMIT $5), \
-    head AS MATERIALIZED (SELECT token_id FROM line ORDER BY ticket LIMIT $2), \
+    head AS MATERIALIZED ( \
+        SELECT max(ticket) AS last FROM (SELECT ticket FROM line ORDER BY ticket LIMIT $2) AS near), \
     locked AS MATERIALIZED ( \
         SELECT token_id, ticket, last_seen_at FROM queue_tokens WHERE token_id = ANY (ARRAY( \
-            SELECT token_id FROM head UNION SELECT token_id FROM line WHERE last_seen_at IS NOT NULL)) \
+            SELECT token_id FROM line WHERE ticket <= (SELECT last FROM head) OR last_seen_at IS NOT NULL)) \
         ORDER BY token_id FOR NO KEY UPDATE), \
     started AS ( \
-        UPDATE queue_tokens SET last_seen_at = CASE WHEN token_id = ANY (ARRAY(SELECT token_id FROM head)) THEN $4 END \
+        UPDATE queue_tokens SET last_seen_at = CASE WHEN ticket <= (SELECT last FROM head) THEN $4 END \
         WHERE token_id = ANY (ARRAY( \
             SELECT token_id FROM locked WHERE last_seen_at IS NULL OR $3::TIMESTAMPTZ IS NULL))), \
     gone AS MATERIALIZED ( \
@@ -57,7 +58,7 @@ const GIVE_UP: &str = "\
         UPDATE queue_tokens SET status = 'EXPIRED', expires_at = $4, version = version + 1, \
             departure = (SELECT departures FROM lines WHERE room_id = $1) + gone.number \
         FROM gone WHERE queue_tokens.token_id = gone.token_id RETURNING 1), \
-    left_behind AS ( \
+    counted AS ( \
         UPDATE lines SET waiting = waiting - (SELECT count(*) FROM given_up), \
             departures = departures + (SELECT count(*) FROM given_up) \
         WHERE room_id = $1 AND EXISTS (SELECT FROM given_up)) \
