@@ -22,6 +22,14 @@ pub enum Operation {
         deadline: usize,
         offset: Time,
     },
+    /// A guest becomes a user.
+    OpenSession {
+        call: Name,
+    },
+    /// Somebody calls with the access token of that session.
+    UseSession {
+        session: Name,
+    },
     /// Takes a place in the line of a concert; without a concert in the global room, which is the first.
     Enter {
         call: Name,

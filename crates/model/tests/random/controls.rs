@@ -50,4 +50,5 @@ controls! {
     a_place_that_is_given_up_early_is_noticed: GivesUpEarly,
     tokens_that_are_deleted_early_are_noticed: PrunesTokensEarly,
     answers_that_are_deleted_early_are_noticed: PrunesAnswersEarly,
+    a_session_that_outlives_its_end_is_noticed: KnowsGuestsTooLong,
 }

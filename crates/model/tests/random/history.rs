@@ -91,6 +91,7 @@ fn raw() -> impl Strategy<Value = Raw> {
 /// What there is to be named.
 struct Known {
     seen: Snapshot,
+    sessions: Vec<Name>,
     keyed: Vec<Operation>,
 }
 
@@ -158,7 +159,7 @@ impl Known {
 type Build = fn(Raw, &Known, Name) -> Operation;
 
 /// What may be done, and how often.
-const OPERATIONS: [(usize, Build); 25] = [
+const OPERATIONS: [(usize, Build); 26] = [
     (14, enter),
     (9, admit),
     (18, reserve),
@@ -182,6 +183,7 @@ const OPERATIONS: [(usize, Build); 25] = [
     (2, |_, _, _| Operation::Prune),
     (1, |_, _, _| Operation::Refresh),
     (2, watch),
+    (4, use_session),
     (2, wait),
     (5, |raw, _, _| Operation::WaitFor { deadline: raw.x % 3, offset: [0, -1, 1][raw.y % 3] }),
 ];
@@ -350,6 +352,16 @@ fn watch(raw: Raw, known: &Known, _: Name) -> Operation {
     Operation::Watch { seconds: [125, 115, 260][raw.x % 3], polling }
 }
 
+/// One that was opened, or the first.
+fn use_session(raw: Raw, known: &Known, call: Name) -> Operation {
+    let session = known.sessions.get(raw.y % known.sessions.len().max(1)).copied();
+    match (raw.odd, session) {
+        (19, _) => Operation::UseSession { session: FORGED },
+        (0..15, Some(session)) => Operation::UseSession { session },
+        _ => Operation::OpenSession { call },
+    }
+}
+
 fn wait(raw: Raw, _: &Known, _: Name) -> Operation {
     let times = [SECOND, 1, 30 * SECOND, 100 * SECOND, 300 * SECOND, 1_000 * SECOND, 2 * HOUR, 24 * HOUR];
     Operation::Wait { micros: times[raw.x % times.len()] }
@@ -357,7 +369,11 @@ fn wait(raw: Raw, _: &Known, _: Name) -> Operation {
 
 /// What may come next.
 fn step(history: &History) -> BoxedStrategy<Step> {
-    let known = Known { seen: history.model.snapshot(), keyed: history.keyed.clone() };
+    let known = Known {
+        seen: history.model.snapshot(),
+        sessions: history.model.sessions().collect(),
+        keyed: history.keyed.clone(),
+    };
     let (known, next) = (Arc::new(known), history.next);
     let alone = {
         let known = known.clone();

@@ -70,6 +70,8 @@ impl Subject {
         let use_cases = &self.node.use_cases;
         match *operation {
             Operation::Wait { .. } | Operation::WaitFor { .. } => Ok(Told::Plain(Answer::Done)),
+            Operation::OpenSession { call } => self.open_session(call),
+            Operation::UseSession { session } => self.use_session(session),
             Operation::Enter { call, user, concert } => self.enter(call, user, concert).await,
             Operation::LookUp { user, token } => {
                 let token = self.wait_token(token);
@@ -159,6 +161,23 @@ impl Subject {
                 Ok(Told::Plain(Answer::Done))
             }
         }
+    }
+
+    fn open_session(&self, call: Name) -> Asked {
+        let session = self.node.use_cases.sessions.open();
+        let session = session.map_err(|error| Refusal::Failure(error.to_string()))?;
+        self.learn(call, Made::Session(session.user_id.get(), session.access_token));
+        Ok(Told::Plain(Answer::SessionOpened { session: call, until: self.time(session.expires_at) }))
+    }
+
+    fn use_session(&self, session: Name) -> Asked {
+        let access_token = self.names().access_token(session);
+        let caller = self.node.use_cases.sessions.caller(Some(&access_token));
+        let caller = caller.map_err(|_| Refusal::Unauthenticated)?;
+        if caller.role != Role::User {
+            return Err(Refusal::Failure(format!("a guest is {:?}", caller.role)));
+        }
+        Ok(Told::Plain(Answer::Caller(self.names().name_of(caller.user_id.get()))))
     }
 
     /// As the scheduler does it, at its own pace or slower.

@@ -49,7 +49,7 @@ impl<'a> Setting<'a> {
             let storage = if is_deterministic { pausing(storage, Arc::clone(&pauses)) } else { storage };
             let mut case = Case {
                 model: Model::new(&world()),
-                subject: Subject::new(&world(), storage).await,
+                subject: Subject::new(&world(), storage, self.mutation).await,
                 setting: self,
                 pauses,
             };

@@ -8,7 +8,7 @@ use frontrow::app::{Identity, Node, Rules};
 use frontrow_app::{HoldRules, NewDate};
 use frontrow_domain::account::{Account, Entry, EntryKind as DomainEntryKind, WalletCharging};
 use frontrow_domain::concert::{Concert, SeatPlan, Section};
-use frontrow_domain::ports::{Clock, IdGenerator};
+use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, RoomMode, RoomPolicy, RoomPolicyPatch};
 use frontrow_domain::{
     Change, ConcertId, EntryId, Label, Money, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork,
@@ -19,6 +19,7 @@ use frontrow_infra::identity::{AccessKeys, Secret, WaitTokens};
 use frontrow_model::{Mode, Name, Patch, Policy, Time, World};
 use uuid::Uuid;
 
+use crate::mutants::{Lenient, Mutation};
 use crate::names::{Made, Names};
 
 /// Who makes concerts, changes rooms, and admits.
@@ -71,12 +72,14 @@ pub(crate) struct Subject {
 
 impl Subject {
     /// A node with nothing to sell yet: it makes the world on empty storage.
-    pub(crate) async fn new(world: &World, storage: Storage) -> Self {
+    pub(crate) async fn new(world: &World, storage: Storage, mutation: Option<Mutation>) -> Self {
         let beginning = Timestamp::parse(BEGINNING).unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(beginning.unix_micros())));
         let secret = Secret::new("a secret for tests, and for nothing else").unwrap();
+        let own: Arc<dyn AccessTokens> = Arc::new(AccessKeys::own(&secret));
+        let lenient = mutation == Some(Mutation::KnowsGuestsTooLong);
         let identity = Identity {
-            access_tokens: Arc::new(AccessKeys::own(&secret)),
+            access_tokens: if lenient { Arc::new(Lenient(own)) } else { own },
             wait_tokens: Arc::new(WaitTokens::new(&secret)),
             clock: clock.clone(),
             ids: Arc::new(Counted(AtomicU64::new(1))),
