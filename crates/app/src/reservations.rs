@@ -1,8 +1,9 @@
 //! Reservations: hold, give back, look up (seed: ReservationService, 좌석 예약 요청).
 //!
-//! Reads and writes: a hold is 3 reads at once (date, seats, the user's live seats) and 1 commit, besides the gate's
-//! read; each lapsed hold in its way costs 1 read more and, for its other seats, one read for all of them. Giving back is
-//! 2 reads and 1 commit. Both are safe to repeat, so a conflict is decided anew by the new state.
+//! Reads and writes: a hold is 3 reads at once (date, seats, what the user has of the date) and 1 commit, besides the gate's
+//! read; each lapsed hold in its way, or of the same user on the date, costs 1 read more and, for its other seats, one read
+//! for all of them. Who is told that a seat is taken costs 2 reads at once more. Giving back is 2 reads and 1 commit. Both are
+//! safe to repeat, so a conflict is decided anew by the new state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,13 +13,15 @@ use frontrow_domain::idempotency::{Answer, KeyReused};
 use frontrow_domain::ports::{
     Clock, Committer, Concerts, IdGenerator, ReservationQueries, ReservationView, Reservations, Seats,
 };
-use frontrow_domain::reservation::{HoldTerms, InvalidHold, Reservation, ReservationError, ReservedSeat};
+use frontrow_domain::reservation::{
+    HoldTerms, Holdings, InvalidHold, Reservation, ReservationError, ReservedSeat,
+};
 use frontrow_domain::seat::{Seat, SeatError, SeatStatus};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_domain::{
     Change, PerformanceDateId, ReservationId, SeatId, Timestamp, UnitOfWork, UserId, Versioned,
 };
-use futures_util::future::{try_join_all, try_join3};
+use futures_util::future::{try_join, try_join_all, try_join3};
 
 use crate::{
     Failure, Gate, GateError, GatePass, Idempotency, Keyed, MAX_ATTEMPTS, ReplayError, Reply, WrongRoom,
@@ -145,10 +148,10 @@ struct Loaded {
     date: PerformanceDate,
     concert: Concert,
     seats: Vec<Versioned<Seat>>,
-    live_seats: u32,
+    holdings: Holdings,
 }
 
-/// Lapsed holds that stand in the way, with the seats they had besides.
+/// Lapsed holds that are to be expired, with the seats they had besides.
 struct Lapsed {
     reservations: Vec<Versioned<Reservation>>,
     other_seats: Vec<Versioned<Seat>>,
@@ -272,8 +275,13 @@ impl ReservationService {
             }
             let now = self.clock.now();
             let loaded = self.load(&pass, request, now).await?;
-            self.judge(&pass, request, &loaded, now)?;
-            let Some(lapsed) = self.load_lapsed(&loaded.seats, now).await? else { continue };
+            let judged = self.judge(&pass, request, &loaded, now);
+            let is_doubtful = matches!(judged, Err(ReserveError::SeatNotAvailable(_)));
+            if is_doubtful && !self.was_all_so_at_once(&pass, &loaded.seats).await? {
+                continue;
+            }
+            judged?;
+            let Some(lapsed) = self.load_lapsed(&loaded, now).await? else { continue };
             let Some((mut work, held)) = self.decide(&pass, request, loaded, lapsed, now)? else { continue };
             let (answer, record) = keyed.answer(&held, now);
             work.idempotency = record;
@@ -295,10 +303,26 @@ impl ReservationService {
     ) -> Result<Loaded, ReserveError> {
         let date = self.concerts.find_date(request.performance_date_id);
         let seats = self.seats.find_many(request.seat_ids.clone());
-        let live = self.reservations.count_live_seats(pass.user_id(), request.performance_date_id, now);
-        let (date, seats, live_seats) = try_join3(date, seats, live).await.map_err(Failure::from)?;
+        let holdings = self.reservations.holdings(pass.user_id(), request.performance_date_id, now);
+        let (date, seats, holdings) = try_join3(date, seats, holdings).await.map_err(Failure::from)?;
         let (date, concert) = date.ok_or(ReserveError::PerformanceDateNotFound)?;
-        Ok(Loaded { date, concert, seats, live_seats })
+        Ok(Loaded { date, concert, seats, holdings })
+    }
+
+    /// Whether seats and holdings, which are read at two moments, can have been so at one. A seat that the user took in between
+    /// is a matter of the limit, which comes first in the contract's order. The user's live seats become more under a new
+    /// version of the token alone. So if that is the same, they were no more at the moment of the seats than when they were
+    /// counted, or the count came later: then the seats, if they are the same, were so at the moment of the count.
+    async fn was_all_so_at_once(
+        &self,
+        pass: &GatePass,
+        seats: &[Versioned<Seat>],
+    ) -> Result<bool, ReserveError> {
+        let token = async { self.gate.renew(pass).await.map_err(ReserveError::from) };
+        let ids = seats.iter().map(|seat| seat.value.id).collect();
+        let again = async { Ok(self.seats.find_many(ids).await.map_err(Failure::from)?) };
+        let (renewed, again) = try_join(token, again).await?;
+        Ok(renewed.token().version == pass.token().version && again == seats)
     }
 
     /// Refuses in the order that the contract fixes.
@@ -323,7 +347,7 @@ impl ReservationService {
         if !foreign.is_empty() {
             return Err(ReserveError::SeatOfAnotherDate(foreign));
         }
-        let (live, max) = (loaded.live_seats, self.rules.max_seats_per_user);
+        let (live, max) = (loaded.holdings.live_seats, self.rules.max_seats_per_user);
         if live.saturating_add(count(request.seat_ids.len())) > max {
             return Err(ReserveError::SeatLimitExceeded { live, max });
         }
@@ -331,13 +355,13 @@ impl ReservationService {
         if taken.is_empty() { Ok(()) } else { Err(ReserveError::SeatNotAvailable(taken)) }
     }
 
-    /// The lapsed holds on the wanted seats, to be expired in the same unit of work; `None` when one has gone by now.
-    async fn load_lapsed(
-        &self,
-        seats: &[Versioned<Seat>],
-        now: Timestamp,
-    ) -> Result<Option<Lapsed>, ReserveError> {
-        let ids: BTreeSet<ReservationId> = seats.iter().filter_map(|s| s.value.lapsed_hold(now)).collect();
+    /// The lapsed holds on the wanted seats, and those of the user, to be expired in the same unit of work; `None` when one has
+    /// gone by now. The user's own would not be counted here, and could still be paid on a node whose clock is behind: so
+    /// many seats more than the limit.
+    async fn load_lapsed(&self, loaded: &Loaded, now: Timestamp) -> Result<Option<Lapsed>, ReserveError> {
+        let seats = &loaded.seats;
+        let in_the_way = seats.iter().filter_map(|s| s.value.lapsed_hold(now));
+        let ids: BTreeSet<ReservationId> = in_the_way.chain(loaded.holdings.lapsed.iter().copied()).collect();
         let found = try_join_all(ids.into_iter().map(|id| self.reservations.find(id))).await;
         let found = found.map_err(Failure::from)?.into_iter().flatten();
         let expired = found.map(|reservation| reservation.try_map(|r| r.expire(now)));

@@ -20,7 +20,7 @@ use frontrow_domain::ports::{
 use frontrow_domain::queue::{
     Departure, LineState, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
 };
-use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Committed};
 use frontrow_domain::{
@@ -208,7 +208,7 @@ pub(crate) enum Load {
     Concert,
     Date,
     Seats,
-    LiveSeats,
+    Holdings,
     Reservation,
     Account,
     Record,
@@ -312,14 +312,15 @@ impl Facts {
         }
     }
 
-    fn live_seats(&self, user: UserId, date: PerformanceDateId, now: Timestamp) -> u32 {
-        let counts = |r: &&Versioned<Reservation>| {
-            let live =
-                matches!(r.value.status_at(now), ReservationStatus::Reserved | ReservationStatus::Done);
-            r.value.user_id == user && r.value.performance_date_id == date && live
-        };
-        let seats = self.reservations.values().filter(counts).map(|r| r.value.seats.len());
-        u32::try_from(seats.sum::<usize>()).unwrap()
+    fn holdings(&self, user: UserId, date: PerformanceDateId, now: Timestamp) -> Holdings {
+        let own = self.reservations.values().map(|row| &row.value);
+        let own = own.filter(|r| (r.user_id, r.performance_date_id) == (user, date));
+        let stored_live =
+            own.filter(|r| matches!(r.status, ReservationStatus::Reserved | ReservationStatus::Done));
+        let (lapsed, live): (Vec<_>, Vec<_>) =
+            stored_live.partition(|r| r.status_at(now) == ReservationStatus::Expired);
+        let live_seats = u32::try_from(live.iter().map(|r| r.seats.len()).sum::<usize>()).unwrap();
+        Holdings { live_seats, lapsed: lapsed.iter().map(|r| r.id).collect() }
     }
 }
 
@@ -590,10 +591,10 @@ impl World {
             Ok(facts.reservations.get(&id).cloned())
         });
         let world = self.handle();
-        mock.expect_count_live_seats().returning(move |user, date, now| {
+        mock.expect_holdings().returning(move |user, date, now| {
             let mut facts = world.facts();
-            facts.read(Load::LiveSeats)?;
-            Ok(facts.live_seats(user, date, now))
+            facts.read(Load::Holdings)?;
+            Ok(facts.holdings(user, date, now))
         });
         Arc::new(mock)
     }

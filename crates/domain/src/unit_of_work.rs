@@ -208,8 +208,8 @@ pub struct GiveUpAbandoned {
     pub room_id: RoomId,
     /// How many waiters, from the head, are judged.
     pub window: u32,
-    /// Whoever was last seen at this time or before is gone. `None` judges nobody, and has everybody in the window seen
-    /// `now`: for when polls may have gone unnoted.
+    /// Whoever was last seen at this time or before is gone. `None` judges nobody, has everybody in the window seen `now`, and
+    /// everybody behind it never: for when polls may have gone unnoted, or the window was larger.
     pub gone_since: Option<Timestamp>,
     /// When.
     pub now: Timestamp,

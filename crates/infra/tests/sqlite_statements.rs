@@ -233,7 +233,7 @@ async fn call_everything(fixture: &Fixture) {
     storage.rooms.due(now, 10).await.unwrap();
     storage.concerts.find(concert).await.unwrap().unwrap();
     storage.concerts.find_date(date).await.unwrap().unwrap();
-    storage.reservations.count_live_seats(user, date, now).await.unwrap();
+    storage.reservations.holdings(user, date, now).await.unwrap();
     storage.idempotency_records.find(user, &key()).await.unwrap().unwrap();
     for after in [None, Some(concert)] {
         storage.concert_queries.list_concerts(after, 10).await.unwrap();

@@ -9,6 +9,12 @@ pub enum Answer {
     /// Nothing to tell.
     Done,
     Refused(Refusal),
+    SessionOpened {
+        session: Name,
+        until: Time,
+    },
+    /// Whose call it is: the guest of that session.
+    Caller(Name),
     Entered {
         place: Place,
         is_new: bool,
@@ -39,6 +45,7 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the contract's code of its name")]
 pub enum Refusal {
+    Unauthenticated,
     WaitTokenMissing,
     WaitTokenInvalid,
     WaitTokenNotActive,

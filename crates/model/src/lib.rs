@@ -16,12 +16,13 @@
 //! once. `FRONTROW_MODEL_CASES=1000 cargo test -p frontrow-model --test random` runs more cases (`just model`). A failure prints
 //! the shrunk history as Rust, to be pasted into `tests/random/regressions.rs`.
 //!
-//! Not in the model: how places of people who stay away are given up, when to poll, and what only the transport knows.
+//! Not in the model: making concerts and dates, and what only the transport knows.
 
 mod answer;
 mod line;
 mod operation;
 mod sale;
+mod session;
 mod snapshot;
 mod wallet;
 mod world;
@@ -51,7 +52,10 @@ pub struct Model {
     now: Time,
     hold_seconds: i64,
     max_seats: usize,
+    keep_tokens: Time,
     users: usize,
+    /// When each guest session ends.
+    sessions: BTreeMap<Name, Time>,
     rooms: Vec<Room>,
     /// The room of each concert.
     concerts: Vec<usize>,
@@ -76,7 +80,9 @@ impl Model {
             now: 0,
             hold_seconds: world.hold_seconds,
             max_seats: world.max_seats,
+            keep_tokens: world.keep_tokens_seconds * SECOND,
             users: world.opening_balances.len(),
+            sessions: BTreeMap::new(),
             rooms: world.rooms.iter().map(|policy| Room::new(*policy)).collect(),
             concerts: world.concerts.clone(),
             dates: world.dates.iter().map(Date::new).collect(),
@@ -99,6 +105,8 @@ impl Model {
         let answered = match *operation {
             Operation::Wait { micros } => self.wait(micros),
             Operation::WaitFor { deadline, offset } => self.wait_for(deadline, offset),
+            Operation::OpenSession { call } => Ok(self.open_session(call)),
+            Operation::UseSession { session } => self.use_session(session),
             Operation::Enter { call, user, concert } => self.enter(call, user, concert),
             Operation::LookUp { user, token } => self.look_up(user, token),
             Operation::Leave { user, token } => self.leave(user, token),
@@ -121,7 +129,8 @@ impl Model {
             Operation::Rooms => Ok(Answer::Rooms(self.rooms_seen())),
             Operation::Sales { date } => self.sales(date),
             Operation::Tick => Ok(self.tick()),
-            Operation::Sweep | Operation::Refresh => Ok(Answer::Done),
+            Operation::Watch { seconds, polling } => Ok(self.watch(seconds, polling)),
+            Operation::Sweep | Operation::Prune | Operation::Refresh => Ok(Answer::Done),
         };
         answered.unwrap_or_else(Answer::Refused)
     }
@@ -145,7 +154,9 @@ impl Model {
         let holds = self.reservations.values().filter_map(Reservation::deadline);
         let keys = self.kept.values().map(|kept| kept.until);
         let sales = self.dates.iter().flat_map(|date| date.on_sale_at.into_iter().chain([date.starts_at]));
-        let mut all: Vec<Time> = ticks.chain(tokens).chain(holds).chain(keys).chain(sales).collect();
+        let sessions = self.sessions.values().copied();
+        let mut all: Vec<Time> =
+            ticks.chain(sessions).chain(tokens).chain(holds).chain(keys).chain(sales).collect();
         all.retain(|time| *time >= self.now);
         all.sort_unstable();
         all.dedup();

@@ -1,5 +1,8 @@
 //! Rooms, places in line, admission.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
 use crate::{
     Answer, Mode, Model, Name, Patch, Place, Policy, Refusal, RoomSeen, SECOND, Time, TokenStatus, count,
 };
@@ -29,6 +32,13 @@ impl Room {
     }
 }
 
+/// How often a node looks who stays away.
+const WATCH_EVERY: Time = 5 * SECOND;
+/// Who watched last so long ago has missed something.
+const WATCH_ANEW_AFTER: Time = 11 * SECOND;
+/// The most people of a line who are watched.
+const MOST_WATCHED: usize = 10_000;
+
 /// A place in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token {
@@ -57,6 +67,14 @@ impl Token {
 
     pub(crate) fn deadline(&self) -> Option<Time> {
         if let Stage::Active { until, .. } = self.stage { Some(until) } else { None }
+    }
+
+    /// When it ended, if it has.
+    fn ended_at(&self, now: Time) -> Option<Time> {
+        match self.stage {
+            Stage::Active { until: at, .. } | Stage::Over { at, .. } if at <= now => Some(at),
+            _ => None,
+        }
     }
 
     /// Ends it, unless it is over.
@@ -163,6 +181,61 @@ impl Model {
         }
     }
 
+    /// Whoever of the next three batches does not poll for the grace of the room is given up. Who was further back when it
+    /// began is watched from when they are near.
+    pub(crate) fn watch(&mut self, seconds: Time, polling: Option<(usize, Name)>) -> Answer {
+        self.now += WATCH_ANEW_AFTER;
+        let end = self.now + seconds * SECOND;
+        let polling = polling.and_then(|(user, token)| self.own_token(user, Some(token)).ok());
+        let mut seen = BTreeMap::new();
+        loop {
+            for room in 0..self.rooms.len() {
+                self.give_up_who_is_away(room, polling, &mut seen);
+            }
+            if self.now + WATCH_EVERY > end {
+                return Answer::Done;
+            }
+            self.now += WATCH_EVERY;
+        }
+    }
+
+    fn give_up_who_is_away(&mut self, room: usize, polling: Option<Name>, seen: &mut BTreeMap<Name, Time>) {
+        let Ok(Policy { admit_batch, wait_grace_seconds: Some(grace), .. }) = self.policy(room) else {
+            return;
+        };
+        let near = usize::try_from(admit_batch * 3).unwrap_or(MOST_WATCHED).min(MOST_WATCHED);
+        for token in self.waiting(room).into_iter().take(near) {
+            let last = *seen.entry(token).or_insert(self.now);
+            if polling == Some(token) {
+                seen.insert(token, self.now);
+            } else if self.now - last >= grace * SECOND {
+                self.end_token(token);
+            }
+        }
+    }
+
+    /// After at least and at most how many seconds the holder is told to poll again.
+    #[must_use]
+    pub fn poll_after_seconds(&self, token: Name) -> Option<RangeInclusive<u64>> {
+        let place = self.place(token).ok()?;
+        let policy = self.policy(place.room).ok()?;
+        if place.status != TokenStatus::Wait {
+            return Some(30..=30);
+        }
+        let far = place.position / 1_000;
+        let wanted = match (policy.mode, place.estimated_wait_seconds) {
+            (Mode::Hold | Mode::Closed, _) => far.max(10),
+            (Mode::Auto, Some(to_own_tick)) => far.max(to_own_tick / 10),
+            _ => far,
+        };
+        // A fifth is left to chance, so that those who came together do not stay together.
+        let most = wanted.clamp(1, 60);
+        let least = most - most / 5;
+        let own_tick = place.estimated_wait_seconds.filter(|_| policy.mode == Mode::Auto);
+        let own_tick = own_tick.map_or(u64::MAX, |seconds| seconds.max(1));
+        Some(least.min(own_tick)..=most.min(own_tick))
+    }
+
     /// The scheduler's pass over the rooms.
     pub(crate) fn tick(&mut self) -> Answer {
         Answer::Admitted((0..self.rooms.len()).map(|room| self.see_to(room)).sum())
@@ -215,7 +288,19 @@ impl Model {
     }
 
     pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
-        self.tokens.keys().filter_map(|token| self.place(*token).ok())
+        self.tokens
+            .iter()
+            .filter(|(_, token)| !self.is_bygone(token))
+            .filter_map(|(token, _)| self.place(*token).ok())
+    }
+
+    /// The tokens that nobody may rely on any longer. Whether they are there still is nobody's business.
+    pub fn bygone(&self) -> impl Iterator<Item = Name> {
+        self.tokens.iter().filter(|(_, token)| self.is_bygone(token)).map(|(token, _)| *token)
+    }
+
+    fn is_bygone(&self, token: &Token) -> bool {
+        token.ended_at(self.now).is_some_and(|at| at + self.keep_tokens <= self.now)
     }
 
     fn place(&self, name: Name) -> Result<Place, Refusal> {
@@ -284,7 +369,7 @@ impl Model {
 
     fn own_token(&self, user: usize, token: Option<Name>) -> Result<Name, Refusal> {
         let name = token.ok_or(Refusal::WaitTokenMissing)?;
-        let own = self.tokens.get(&name).filter(|token| token.user == user);
+        let own = self.tokens.get(&name).filter(|token| token.user == user && !self.is_bygone(token));
         own.map(|_| name).ok_or(Refusal::WaitTokenInvalid)
     }
 

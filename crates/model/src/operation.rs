@@ -22,6 +22,14 @@ pub enum Operation {
         deadline: usize,
         offset: Time,
     },
+    /// A guest becomes a user.
+    OpenSession {
+        call: Name,
+    },
+    /// Somebody calls with the access token of that session.
+    UseSession {
+        session: Name,
+    },
     /// Takes a place in the line of a concert; without a concert in the global room, which is the first.
     Enter {
         call: Name,
@@ -99,10 +107,17 @@ pub enum Operation {
     Sales {
         date: usize,
     },
+    /// For this time the node runs and watches over its lines, while one person polls as told, or nobody does.
+    Watch {
+        seconds: Time,
+        polling: Option<(usize, Name)>,
+    },
     /// The scheduler admits whoever is due.
     Tick,
     /// The scheduler expires what has lapsed.
     Sweep,
+    /// The scheduler deletes what is over long since.
+    Prune,
     /// The scheduler brings what the node keeps in memory up to date.
     Refresh,
 }

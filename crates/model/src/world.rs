@@ -6,6 +6,8 @@ use crate::{Refusal, Time};
 pub const MAX_CHARGE: i64 = 10_000_000;
 /// The longest time in a policy, in seconds.
 const MAX_SECONDS: i64 = 2_592_000;
+/// The shortest grace of those who stay away, in seconds.
+const MIN_GRACE: i64 = 120;
 /// The largest count of people in a policy.
 const MAX_COUNT: i64 = 10_000_000;
 /// The most people a tick may admit.
@@ -33,6 +35,7 @@ pub struct Policy {
     pub active_ttl_seconds: i64,
     pub max_active: Option<i64>,
     pub max_waiting: Option<i64>,
+    pub wait_grace_seconds: Option<i64>,
     pub mode: Mode,
 }
 
@@ -45,6 +48,7 @@ impl Default for Policy {
             active_ttl_seconds: 600,
             max_active: None,
             max_waiting: None,
+            wait_grace_seconds: None,
             mode: Mode::Auto,
         }
     }
@@ -59,6 +63,7 @@ pub struct Patch {
     pub active_ttl_seconds: Option<i64>,
     pub max_active: Option<Option<i64>>,
     pub max_waiting: Option<Option<i64>>,
+    pub wait_grace_seconds: Option<Option<i64>>,
     pub mode: Option<Mode>,
 }
 
@@ -72,6 +77,7 @@ impl Policy {
             ("activeTtlSeconds", patch.active_ttl_seconds, 1, MAX_SECONDS),
             ("maxActive", limit(patch.max_active), 0, MAX_COUNT),
             ("maxWaiting", limit(patch.max_waiting), 0, MAX_COUNT),
+            ("waitGraceSeconds", limit(patch.wait_grace_seconds), MIN_GRACE, MAX_SECONDS),
         ] {
             if given.is_some_and(|number| number < least || number > most) {
                 return Err(Refusal::InvalidPolicy(field.to_owned()));
@@ -83,6 +89,7 @@ impl Policy {
             active_ttl_seconds: patch.active_ttl_seconds.unwrap_or(self.active_ttl_seconds),
             max_active: patch.max_active.unwrap_or(self.max_active),
             max_waiting: patch.max_waiting.unwrap_or(self.max_waiting),
+            wait_grace_seconds: patch.wait_grace_seconds.unwrap_or(self.wait_grace_seconds),
             mode: patch.mode.unwrap_or(self.mode),
         })
     }
@@ -108,6 +115,8 @@ pub struct World {
     pub hold_seconds: i64,
     /// The most live seats a user may have on one date.
     pub max_seats: usize,
+    /// How long a token can be asked for after its end. Nobody may rely on it any longer.
+    pub keep_tokens_seconds: i64,
     /// The waiting rooms.
     pub rooms: Vec<Policy>,
     /// The room of each concert.

@@ -19,7 +19,11 @@ use crate::requests;
 use crate::stage::Stage;
 use crate::world::NodeRun;
 
-impl Bytes for Entered {}
+impl Bytes for Entered {
+    fn is_new(&self) -> bool {
+        self.is_new
+    }
+}
 impl Bytes for QueuePlace {}
 impl Bytes for Vec<SeatId> {}
 
@@ -110,7 +114,7 @@ impl Buyer {
         self.client.doing("joins");
         let (user_id, concert) = (self.user_id, self.stage.concert);
         loop {
-            let request = (self.client.world().number(), Kind::Loose);
+            let request = (self.client.world().number(), Kind::Join);
             let handler = move |use_cases| requests::enter(use_cases, user_id, concert);
             match self.client.insist(request, true, handler).await {
                 End::Done { answer, .. } => return self.joined(answer),
@@ -130,13 +134,20 @@ impl Buyer {
         {
             self.client.world().violate("the same place got two Wait-Tokens");
         }
-        let stored =
-            self.client.cluster.monitor.memory.look(|state| state.queue_tokens.get(&token.id).copied());
-        let is_there = stored.is_some_and(|stored| {
-            (stored.value.user_id, stored.value.ticket) == (self.user_id, token.ticket)
+        // One that nobody heard of is not left beside it, nor taken twice: who has a later one has lost this.
+        let stands = self.client.cluster.monitor.memory.look(|state| {
+            let own = state.queue_tokens.values().map(|row| row.value).filter(|t| t.user_id == self.user_id);
+            let stored = own.clone().find(|own| (own.id, own.ticket) == (token.id, token.ticket));
+            stored.is_some_and(|stored| {
+                let is_over = matches!(stored.state, QueueTokenState::Expired { .. });
+                is_over || own.clone().all(|own| own.ticket <= stored.ticket)
+            })
         });
-        if !is_there {
-            self.client.world().violate(format_args!("{} has a place that is not stored", self.client.name));
+        if !stands {
+            let name = &self.client.name;
+            self.client
+                .world()
+                .violate(format_args!("{name} has a place that is not stored, or not the last"));
         }
         self.place = Some((token.id, entered.wait_token));
     }

@@ -102,11 +102,16 @@ pub(crate) enum Verdict<T> {
     Internal(String),
 }
 
-/// An answer that is given again, byte for byte.
+/// An answer, as it is judged.
 pub(crate) trait Bytes {
-    /// Nothing, where answers may differ.
+    /// What is given again, byte for byte. Nothing, where answers may differ.
     fn bytes(&self) -> &[u8] {
         &[]
+    }
+
+    /// Whether it tells of something that this very request has made.
+    fn is_new(&self) -> bool {
+        true
     }
 }
 
@@ -126,6 +131,9 @@ pub(crate) enum Kind {
     Once,
     /// What may be done already: at most one effect, none when it is refused.
     Idempotent,
+    /// A join: one effect when it is said to be new, none when it is said to be old or is refused. Whoever was not heard,
+    /// or could not be told of the place, gets it by the next one.
+    Join,
     /// What goes on after its effect, or has none.
     Loose,
 }
@@ -197,8 +205,7 @@ impl Monitor {
             if !unit.changes(committed) {
                 return;
             }
-            let deeds = seen.deeds.entry(unit.told()).or_default();
-            *deeds = deeds.saturating_add(1);
+            seen.did(unit.told());
             let before = std::mem::replace(&mut seen.state, self.memory.look(Clone::clone));
             let written = Written {
                 before: &before,
@@ -252,7 +259,9 @@ impl Monitor {
         let all = seen.by_request.get(&attempt.request).copied().unwrap_or(0);
         let breach = match (verdict, kind) {
             (Verdict::Internal(text), _) => Some(format!("an internal error: {text}")),
-            (_, Kind::Loose) => None,
+            (_, Kind::Loose) | (Verdict::NotNow, Kind::Join) => None,
+            (Verdict::Done { answer, .. }, Kind::Join) => (own != u32::from(answer.is_new()))
+                .then(|| format!("a join is said to be new: {}, and has {own} effects", answer.is_new())),
             (Verdict::Refused(_) | Verdict::NotNow, _) => {
                 (own > 0).then(|| format!("it was said that nothing was written: {own} was"))
             }
@@ -267,6 +276,9 @@ impl Monitor {
             }
             (Verdict::Unknown, _) => None,
         };
+        if matches!((verdict, kind, own), (Verdict::Unknown | Verdict::NotNow, Kind::Join, 1)) {
+            seen.did("a join that nobody heard of");
+        }
         let another = match (verdict, kind) {
             (Verdict::Done { answer, .. }, Kind::Once) => {
                 let known = seen.answers.entry(attempt.request).or_insert_with(|| answer.bytes().to_vec());
@@ -293,6 +305,11 @@ impl Monitor {
 }
 
 impl Seen {
+    fn did(&mut self, deed: &'static str) {
+        let deeds = self.deeds.entry(deed).or_default();
+        *deeds = deeds.saturating_add(1);
+    }
+
     /// Counts an effect, and says when there is one too many.
     fn count_effect(&mut self, unit: &Unit, committed: &Committed) -> Option<String> {
         if let (Some(attempt), true) = (unit.attempt, unit.is_effect(committed)) {

@@ -26,17 +26,23 @@ pub enum Mutation {
     LostAnswerIsFailure,
     /// It admits from the tail of the line.
     AdmitsFromTheTail,
+    /// It takes whoever joins for somebody who had a place already.
+    JoinToldAsOld,
+    /// It keeps silent of holds that are lapsed and stored still.
+    LapsedHoldsLeft,
 }
 
 impl Mutation {
     /// Every mutation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::VersionsUnchecked,
         Self::RecordApart,
         Self::MaxActiveIgnored,
         Self::ExpiryFreesPaidSeats,
         Self::LostAnswerIsFailure,
         Self::AdmitsFromTheTail,
+        Self::JoinToldAsOld,
+        Self::LapsedHoldsLeft,
     ];
 
     /// Writes a unit wrongly. The monitor sees what was asked for, and what came of it.
@@ -61,6 +67,11 @@ impl Mutation {
         let written = ports.storage.committer.commit(work).await;
         let written = written.map(|committed| Committed { outcome: outcome.or(committed.outcome) });
         ports.monitor.observe(&unit, &written);
+        if let (Self::JoinToldAsOld, Ok(Committed { outcome: Some(CommandOutcome::Joined(token)) })) =
+            (self, &written)
+        {
+            return Ok(Committed { outcome: Some(CommandOutcome::AlreadyJoined(*token)) });
+        }
         if let (Self::ExpiryFreesPaidSeats, Some(Command::ExpireHolds { now, .. })) =
             (self, unit.work.command)
         {

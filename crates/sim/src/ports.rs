@@ -16,7 +16,7 @@ use frontrow_domain::ports::{
     StorageError,
 };
 use frontrow_domain::queue::{Departure, LineState, QueueToken, Room, TicketNumber};
-use frontrow_domain::reservation::Reservation;
+use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::unit_of_work::{CommitError, Committed};
 use frontrow_domain::{
@@ -257,13 +257,18 @@ impl Reservations for NodePorts {
         self.read(self.storage.reservations.find(id)).await
     }
 
-    async fn count_live_seats(
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError> {
-        self.read(self.storage.reservations.count_live_seats(user_id, performance_date_id, now)).await
+    ) -> Result<Holdings, StorageError> {
+        let mut holdings =
+            self.read(self.storage.reservations.holdings(user_id, performance_date_id, now)).await?;
+        if self.mutation == Some(Mutation::LapsedHoldsLeft) {
+            holdings.lapsed.clear();
+        }
+        Ok(holdings)
     }
 }
 

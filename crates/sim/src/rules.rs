@@ -32,7 +32,7 @@ impl<'a> Written<'a> {
         let findings = self.after.audit().into_iter().filter(|finding| finding.breaches > 0);
         let mut breaches: Vec<String> =
             findings.map(|finding| format!("audit: {}", finding.promise)).collect();
-        let rules: [Rule<'a>; 12] = [
+        let rules: [Rule<'a>; 14] = [
             ("a token, reservation, entry or payment is gone", Self::loses_something),
             ("a token changed otherwise than WAIT, ACTIVE, EXPIRED", Self::turns_a_token_back),
             ("a token was expired before its time", Self::ends_a_token_early),
@@ -42,6 +42,8 @@ impl<'a> Written<'a> {
             ("people were admitted while the room admits nobody", Self::admits_against_the_mode),
             ("a tick was taken before its time, or for too many", Self::ticks_wrongly),
             ("somebody entered whom the room refuses", Self::lets_in_whom_it_refuses),
+            ("somebody entered otherwise than at the tail", Self::enters_before_others),
+            ("somebody entered who had a place", Self::takes_two_places),
             (
                 "a reservation changed otherwise than RESERVED to DONE, EXPIRED or CANCELLED",
                 Self::turns_a_reservation_back,
@@ -188,6 +190,30 @@ impl<'a> Written<'a> {
         policy.mode == RoomMode::Closed || (went_through && !may_go_through) || (!went_through && is_full)
     }
 
+    fn joined(&self) -> Option<&QueueToken> {
+        if let Some(CommandOutcome::Joined(joined)) = &self.committed.outcome { Some(joined) } else { None }
+    }
+
+    /// First come, first served, in the order of the commits.
+    fn enters_before_others(&self) -> bool {
+        let before = self.before.queue_tokens.values().map(|row| &row.value);
+        self.joined().is_some_and(|joined| {
+            before.into_iter().any(|other| other.room_id == joined.room_id && other.ticket >= joined.ticket)
+        })
+    }
+
+    /// By the time of the join: whose place was over by then had none.
+    fn takes_two_places(&self) -> bool {
+        let Some(Command::Join(Join { now, .. })) = self.work.command else { return false };
+        let mut before = self.before.queue_tokens.values().map(|row| &row.value);
+        self.joined().is_some_and(|joined| {
+            before.any(|other| {
+                (other.room_id, other.user_id) == (joined.room_id, joined.user_id)
+                    && other.status_at(now) != QueueTokenStatus::Expired
+            })
+        })
+    }
+
     fn turns_a_reservation_back(&self) -> bool {
         self.changed_reservations().any(|(before, after)| {
             let same = Reservation { status: before.status, ..after.clone() };
@@ -207,7 +233,7 @@ impl<'a> Written<'a> {
             })
     }
 
-    /// Judged as it was decided: by the time of the new hold.
+    /// As it is stored, whatever the time: a hold that is lapsed by one clock may be paid by another.
     fn holds_too_many(&self) -> bool {
         self.new_reservations().any(|new| {
             let rows = self.after.reservations.values().map(|row| &row.value);
@@ -215,8 +241,7 @@ impl<'a> Written<'a> {
                 (other.user_id, other.performance_date_id) == (new.user_id, new.performance_date_id)
             });
             let live = own.filter(|other| {
-                let status = other.status_at(new.reserved_at);
-                matches!(status, ReservationStatus::Reserved | ReservationStatus::Done)
+                matches!(other.status, ReservationStatus::Reserved | ReservationStatus::Done)
             });
             live.map(|reservation| reservation.seats.len()).sum::<usize>() > self.max_seats
         })

@@ -20,8 +20,9 @@ const SEEDS: u64 = 200;
 const CONTROLS: u64 = 40;
 
 /// What must have happened in some of them.
-const DEEDS: [&str; 11] = [
+const DEEDS: [&str; 12] = [
     "a join",
+    "a join that nobody heard of",
     "an admission",
     "the expiry of tokens",
     "the expiry of holds",
@@ -127,4 +128,14 @@ fn a_lost_answer_told_as_a_failure_shows() {
 #[test]
 fn admission_from_the_tail_shows() {
     must_show(Mutation::AdmitsFromTheTail, &["out of order"]);
+}
+
+#[test]
+fn a_join_that_is_told_as_old_shows() {
+    must_show(Mutation::JoinToldAsOld, &["a join is said to be new: false"]);
+}
+
+#[test]
+fn a_lapsed_hold_that_may_be_paid_beside_others_shows() {
+    must_show(Mutation::LapsedHoldsLeft, &["more seats than allowed"]);
 }

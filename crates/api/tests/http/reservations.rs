@@ -4,7 +4,7 @@ use frontrow_api::ApiState;
 use frontrow_domain::idempotency::IdempotencyRecord;
 use frontrow_domain::ports::ReservationView;
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState};
-use frontrow_domain::reservation::ReservationStatus;
+use frontrow_domain::reservation::{Holdings, ReservationStatus};
 use frontrow_domain::seat::SeatState;
 use frontrow_domain::unit_of_work::Committed;
 use frontrow_domain::{ReservationId, SeatId};
@@ -43,7 +43,7 @@ fn holding() -> (State, Arc<Mutex<Vec<IdempotencyRecord>>>) {
     });
     ports.concerts.expect_find_date().returning(|_| Ok(Some((date(), concert(DEFAULT_ROOM_ID)))));
     ports.seats.expect_find_many().returning(|_| Ok(vec![stored(seat())]));
-    ports.reservations.expect_count_live_seats().returning(|_, _, _| Ok(0));
+    ports.reservations.expect_holdings().returning(|_, _, _| Ok(Holdings::default()));
     (ports.state(), records)
 }
 
@@ -179,7 +179,10 @@ async fn the_first_obstacle_in_the_order_of_the_contract_is_named() {
         }
         let seats: Vec<_> = has_seat.then(|| stored(taken)).into_iter().collect();
         ports.seats.expect_find_many().returning(move |_| Ok(seats.clone()));
-        ports.reservations.expect_count_live_seats().returning(move |_, _, _| Ok(live));
+        ports
+            .reservations
+            .expect_holdings()
+            .returning(move |_, _, _| Ok(Holdings { live_seats: live, lapsed: Vec::new() }));
         let answer = post(&ports.state(), &[BEARER, WAIT_TOKEN], &body(&[SEAT])).await;
         answer.assert_problem(code.0, code.1);
         if answer.status == 409 && code.1 == "SEAT_NOT_AVAILABLE" || code.1 == "SEAT_NOT_FOUND" {

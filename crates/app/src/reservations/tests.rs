@@ -103,7 +103,7 @@ async fn a_hold_is_one_unit_of_work_with_its_answer() {
     };
     assert_eq!(world.work(), work);
     assert_eq!(reply, Reply { answer, replayed: false });
-    assert_eq!(world.take_loads(), [Load::Date, Load::Seats, Load::LiveSeats]);
+    assert_eq!(world.take_loads(), [Load::Date, Load::Seats, Load::Holdings]);
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn a_lapsed_hold_gives_way_and_gives_all_its_seats_back() {
         ..UnitOfWork::default()
     };
     assert_eq!(world.work(), work);
-    let loads = [Load::Date, Load::Seats, Load::LiveSeats, Load::Reservation, Load::Seats];
+    let loads = [Load::Date, Load::Seats, Load::Holdings, Load::Reservation, Load::Seats];
     assert_eq!(world.take_loads(), loads);
 }
 
@@ -324,8 +324,8 @@ async fn a_conflict_is_decided_anew_by_the_new_state_token_first() {
         ..UnitOfWork::default()
     };
     assert_eq!(world.works().pop(), Some(work));
-    let first = [Load::Date, Load::Seats, Load::LiveSeats];
-    let second = [Load::Token, Load::Date, Load::Seats, Load::LiveSeats];
+    let first = [Load::Date, Load::Seats, Load::Holdings];
+    let second = [Load::Token, Load::Date, Load::Seats, Load::Holdings];
     assert_eq!(world.take_loads(), [&first[..], &second[..]].concat());
 }
 
@@ -338,6 +338,63 @@ async fn the_loser_of_a_race_is_told_what_is_so_now() {
     let refused = refusal(reserve(&world, &[1]).await);
     assert_eq!(refused, format!("SeatNotAvailable({:?})", [seat_id(1)]));
     assert_eq!(world.works().len(), 1);
+}
+
+/// Seats and holdings are read at two moments. Here the person's own other hold is written between the two.
+#[tokio::test]
+async fn a_seat_that_one_took_oneself_meanwhile_is_a_matter_of_the_limit() {
+    let world = world();
+    world.facts().put_seat(stored(seat(1, held_by(HELD, 1_300)), 2));
+    world.before(Load::Token, |facts| {
+        facts.put_token(stored(token(active_until(1_100)), 3));
+        facts.put_reservation(stored(reservation(HELD, &[1, 2, 3], Reserved, at(1_300)), 1));
+    });
+    assert_eq!(refusal(reserve(&world, &[1, 4]).await), "SeatLimitExceeded { live: 3, max: 4 }");
+    world.assert_untouched();
+}
+
+/// And here it is given back between the two: at no moment was the seat taken and the limit not reached.
+#[tokio::test]
+async fn a_seat_that_one_gives_back_meanwhile_can_be_held_again() {
+    let world = world();
+    put(&world, stored(reservation(HELD, &[1, 2, 3, 4], Reserved, at(1_300)), 1));
+    world.before(Load::Holdings, |facts| {
+        facts.put_reservation(stored(reservation(HELD, &[1, 2, 3, 4], Cancelled, at(1_300)), 2));
+        for n in 1..=4 {
+            facts.put_seat(stored(seat(n, SeatState::Available), 3));
+        }
+    });
+    world.will_commit();
+    assert!(reserve(&world, &[1]).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_finds_a_seat_taken_looks_once_more_at_it_and_at_the_token() {
+    let world = world();
+    world.facts().put_seat(stored(seat(1, held_by(HELD, 1_300)), 2));
+    assert_eq!(refusal(reserve(&world, &[1]).await), format!("SeatNotAvailable({:?})", [seat_id(1)]));
+    let loads = [Load::Date, Load::Seats, Load::Holdings, Load::Token, Load::Seats];
+    assert_eq!(world.take_loads(), loads);
+}
+
+/// By a clock that is behind, the hold could still be paid: the two together would pass the limit.
+#[tokio::test]
+async fn ones_own_lapsed_hold_is_expired_with_the_hold_that_does_not_count_it() {
+    let world = world();
+    let lapsed = reservation(LAPSED, &[1, 2], Reserved, now());
+    put(&world, stored(lapsed.clone(), 4));
+    world.will_commit();
+
+    reserve(&world, &[3, 4, 5]).await.unwrap();
+
+    let work = world.work();
+    let expired = Change::Update(stored(Reservation { status: Expired, ..lapsed }, 4));
+    assert_eq!(work.reservations, [expired, Change::Insert(new_hold(NEW, &[3, 4, 5], now()))]);
+    let free = |n| update(n, SeatState::Available, 2);
+    let held = |n| update(n, held_by(NEW, 1_300), 1);
+    assert_eq!(work.seats, [free(1), free(2), held(3), held(4), held(5)]);
+    let loads = [Load::Date, Load::Seats, Load::Holdings, Load::Reservation, Load::Seats];
+    assert_eq!(world.take_loads(), loads);
 }
 
 /// One person's parallel reservations meet on the token, so that they cannot pass the limit together.
@@ -441,7 +498,7 @@ async fn other_failures_of_a_commit_are_not_repeated() {
 
 #[tokio::test]
 async fn storage_that_is_away_is_a_failure_and_nothing_is_written() {
-    for load in [Load::Date, Load::Seats, Load::LiveSeats, Load::Reservation] {
+    for load in [Load::Date, Load::Seats, Load::Holdings, Load::Reservation] {
         let world = world();
         put(&world, stored(reservation(LAPSED, &[1], Reserved, now()), 4));
         world.facts().down = Some(load);

@@ -6,7 +6,7 @@ use crate::account::Account;
 use crate::concert::{Concert, PerformanceDate};
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
 use crate::queue::{QueueToken, Room};
-use crate::reservation::Reservation;
+use crate::reservation::{Holdings, Reservation};
 use crate::seat::Seat;
 use crate::unit_of_work::{CommitError, Committed, Source, UnitOfWork};
 use crate::{
@@ -92,13 +92,13 @@ pub trait Reservations: Send + Sync {
     /// The reservation with this id. Its seats are ordered by id.
     async fn find(&self, id: ReservationId) -> Result<Option<Versioned<Reservation>>, StorageError>;
 
-    /// How many seats of this date the user holds unlapsed at `now`, or has bought.
-    async fn count_live_seats(
+    /// What the user has of this date at `now`.
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError>;
+    ) -> Result<Holdings, StorageError>;
 }
 
 /// Loads accounts.

@@ -67,6 +67,16 @@ pub struct Reservation {
     pub status: ReservationStatus,
 }
 
+/// What a user has of a date at some time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// How many seats are held unlapsed, or bought.
+    pub live_seats: u32,
+    /// The holds that are lapsed and stored as RESERVED still. They do not count, unless somebody whose clock is behind
+    /// pays them: whoever relies on that expires them.
+    pub lapsed: Vec<ReservationId>,
+}
+
 /// Who holds seats of which date, where, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldTerms {

@@ -108,8 +108,15 @@ impl State {
             return Err(absent(room_id));
         }
         let in_line = self.tokens_in(room_id).filter(|token| token.state == QueueTokenState::Wait);
+        let mut line = first(u32::MAX, in_line.map(|token| (token.ticket, token.id)));
+        let behind = line.split_off(line.len().min(at_most(window)));
+        if gone_since.is_none() {
+            for id in behind {
+                self.last_seen.remove(&id);
+            }
+        }
         let mut gone = Vec::new();
-        for id in first(window, in_line.map(|token| (token.ticket, token.id))) {
+        for id in line {
             match (gone_since, self.last_seen.get(&id)) {
                 (Some(gone_since), Some(seen)) if *seen <= gone_since => gone.push(id),
                 (Some(_), Some(_)) => {}

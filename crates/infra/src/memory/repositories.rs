@@ -10,7 +10,7 @@ use frontrow_domain::ports::{
     Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
 use frontrow_domain::queue::{QueueToken, Room, RoomMode};
-use frontrow_domain::reservation::{Reservation, ReservationStatus};
+use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::{
     ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
@@ -87,20 +87,28 @@ impl Reservations for Memory {
         Ok(found)
     }
 
-    async fn count_live_seats(
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError> {
+    ) -> Result<Holdings, StorageError> {
         let state = self.state();
-        let live = state.reservations.values().map(|row| &row.value).filter(|reservation| {
-            reservation.user_id == user_id
-                && reservation.performance_date_id == performance_date_id
-                && matches!(reservation.status_at(now), ReservationStatus::Reserved | ReservationStatus::Done)
+        let own = state.reservations.values().map(|row| &row.value).filter(|reservation| {
+            (reservation.user_id, reservation.performance_date_id) == (user_id, performance_date_id)
         });
-        let seats: usize = live.map(|reservation| reservation.seats.len()).sum();
-        Ok(u32::try_from(seats).unwrap_or(u32::MAX))
+        let mut holdings = Holdings::default();
+        for reservation in own {
+            match (reservation.status, reservation.status_at(now)) {
+                (_, ReservationStatus::Reserved | ReservationStatus::Done) => {
+                    let seats = u32::try_from(reservation.seats.len()).unwrap_or(u32::MAX);
+                    holdings.live_seats = holdings.live_seats.saturating_add(seats);
+                }
+                (ReservationStatus::Reserved, _) => holdings.lapsed.push(reservation.id),
+                _ => {}
+            }
+        }
+        Ok(holdings)
     }
 }
 

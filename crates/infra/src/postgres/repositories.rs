@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Bool, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use frontrow_domain::account::Account;
 use frontrow_domain::concert::{Concert, PerformanceDate};
@@ -13,7 +13,7 @@ use frontrow_domain::ports::{
     Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
 use frontrow_domain::queue::{QueueToken, Room};
-use frontrow_domain::reservation::Reservation;
+use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::{
     ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
@@ -39,8 +39,8 @@ use crate::sql::types::{DbId, DbTime, Id, Instant};
 /// A reservation with its seats, ordered by id.
 type ReservedRows = (ReservationRow, Vec<ReservationSeatRow>);
 
-/// Whose seats of which date, unlapsed when.
-type SeatCountKey = (DbId, DbId, DbTime);
+/// Whose seats of which date, and when.
+type HoldingsKey = (DbId, DbId, DbTime);
 
 /// The reads by key, a kind each.
 pub(super) struct Loaders {
@@ -51,7 +51,7 @@ pub(super) struct Loaders {
     dates: Loader<DbId, (PerformanceDateRow, ConcertRow)>,
     seats: Loader<DbId, SeatRow>,
     reservations: Loader<DbId, ReservedRows>,
-    seat_counts: Loader<SeatCountKey, i64>,
+    holdings: Loader<HoldingsKey, Holdings>,
     accounts: Loader<DbId, AccountRow>,
     answers: Loader<(DbId, String), IdempotencyRow>,
 }
@@ -67,7 +67,7 @@ impl Loaders {
             dates: Loader::start(pool.clone(), fetch_dates),
             seats: Loader::start(pool.clone(), fetch_seats),
             reservations: Loader::start(pool.clone(), fetch_reservations),
-            seat_counts: Loader::start(pool.clone(), fetch_seat_counts),
+            holdings: Loader::start(pool.clone(), fetch_holdings),
             accounts: Loader::start(pool.clone(), fetch_accounts),
             answers: Loader::start(pool.clone(), fetch_answers),
         }
@@ -166,15 +166,18 @@ fn fetch_reservations(connection: &mut Session, ids: Vec<DbId>) -> Fetched<'_, D
     .boxed()
 }
 
-const SEAT_COUNTS: &str = "\
-    SELECT wanted.user_id, wanted.date_id, wanted.now, ( \
-        SELECT count(*) FROM reservations JOIN reservation_seats USING (reservation_id) \
+const HOLDINGS: &str = "\
+    SELECT wanted.*, found.* FROM unnest($1, $2, $3) AS wanted (user_id, date_id, now) \
+    CROSS JOIN LATERAL ( \
+        SELECT count(*) FILTER (WHERE status = 'DONE' OR hold_expires_at > wanted.now) AS live_seats, \
+            array_agg(DISTINCT reservation_id) \
+                FILTER (WHERE status = 'RESERVED' AND hold_expires_at <= wanted.now) AS lapsed \
+        FROM reservations JOIN reservation_seats USING (reservation_id) \
         WHERE reservations.user_id = wanted.user_id AND performance_date_id = wanted.date_id \
-            AND status IN ('RESERVED', 'DONE') AND (status = 'DONE' OR hold_expires_at > wanted.now)) AS seats \
-    FROM unnest($1, $2, $3) AS wanted (user_id, date_id, now)";
+            AND status IN ('RESERVED', 'DONE')) AS found";
 
 #[derive(QueryableByName)]
-struct SeatCountRow {
+struct HoldingsRow {
     #[diesel(sql_type = Id)]
     user_id: DbId,
     #[diesel(sql_type = Id)]
@@ -182,17 +185,26 @@ struct SeatCountRow {
     #[diesel(sql_type = Instant)]
     now: DbTime,
     #[diesel(sql_type = BigInt)]
-    seats: i64,
+    live_seats: i64,
+    #[diesel(sql_type = Nullable<Array<Id>>)]
+    lapsed: Option<Vec<DbId>>,
 }
 
-fn fetch_seat_counts(connection: &mut Session, keys: Vec<SeatCountKey>) -> Fetched<'_, SeatCountKey, i64> {
-    let query = sql_query(SEAT_COUNTS)
+impl From<HoldingsRow> for Holdings {
+    fn from(row: HoldingsRow) -> Self {
+        let lapsed = row.lapsed.unwrap_or_default().into_iter().map(|id| ReservationId::new(id.0));
+        Self { live_seats: u32::try_from(row.live_seats).unwrap_or(u32::MAX), lapsed: lapsed.collect() }
+    }
+}
+
+fn fetch_holdings(connection: &mut Session, keys: Vec<HoldingsKey>) -> Fetched<'_, HoldingsKey, Holdings> {
+    let query = sql_query(HOLDINGS)
         .bind::<Array<Id>, _>(keys.iter().map(|(user_id, _, _)| *user_id).collect::<Vec<_>>())
         .bind::<Array<Id>, _>(keys.iter().map(|(_, date_id, _)| *date_id).collect::<Vec<_>>())
         .bind::<Array<Instant>, _>(keys.iter().map(|(_, _, now)| *now).collect::<Vec<_>>());
     async move {
-        let rows: Vec<SeatCountRow> = Cached(query).load(connection).await?;
-        Ok(rows.into_iter().map(|row| ((row.user_id, row.date_id, row.now), row.seats)).collect())
+        let rows: Vec<HoldingsRow> = Cached(query).load(connection).await?;
+        Ok(rows.into_iter().map(|row| ((row.user_id, row.date_id, row.now), row.into())).collect())
     }
     .boxed()
 }
@@ -293,15 +305,14 @@ impl Reservations for Postgres {
         found.map(|(reservation, seats)| reservation.with_seats(seats)).transpose()
     }
 
-    async fn count_live_seats(
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError> {
+    ) -> Result<Holdings, StorageError> {
         let key = (DbId(user_id.get()), DbId(performance_date_id.get()), DbTime(now));
-        let seats = self.loaders.seat_counts.one(key).await?.unwrap_or(0);
-        Ok(u32::try_from(seats).unwrap_or(u32::MAX))
+        Ok(self.loaders.holdings.one(key).await?.unwrap_or_default())
     }
 }
 

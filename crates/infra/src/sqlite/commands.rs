@@ -201,7 +201,14 @@ fn give_up_abandoned(connection: &mut SqliteConnection, sweep: &GiveUpAbandoned)
                      AND ticket > (SELECT admitted_through FROM lines WHERE room_id = ?1) \
                      ORDER BY ticket LIMIT ?2)";
     Sql(start, (id, window, now, gone_since.is_none())).execute(connection)?;
-    let Some(gone_since) = gone_since else { return Ok(0) };
+    let Some(gone_since) = gone_since else {
+        let forget = "UPDATE queue_tokens SET last_seen_at = NULL WHERE last_seen_at IS NOT NULL AND token_id IN (\
+                          SELECT token_id FROM queue_tokens WHERE room_id = ?1 AND status = 'WAIT' \
+                          AND ticket > (SELECT admitted_through FROM lines WHERE room_id = ?1) \
+                          ORDER BY ticket LIMIT ?3 OFFSET ?2)";
+        Sql(forget, (id, window, i64::from(RoomPolicy::MAX_WINDOW))).execute(connection)?;
+        return Ok(0);
+    };
     let give_up = "UPDATE queue_tokens SET status = 'EXPIRED', expires_at = ?3, version = version + 1, \
                        departure = (SELECT departures FROM lines WHERE room_id = ?1) + gone.number \
                    FROM (SELECT token_id, row_number() OVER (ORDER BY ticket) AS number FROM (\

@@ -14,7 +14,7 @@ use frontrow_domain::ports::{
     Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
 use frontrow_domain::queue::{QueueToken, Room, RoomMode};
-use frontrow_domain::reservation::Reservation;
+use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::{
     ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
@@ -37,7 +37,7 @@ use crate::sql::types::{DbId, DbTime};
 /// The keys of statements, see [`CachedAs`].
 enum LiveToken {}
 enum SomeSeats {}
-enum LiveSeats {}
+enum HeldSeats {}
 
 /// The token stored as WAIT or ACTIVE. The condition is a literal, or its partial index would not be used.
 pub(super) fn find_live_token(
@@ -188,23 +188,27 @@ impl Reservations for Sqlite {
         .await
     }
 
-    async fn count_live_seats(
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError> {
+    ) -> Result<Holdings, StorageError> {
         self.load(move |connection| {
-            let unlapsed = reservations::status.eq("DONE").or(reservations::hold_expires_at.gt(DbTime(now)));
+            let lapsed =
+                reservations::status.eq("RESERVED").and(reservations::hold_expires_at.le(DbTime(now)));
             let query = reservations::table
                 .inner_join(reservation_seats::table)
                 .filter(reservations::user_id.eq(DbId(user_id.get())))
                 .filter(reservations::performance_date_id.eq(DbId(performance_date_id.get())))
                 .filter(sql::<Bool>("reservations.status IN ('RESERVED', 'DONE')"))
-                .filter(unlapsed)
-                .count();
-            let seats: i64 = CachedAs::<LiveSeats, _>::new(query).get_result(connection)?;
-            Ok(u32::try_from(seats).unwrap_or(u32::MAX))
+                .select((reservations::reservation_id, lapsed));
+            let seats: Vec<(DbId, bool)> = CachedAs::<HeldSeats, _>::new(query).load(connection)?;
+            let (lapsed, live): (Vec<_>, Vec<_>) = seats.into_iter().partition(|(_, lapsed)| *lapsed);
+            let mut lapsed: Vec<_> = lapsed.into_iter().map(|(id, _)| ReservationId::new(id.0)).collect();
+            lapsed.sort_unstable();
+            lapsed.dedup();
+            Ok(Holdings { live_seats: u32::try_from(live.len()).unwrap_or(u32::MAX), lapsed })
         })
         .await
     }

@@ -218,6 +218,17 @@ pub(crate) async fn clocks_start_again_where_nobody_is_judged(fixture: &Fixture)
     assert_eq!(given_up(fixture, &room, 2, Some(at(2_000)), at(2_120)).await, 2);
 }
 
+pub(crate) async fn nobody_is_judged_by_what_was_seen_further_back(fixture: &Fixture) {
+    let room = fixture.default_room().await;
+    fixture.crowd(room.id, 4, at(0)).await;
+    given_up(fixture, &room, 4, None, at(1_000)).await;
+    // The window is smaller now, and the last two are not noted when they poll.
+    given_up(fixture, &room, 2, None, at(1_100)).await;
+    assert_eq!(given_up(fixture, &room, 2, Some(at(1_100)), at(1_220)).await, 2);
+    assert_eq!(given_up(fixture, &room, 2, Some(at(1_105)), at(1_225)).await, 0, "their clocks start");
+    assert_eq!(given_up(fixture, &room, 2, Some(at(1_225)), at(1_345)).await, 2);
+}
+
 pub(crate) async fn only_waiters_are_given_up(fixture: &Fixture) {
     let room = fixture.default_room().await;
     let crowd = fixture.crowd(room.id, 4, at(0)).await;

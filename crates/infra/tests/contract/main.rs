@@ -87,6 +87,7 @@ macro_rules! contract {
                     departures_are_read_from_where_one_was,
                     a_view_tells_who_is_where,
                     the_abandoned_near_the_head_are_given_up,
+                    nobody_is_judged_by_what_was_seen_further_back,
                     clocks_start_again_where_nobody_is_judged,
                     only_waiters_are_given_up,
                     departures_are_gapless_when_many_leave_at_once,

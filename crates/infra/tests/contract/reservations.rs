@@ -2,8 +2,9 @@
 
 use frontrow_domain::ports::ReservationView;
 use frontrow_domain::queue::QueueTokenState;
-use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
+use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::SeatState;
+use frontrow_domain::unit_of_work::Command;
 use frontrow_domain::{
     Change, Money, ReservationId, SeatId, Timestamp, UnitOfWork, UserId, Version, Versioned,
 };
@@ -35,8 +36,8 @@ pub(crate) async fn a_reservation_is_absent_until_it_is_inserted(fixture: &Fixtu
     let queries = &fixture.storage.reservation_queries;
     assert_eq!(queries.find_own(user, id, at(0)).await.unwrap(), None);
     assert_eq!(queries.list_own(user, None, 10, at(0)).await.unwrap(), []);
-    let counted = fixture.storage.reservations.count_live_seats(user, sale.date.id, at(0)).await.unwrap();
-    assert_eq!(counted, 0);
+    let holdings = fixture.storage.reservations.holdings(user, sale.date.id, at(0)).await.unwrap();
+    assert_eq!(holdings, Holdings::default());
 }
 
 pub(crate) async fn every_field_of_a_reservation_comes_back(fixture: &Fixture) {
@@ -169,11 +170,11 @@ pub(crate) async fn live_seats_are_held_unlapsed_or_bought(fixture: &Fixture) {
     let ids = sale.seat_ids();
     let other = fixture.another_date(sale.room, sale.concert.clone(), 1).await;
     let token = fixture.admitted(sale.room.id, at(0)).await.value;
-    let count = async |sale: &Sale, now| {
-        let reservations = &fixture.storage.reservations;
-        reservations.count_live_seats(token.user_id, sale.date.id, now).await.unwrap()
+    let holdings = async |sale: &Sale, now| {
+        fixture.storage.reservations.holdings(token.user_id, sale.date.id, now).await.unwrap()
     };
-    fixture.hold_under(token.id, &ids[..2], at(0)).await;
+    let count = async |sale: &Sale, now| holdings(sale, now).await.live_seats;
+    let first = fixture.hold_under(token.id, &ids[..2], at(0)).await.value.id;
     assert_eq!(count(&sale, at(0)).await, 2);
     let later = fixture.hold_under(token.id, &ids[2..3], at(10)).await;
     assert_eq!(count(&sale, at(10)).await, 3);
@@ -182,9 +183,13 @@ pub(crate) async fn live_seats_are_held_unlapsed_or_bought(fixture: &Fixture) {
     assert_eq!((count(&sale, at(10)).await, count(&other, at(10)).await), (3, 1), "this user, this date");
 
     assert_eq!(count(&sale, just_before(at(HOLD))).await, 3);
-    assert_eq!(count(&sale, at(HOLD)).await, 1, "lapsed");
+    assert_eq!(holdings(&sale, just_before(at(HOLD))).await.lapsed, []);
+    let lapsed = Holdings { live_seats: 1, lapsed: vec![first] };
+    assert_eq!(holdings(&sale, at(HOLD)).await, lapsed, "named once, however many seats it has");
+    let both = Holdings { live_seats: 0, lapsed: vec![first, later.value.id] };
+    assert_eq!(holdings(&sale, Timestamp::MAX).await, both);
     fixture.pay(later.value.id, at(20)).await;
-    assert_eq!(count(&sale, Timestamp::MAX).await, 1, "bought for good");
+    assert_eq!(holdings(&sale, Timestamp::MAX).await, lapsed, "bought for good");
 
     let again = fixture.join(sale.room.id, token.user_id, at(21)).await;
     let cancelled = fixture.hold_under(again.id, &ids[4..], at(21)).await;
@@ -192,6 +197,8 @@ pub(crate) async fn live_seats_are_held_unlapsed_or_bought(fixture: &Fixture) {
     let work = fixture.end_work(cancelled.value.id, at(22)).await;
     fixture.write(work).await;
     assert_eq!(count(&sale, at(22)).await, 3, "cancelled");
+    fixture.order(Command::ExpireHolds { now: at(HOLD), limit: 9 }).await;
+    assert_eq!(holdings(&sale, at(HOLD)).await, Holdings { live_seats: 1, lapsed: vec![] }, "swept");
 }
 
 pub(crate) async fn a_payment_is_written_whole(fixture: &Fixture) {

@@ -46,4 +46,9 @@ controls! {
     keys_that_are_forgotten_are_noticed: ForgetsKeys,
     a_limit_that_counts_nothing_is_noticed: CountsNoLiveSeats,
     a_payment_for_nothing_is_noticed: TakesNoMoney,
+    polls_that_are_not_noted_are_noticed: ForgetsPolls,
+    a_place_that_is_given_up_early_is_noticed: GivesUpEarly,
+    tokens_that_are_deleted_early_are_noticed: PrunesTokensEarly,
+    answers_that_are_deleted_early_are_noticed: PrunesAnswersEarly,
+    a_session_that_outlives_its_end_is_noticed: KnowsGuestsTooLong,
 }

@@ -23,6 +23,7 @@ pub(crate) fn world() -> World {
         admit_interval_seconds: 60,
         active_ttl_seconds: 400,
         max_active: Some(3),
+        wait_grace_seconds: Some(120),
         ..Policy::default()
     };
     let open = Policy {
@@ -31,6 +32,7 @@ pub(crate) fn world() -> World {
         active_ttl_seconds: 90,
         max_active: Some(1),
         max_waiting: Some(1),
+        wait_grace_seconds: None,
         mode: Mode::Open,
     };
     let date = |concert, on_sale_at, starts_at, prices: &[i64]| DateSpec {
@@ -42,6 +44,7 @@ pub(crate) fn world() -> World {
     World {
         hold_seconds: 300,
         max_seats: 3,
+        keep_tokens_seconds: 3_600,
         rooms: vec![Policy::default(), ticking, open],
         concerts: vec![0, 1, 2, 1],
         dates: vec![
@@ -88,6 +91,7 @@ fn raw() -> impl Strategy<Value = Raw> {
 /// What there is to be named.
 struct Known {
     seen: Snapshot,
+    sessions: Vec<Name>,
     keyed: Vec<Operation>,
 }
 
@@ -155,7 +159,7 @@ impl Known {
 type Build = fn(Raw, &Known, Name) -> Operation;
 
 /// What may be done, and how often.
-const OPERATIONS: [(usize, Build); 23] = [
+const OPERATIONS: [(usize, Build); 26] = [
     (14, enter),
     (9, admit),
     (18, reserve),
@@ -176,7 +180,10 @@ const OPERATIONS: [(usize, Build); 23] = [
     (1, |raw, _, _| Operation::Sales { date: raw.x % 5 }),
     (3, |_, _, _| Operation::Tick),
     (3, |_, _, _| Operation::Sweep),
+    (2, |_, _, _| Operation::Prune),
     (1, |_, _, _| Operation::Refresh),
+    (2, watch),
+    (4, use_session),
     (2, wait),
     (5, |raw, _, _| Operation::WaitFor { deadline: raw.x % 3, offset: [0, -1, 1][raw.y % 3] }),
 ];
@@ -326,10 +333,33 @@ fn change_room(raw: Raw, _: &Known, _: Name) -> Operation {
         2 => Patch { active_ttl_seconds: some([60, 90, 400, 1]), ..Patch::default() },
         3 => Patch { max_active: Some(limit), ..Patch::default() },
         4 => Patch { max_waiting: Some(limit), ..Patch::default() },
+        5 => Patch {
+            wait_grace_seconds: Some([None, Some(120), Some(200), Some(119)][raw.y % 4]),
+            ..Patch::default()
+        },
         7 => Patch { admit_batch: some([0, -1, 100_001, 2]), max_active: Some(Some(-1)), ..Patch::default() },
         _ => Patch { mode: Some(modes[raw.y % 4]), ..Patch::default() },
     };
     Operation::ChangeRoom { room: if raw.odd == 19 { 7 } else { [1, 1, 2, 0][raw.x % 4] }, patch }
+}
+
+/// Mostly while somebody who waits polls.
+fn watch(raw: Raw, known: &Known, _: Name) -> Operation {
+    let waiting: Vec<&Place> =
+        known.seen.places.iter().filter(|place| place.status == TokenStatus::Wait).collect();
+    let polling = waiting.get(raw.y % waiting.len().max(1)).filter(|_| raw.odd < 15);
+    let polling = polling.map(|place| (place.user, place.token));
+    Operation::Watch { seconds: [125, 115, 260][raw.x % 3], polling }
+}
+
+/// One that was opened, or the first.
+fn use_session(raw: Raw, known: &Known, call: Name) -> Operation {
+    let session = known.sessions.get(raw.y % known.sessions.len().max(1)).copied();
+    match (raw.odd, session) {
+        (19, _) => Operation::UseSession { session: FORGED },
+        (0..15, Some(session)) => Operation::UseSession { session },
+        _ => Operation::OpenSession { call },
+    }
 }
 
 fn wait(raw: Raw, _: &Known, _: Name) -> Operation {
@@ -339,7 +369,11 @@ fn wait(raw: Raw, _: &Known, _: Name) -> Operation {
 
 /// What may come next.
 fn step(history: &History) -> BoxedStrategy<Step> {
-    let known = Known { seen: history.model.snapshot(), keyed: history.keyed.clone() };
+    let known = Known {
+        seen: history.model.snapshot(),
+        sessions: history.model.sessions().collect(),
+        keyed: history.keyed.clone(),
+    };
     let (known, next) = (Arc::new(known), history.next);
     let alone = {
         let known = known.clone();

@@ -31,11 +31,12 @@ use ground::{Adapter, Ground};
 use run::{Setting, cases, seed};
 
 /// What must have been answered somewhere in a run, or the run says little.
-const SEEN: [&str; 38] = [
+const SEEN: [&str; 41] = [
     "AccountConflict",
     "Admitted",
     "AlreadyPaid",
     "Balance",
+    "Caller",
     "Cancelled",
     "Charged",
     "ConcertNotFound",
@@ -67,6 +68,8 @@ const SEEN: [&str; 38] = [
     "SeatNotAvailable",
     "SeatNotFound",
     "Seats",
+    "SessionOpened",
+    "Unauthenticated",
     "WaitTokenExpired",
     "WaitTokenInvalid",
     "WaitTokenNotActive",

@@ -1,11 +1,13 @@
-//! Storage with one protection taken out: the mistakes that others have made (each is one that was found in a real system).
+//! Storage, or the check of access tokens, with one protection taken out: the mistakes that others have made (each is one that was found in a real system).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use frontrow_domain::ports::{Committer, Reservations, StorageError};
-use frontrow_domain::reservation::{Reservation, ReservationStatus};
+use frontrow_domain::ports::{
+    AccessClaims, AccessTokens, Committer, InvalidAccessToken, NoIssuer, Reservations, StorageError,
+};
+use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus};
 use frontrow_domain::seat::SeatState;
 use frontrow_domain::unit_of_work::{AggregateRef, Command, CommitError, Committed};
 use frontrow_domain::{
@@ -38,10 +40,20 @@ pub(crate) enum Mutation {
     CountsNoLiveSeats,
     /// A payment takes no money.
     TakesNoMoney,
+    /// Nobody notes who polls.
+    ForgetsPolls,
+    /// A place is given up ten seconds before the grace is over.
+    GivesUpEarly,
+    /// Tokens are deleted that ended just now.
+    PrunesTokensEarly,
+    /// Answers are deleted that are given again for a day yet.
+    PrunesAnswersEarly,
+    /// An access token is good for an hour longer.
+    KnowsGuestsTooLong,
 }
 
 impl Mutation {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::WritesBlindly,
         Self::RetriesCharges,
         Self::HoldsNoSeat,
@@ -53,6 +65,11 @@ impl Mutation {
         Self::ForgetsKeys,
         Self::CountsNoLiveSeats,
         Self::TakesNoMoney,
+        Self::ForgetsPolls,
+        Self::GivesUpEarly,
+        Self::PrunesTokensEarly,
+        Self::PrunesAnswersEarly,
+        Self::KnowsGuestsTooLong,
     ];
 }
 
@@ -73,22 +90,15 @@ impl Committer for Mutant {
     async fn commit(&self, mut work: UnitOfWork) -> Result<Committed, CommitError> {
         self.dates.lock().unwrap().extend(work.performance_dates.iter().map(|date| date.id));
         let (is_hold, is_payment) = (is_hold(&work), !work.payments.is_empty());
+        if let Some(command) = &mut work.command {
+            self.mistake(command);
+        }
         match self.mutation {
             Mutation::WritesBlindly => self.renew_versions(&mut work).await,
             Mutation::RetriesCharges => return self.charge_again(work).await,
             Mutation::HoldsNoSeat if is_hold => work.seats.clear(),
             Mutation::FreesSoldSeats if matches!(work.command, Some(Command::ExpireHolds { .. })) => {
                 self.free_sold_seats().await;
-            }
-            Mutation::SweepsEarly => {
-                if let Some(Command::ExpireHolds { now, .. }) = &mut work.command {
-                    *now = now.plus_seconds(1);
-                }
-            }
-            Mutation::IgnoresMaxActive => {
-                if let Some(Command::Admit(admit)) = &mut work.command {
-                    admit.max_active = None;
-                }
             }
             Mutation::KeepsTheToken if is_payment => work.queue_tokens.clear(),
             Mutation::ForgetsKeys => work.idempotency = None,
@@ -100,6 +110,25 @@ impl Committer for Mutant {
 }
 
 impl Mutant {
+    /// What is wrong with a command.
+    fn mistake(&self, command: &mut Command) {
+        match (self.mutation, command) {
+            (Mutation::SweepsEarly, Command::ExpireHolds { now, .. }) => *now = now.plus_seconds(1),
+            (Mutation::IgnoresMaxActive, Command::Admit(admit)) => admit.max_active = None,
+            (Mutation::ForgetsPolls, Command::NotePolls { tokens, .. }) => tokens.clear(),
+            (Mutation::GivesUpEarly, Command::GiveUpAbandoned(sweep)) => {
+                sweep.gone_since = sweep.gone_since.map(|gone_since| gone_since.plus_seconds(10));
+            }
+            (Mutation::PrunesTokensEarly, Command::PruneTokens(prune)) => {
+                prune.before = prune.before.plus_seconds(3_600);
+            }
+            (Mutation::PrunesAnswersEarly, Command::PruneAnswers { now, .. }) => {
+                *now = now.plus_seconds(24 * 60 * 60);
+            }
+            _ => {}
+        }
+    }
+
     async fn renew_versions(&self, work: &mut UnitOfWork) {
         work.guards.clear();
         for token in &mut work.queue_tokens {
@@ -171,16 +200,16 @@ impl Reservations for Mutant {
         Ok(found)
     }
 
-    async fn count_live_seats(
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError> {
+    ) -> Result<Holdings, StorageError> {
         if self.mutation == Mutation::CountsNoLiveSeats {
-            return Ok(0);
+            return Ok(Holdings::default());
         }
-        self.storage.reservations.count_live_seats(user_id, performance_date_id, now).await
+        self.storage.reservations.holdings(user_id, performance_date_id, now).await
     }
 }
 
@@ -193,5 +222,18 @@ fn is_hold(work: &UnitOfWork) -> bool {
 fn renew<T>(change: &mut Change<T>, stored: Option<Version>) {
     if let (Change::Update(loaded), Some(version)) = (change, stored) {
         loaded.version = version;
+    }
+}
+
+/// Checks access tokens by a clock that is an hour behind.
+pub(crate) struct Lenient(pub(crate) Arc<dyn AccessTokens>);
+
+impl AccessTokens for Lenient {
+    fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, InvalidAccessToken> {
+        self.0.verify(token, now.minus_seconds(3_600))
+    }
+
+    fn issue(&self, claims: &AccessClaims) -> Result<String, NoIssuer> {
+        self.0.issue(claims)
     }
 }

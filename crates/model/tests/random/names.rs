@@ -22,6 +22,7 @@ pub(crate) struct Names {
     names: HashMap<Uuid, Name>,
     reservations: HashMap<Name, Uuid>,
     tokens: BTreeMap<Name, OwnToken>,
+    access_tokens: HashMap<Name, String>,
 }
 
 /// Something that was made by a call.
@@ -29,6 +30,8 @@ pub(crate) struct Names {
 pub(crate) enum Made {
     Token(Uuid, OwnToken),
     Reservation(Uuid),
+    /// The user, and the access token.
+    Session(Uuid, String),
     Other(Uuid),
 }
 
@@ -42,6 +45,10 @@ impl Names {
             Made::Reservation(id) => {
                 self.reservations.insert(call, id);
                 id
+            }
+            Made::Session(user, access_token) => {
+                self.access_tokens.insert(call, access_token);
+                user
             }
             Made::Other(id) => id,
         };
@@ -60,6 +67,16 @@ impl Names {
     /// The Wait-Token of that name, or a forged one.
     pub(crate) fn wait_token(&self, name: Name) -> String {
         self.tokens.get(&name).map_or_else(|| "forged".to_owned(), |token| token.wait_token.clone())
+    }
+
+    /// The access token of the session of that name, or a forged one.
+    pub(crate) fn access_token(&self, session: Name) -> String {
+        self.access_tokens.get(&session).cloned().unwrap_or_else(|| "forged".to_owned())
+    }
+
+    /// Nobody asks for these any more: they are as if they had never been.
+    pub(crate) fn forget_tokens(&mut self, names: impl Iterator<Item = Name>) {
+        names.for_each(|name| drop(self.tokens.remove(&name)));
     }
 
     pub(crate) fn tokens(&self) -> Vec<OwnToken> {

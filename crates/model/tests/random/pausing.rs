@@ -11,7 +11,7 @@ use frontrow_domain::ports::{
     Accounts, Committer, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
 use frontrow_domain::queue::{QueueToken, Room};
-use frontrow_domain::reservation::Reservation;
+use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::unit_of_work::{CommitError, Committed};
 use frontrow_domain::{
@@ -110,14 +110,14 @@ impl Reservations for Pausing {
         self.storage.reservations.find(id).await
     }
 
-    async fn count_live_seats(
+    async fn holdings(
         &self,
         user_id: UserId,
         performance_date_id: PerformanceDateId,
         now: Timestamp,
-    ) -> Result<u32, StorageError> {
+    ) -> Result<Holdings, StorageError> {
         self.pause().await;
-        self.storage.reservations.count_live_seats(user_id, performance_date_id, now).await
+        self.storage.reservations.holdings(user_id, performance_date_id, now).await
     }
 }
 

@@ -70,6 +70,8 @@ impl Subject {
         let use_cases = &self.node.use_cases;
         match *operation {
             Operation::Wait { .. } | Operation::WaitFor { .. } => Ok(Told::Plain(Answer::Done)),
+            Operation::OpenSession { call } => self.open_session(call),
+            Operation::UseSession { session } => self.use_session(session),
             Operation::Enter { call, user, concert } => self.enter(call, user, concert).await,
             Operation::LookUp { user, token } => {
                 let token = self.wait_token(token);
@@ -137,6 +139,7 @@ impl Subject {
                 let sales = use_cases.admin.sales(self.date(date)).await;
                 Ok(Told::Plain(Answer::Sales(sales_seen(&sales.map_err(admin_refused)?))))
             }
+            Operation::Watch { seconds, polling } => self.watch(seconds, polling).await,
             Operation::Tick => {
                 let admitted = self.node.work.admission.run().await.map_err(|failure| failed(&failure))?;
                 if admitted.failures > 0 {
@@ -148,12 +151,52 @@ impl Subject {
                 self.node.work.expiry.run().await.map_err(|failure| failed(&failure))?;
                 Ok(Told::Plain(Answer::Done))
             }
+            Operation::Prune => {
+                self.node.work.pruning.run().await.map_err(|failure| failed(&failure))?;
+                Ok(Told::Plain(Answer::Done))
+            }
             Operation::Refresh => {
                 self.node.work.lines.refresh().await.map_err(|failure| failed(&failure))?;
                 self.node.work.seat_maps.refresh().await.map_err(|failure| failed(&failure))?;
                 Ok(Told::Plain(Answer::Done))
             }
         }
+    }
+
+    fn open_session(&self, call: Name) -> Asked {
+        let session = self.node.use_cases.sessions.open();
+        let session = session.map_err(|error| Refusal::Failure(error.to_string()))?;
+        self.learn(call, Made::Session(session.user_id.get(), session.access_token));
+        Ok(Told::Plain(Answer::SessionOpened { session: call, until: self.time(session.expires_at) }))
+    }
+
+    fn use_session(&self, session: Name) -> Asked {
+        let access_token = self.names().access_token(session);
+        let caller = self.node.use_cases.sessions.caller(Some(&access_token));
+        let caller = caller.map_err(|_| Refusal::Unauthenticated)?;
+        if caller.role != Role::User {
+            return Err(Refusal::Failure(format!("a guest is {:?}", caller.role)));
+        }
+        Ok(Told::Plain(Answer::Caller(self.names().name_of(caller.user_id.get()))))
+    }
+
+    /// As the scheduler does it, at its own pace or slower.
+    async fn watch(&self, seconds: i64, polling: Option<(usize, Name)>) -> Asked {
+        let work = &self.node.work;
+        self.turn_clock_by(11);
+        for second in (0..=seconds).step_by(5) {
+            work.lines.refresh().await.map_err(|failure| failed(&failure))?;
+            if let Some((user, token)) = polling.filter(|_| second % 20 == 0) {
+                let token = self.wait_token(Some(token));
+                // Who has no such place is told so, and that is all.
+                let _ = self.node.use_cases.queue.look_up(self.users[user], token.as_deref()).await;
+            }
+            work.abandonment.run().await.map_err(|failure| failed(&failure))?;
+            if second + 5 <= seconds {
+                self.turn_clock_by(5);
+            }
+        }
+        Ok(Told::Plain(Answer::Done))
     }
 
     async fn enter(&self, call: Name, user: usize, concert: Option<usize>) -> Asked {
@@ -271,6 +314,12 @@ impl Subject {
 
 /// What was told, by names.
 impl Subject {
+    /// Who was told to poll again, and after how many seconds.
+    pub(crate) fn told_to_poll(&self, told: &Told) -> Option<(Name, u64)> {
+        let (Told::Entered(place, _) | Told::Place(place)) = told else { return None };
+        Some((self.names().name_of(place.token.id.get()), place.poll_after_seconds))
+    }
+
     pub(crate) fn named(&self, told: Told) -> Answer {
         match told {
             Told::Plain(answer) => answer,

@@ -1,6 +1,6 @@
 //! Histories that went wrong once, and some that show what a history is.
 
-use frontrow_model::{Operation::*, Step, Step::*};
+use frontrow_model::{Operation::*, Patch, Step, Step::*};
 
 use crate::ground::{Adapter, Ground};
 use crate::run::Setting;
@@ -49,6 +49,28 @@ history! {
     ],
 }
 
+/// They were near the head of the line while a tick admitted five, and are not once it admits one. What was noted of them then is
+/// nothing to judge them by when their turn comes near again.
+#[test]
+fn nobody_is_judged_by_the_time_further_back() {
+    let enter = |call, user| Alone(Enter { call, user, concert: Some(1) });
+    let admits = |batch| {
+        let patch = Patch { admit_batch: Some(batch), ..Patch::default() };
+        Alone(ChangeRoom { room: 1, patch })
+    };
+    let watch = |seconds| Alone(Watch { seconds, polling: None });
+    replay(vec![
+        enter(1, 0),
+        enter(2, 1),
+        enter(3, 2),
+        enter(4, 3),
+        admits(5),
+        watch(60),
+        admits(1),
+        watch(125),
+    ]);
+}
+
 /// Reservation and account are read at two moments. A payment that sees another one's effect on the balance, but not on the
 /// reservation, must not be told that money is short. Each round they meet in another way.
 #[test]
@@ -61,6 +83,28 @@ fn whoever_pays_twice_is_told_that_it_is_paid() {
             Alone(Admit { room: 1, count: 1 }),
             Alone(Reserve { call: 2, user: 2, token: Some(1), date: 0, seats: vec![0, 1, 3], key: None }),
             Together(vec![pay(first), pay(first + 1), pay(first + 2)]),
+        ];
+        let replayed = Setting::new(&ground, None).replay(&steps, || ());
+        assert_eq!(replayed, Ok(()), "{first}");
+    }
+}
+
+/// Seats and what the user has of the date are read at two moments. Whoever finds the very seat taken that they hold themselves since
+/// then is told of the limit, as in every order; and of nothing at all that was given back meanwhile. Each round they meet in another way.
+#[test]
+fn whoever_took_the_seat_themselves_is_told_of_the_limit() {
+    let ground = Ground::open(Adapter::Memory).unwrap();
+    for first in 10..60 {
+        let reserve = |call, seats| Reserve { call, user: 2, token: Some(1), date: 0, seats, key: None };
+        let steps = [
+            Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+            Alone(Admit { room: 1, count: 1 }),
+            Together(vec![reserve(first, vec![0, 1, 2]), reserve(first + 1, vec![0, 1, 3])]),
+            Together(vec![
+                reserve(first + 2, vec![0]),
+                Cancel { user: 2, reservation: first },
+                Cancel { user: 2, reservation: first + 1 },
+            ]),
         ];
         let replayed = Setting::new(&ground, None).replay(&steps, || ());
         assert_eq!(replayed, Ok(()), "{first}");

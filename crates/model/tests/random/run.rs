@@ -49,7 +49,7 @@ impl<'a> Setting<'a> {
             let storage = if is_deterministic { pausing(storage, Arc::clone(&pauses)) } else { storage };
             let mut case = Case {
                 model: Model::new(&world()),
-                subject: Subject::new(&world(), storage).await,
+                subject: Subject::new(&world(), storage, self.mutation).await,
                 setting: self,
                 pauses,
             };
@@ -147,8 +147,15 @@ impl Case<'_> {
 
     async fn take_alone(&mut self, operation: &Operation) -> Result<(), String> {
         let expected = self.model.apply(operation);
-        self.subject.turn_clock_to(self.model.now());
         let told = self.subject.perform(operation).await;
+        self.subject.turn_clock_to(self.model.now());
+        self.subject.names().forget_tokens(self.model.bygone());
+        if let Some((token, seconds)) = self.subject.told_to_poll(&told) {
+            let due = self.model.poll_after_seconds(token);
+            if !due.clone().is_some_and(|due| due.contains(&seconds)) {
+                return Err(format!("{token} is told to poll after {seconds} seconds, not {due:?}"));
+            }
+        }
         let answer = self.subject.named(told);
         self.count(&answer);
         same(&answer, &expected)
@@ -238,8 +245,6 @@ fn agrees(operation: &Operation, answer: &Answer, expected: &Answer) -> bool {
             (place.token, is_new) == (other.token, is_other_new)
         }
         (Answer::Room(_), Answer::Room(_)) => true,
-        // The seats and the user's live seats are read at two moments. Both are reasons to refuse, and nothing changes.
-        (Answer::Refused(Refusal::SeatNotAvailable(_)), Answer::Refused(Refusal::SeatLimitExceeded)) => true,
         (Answer::Admitted(_), Answer::Admitted(_)) => *operation == Operation::Tick || answer == expected,
         _ => answer == expected,
     }

@@ -8,7 +8,7 @@ use frontrow::app::{Identity, Node, Rules};
 use frontrow_app::{HoldRules, NewDate};
 use frontrow_domain::account::{Account, Entry, EntryKind as DomainEntryKind, WalletCharging};
 use frontrow_domain::concert::{Concert, SeatPlan, Section};
-use frontrow_domain::ports::{Clock, IdGenerator};
+use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, RoomMode, RoomPolicy, RoomPolicyPatch};
 use frontrow_domain::{
     Change, ConcertId, EntryId, Label, Money, PerformanceDateId, RoomId, SeatId, Timestamp, UnitOfWork,
@@ -19,6 +19,7 @@ use frontrow_infra::identity::{AccessKeys, Secret, WaitTokens};
 use frontrow_model::{Mode, Name, Patch, Policy, Time, World};
 use uuid::Uuid;
 
+use crate::mutants::{Lenient, Mutation};
 use crate::names::{Made, Names};
 
 /// Who makes concerts, changes rooms, and admits.
@@ -71,12 +72,14 @@ pub(crate) struct Subject {
 
 impl Subject {
     /// A node with nothing to sell yet: it makes the world on empty storage.
-    pub(crate) async fn new(world: &World, storage: Storage) -> Self {
+    pub(crate) async fn new(world: &World, storage: Storage, mutation: Option<Mutation>) -> Self {
         let beginning = Timestamp::parse(BEGINNING).unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(beginning.unix_micros())));
         let secret = Secret::new("a secret for tests, and for nothing else").unwrap();
+        let own: Arc<dyn AccessTokens> = Arc::new(AccessKeys::own(&secret));
+        let lenient = mutation == Some(Mutation::KnowsGuestsTooLong);
         let identity = Identity {
-            access_tokens: Arc::new(AccessKeys::own(&secret)),
+            access_tokens: if lenient { Arc::new(Lenient(own)) } else { own },
             wait_tokens: Arc::new(WaitTokens::new(&secret)),
             clock: clock.clone(),
             ids: Arc::new(Counted(AtomicU64::new(1))),
@@ -85,7 +88,7 @@ impl Subject {
             hold_seconds: u32::try_from(world.hold_seconds).unwrap(),
             max_seats_per_user: u32::try_from(world.max_seats).unwrap(),
         };
-        let keep_tokens_for = 7 * 24 * 60 * 60;
+        let keep_tokens_for = u32::try_from(world.keep_tokens_seconds).unwrap();
         let rules = Rules { holds, charging: WalletCharging::default(), keep_tokens_for };
         let mut subject = Self {
             node: Node::new(storage.clone(), &identity, rules),
@@ -195,6 +198,10 @@ impl Subject {
         self.clock.0.store(self.at(time).unix_micros(), Ordering::SeqCst);
     }
 
+    pub(crate) fn turn_clock_by(&self, seconds: u32) {
+        self.clock.0.store(self.now().plus_seconds(seconds).unix_micros(), Ordering::SeqCst);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -276,6 +283,7 @@ fn as_patch(policy: &Policy) -> Patch {
         active_ttl_seconds: Some(policy.active_ttl_seconds),
         max_active: Some(policy.max_active),
         max_waiting: Some(policy.max_waiting),
+        wait_grace_seconds: Some(policy.wait_grace_seconds),
         mode: Some(policy.mode),
     }
 }
@@ -292,7 +300,7 @@ pub(crate) fn patch(of: &Patch) -> RoomPolicyPatch {
         active_ttl_seconds: of.active_ttl_seconds,
         max_active: of.max_active,
         max_waiting: of.max_waiting,
-        wait_grace_seconds: None,
+        wait_grace_seconds: of.wait_grace_seconds,
         mode: of.mode.map(mode),
     }
 }
@@ -304,6 +312,7 @@ pub(crate) fn policy_seen(of: &RoomPolicy) -> Policy {
         active_ttl_seconds: of.active_ttl_seconds.into(),
         max_active: of.max_active.map(i64::from),
         max_waiting: of.max_waiting.map(i64::from),
+        wait_grace_seconds: of.wait_grace_seconds.map(i64::from),
         mode: MODES.iter().find(|(_, mode)| *mode == of.mode).unwrap().0,
     }
 }

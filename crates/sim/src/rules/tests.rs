@@ -104,6 +104,13 @@ impl Step {
         self.work.command = Some(Command::Admit(admit));
     }
 
+    fn joins(&mut self, token: QueueToken) {
+        self.becomes(token);
+        let QueueToken { id: token_id, room_id, user_id, .. } = token;
+        self.work.command = Some(Command::Join(Join { token_id, room_id, user_id, now: at(10) }));
+        self.committed.outcome = Some(CommandOutcome::Joined(token));
+    }
+
     fn has_mode(&mut self, mode: RoomMode) {
         self.before.rooms.get_mut(&DEFAULT_ROOM_ID).unwrap().value.policy.mode = mode;
     }
@@ -119,6 +126,9 @@ fn a_sound_step_breaks_nothing() {
     let mut admission = Step::new();
     admission.admits(2, Some(2));
     assert_eq!(admission.breaches(), Vec::<String>::new());
+    let mut join = Step::new();
+    join.joins(waiting(4));
+    assert_eq!(join.breaches(), Vec::<String>::new());
 }
 
 /// A rule, and how to break it.
@@ -126,7 +136,7 @@ type Break = (&'static str, fn(&mut Step));
 
 #[test]
 fn each_rule_that_is_broken_is_named() {
-    let breaks: [Break; 13] = [
+    let breaks: [Break; 15] = [
         ("is gone", |step| step.after.queue_tokens.retain(|id, _| *id != token_id(2))),
         ("a token changed otherwise", |step| step.becomes(waiting(1))),
         ("expired before its time", |step| step.becomes(active(1).expire(at(10)).unwrap())),
@@ -144,11 +154,12 @@ fn each_rule_that_is_broken_is_named() {
         }),
         ("whom the room refuses", |step| {
             step.has_mode(RoomMode::Closed);
-            let (token_id, user_id) = (token_id(4), user(4));
-            let join = Join { token_id, room_id: DEFAULT_ROOM_ID, user_id, now: at(10) };
-            step.work.command = Some(Command::Join(join));
-            step.committed.outcome = Some(CommandOutcome::Joined(waiting(4)));
+            step.joins(waiting(4));
         }),
+        ("otherwise than at the tail", |step| {
+            step.joins(QueueToken { ticket: TicketNumber(3), ..waiting(4) });
+        }),
+        ("who had a place", |step| step.joins(QueueToken { user_id: user(3), ..waiting(4) })),
         ("a reservation changed otherwise", |step| {
             step.before.reservations.get_mut(&HELD).unwrap().value.status = ReservationStatus::Done;
         }),
