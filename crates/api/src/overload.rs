@@ -219,17 +219,26 @@ struct Seen {
 }
 
 impl Seen {
-    /// Nobody is refused, and requests take no longer than they may.
-    fn is_calm(self, target: Duration) -> bool {
-        self.refused == 0 && self.took / u64::from(self.answered.max(1)) <= micros(target)
+    /// Requests took longer on average than they may.
+    fn is_late(self, target: Duration) -> bool {
+        self.took / u64::from(self.answered.max(1)) > micros(target)
     }
 
-    /// How many may be under way in the next window, after so many in a row that were not calm. In calm, more and more;
-    /// else as many as leave within the time, which is looked at over some windows.
+    /// Nobody is refused, and nobody late.
+    fn is_calm(self, target: Duration) -> bool {
+        self.refused == 0 && !self.is_late(target)
+    }
+
+    /// How many may be under way in the next window, after so many in a row that were not calm. In calm, many more; some
+    /// more while only some are refused, as classes are whose share is full; else as many as leave within the time, which is
+    /// looked at over some windows.
     fn next_limit(self, limit: u32, windows_of_storm: u32, limits: OverloadLimits) -> u32 {
         let OverloadLimits { target, fewest, burst, most } = limits;
         if windows_of_storm == 0 {
             return limit.saturating_mul(2).clamp(fewest, most);
+        }
+        if !self.is_late(target) {
+            return limit.saturating_add(limit / 8).clamp(fewest, most);
         }
         let at_least = if windows_of_storm <= WINDOWS_OF_A_BURST { burst } else { fewest };
         let leave_within = u64::from(self.answered).saturating_mul(micros(target)) / self.lasted.max(1);
@@ -334,10 +343,10 @@ mod tests {
         };
         let next = |seen: Seen, limit| seen.next_limit(limit, STORM, LIMITS);
         assert_eq!(next(seen(400, 150_000, 0), MOST), 400, "they take too long");
-        assert_eq!(next(seen(400, 50_000, 9), 400), 400, "no more than that while some are refused");
-        assert_eq!(next(seen(800, 50_000, 9), 400), 500, "twice as fast: more, not all at once");
+        assert_eq!(next(seen(400, 150_000, 9), 400), 400, "no more than that while they do");
+        assert_eq!(next(seen(800, 150_000, 9), 400), 500, "twice as fast: more, not all at once");
+        assert_eq!(next(seen(400, 50_000, 9), 400), 450, "they are early: some more, whoever is refused");
         assert_eq!(next(seen(1, 900_000, 9), MOST), FEWEST);
-        assert_eq!(next(seen(0, 0, 9), FEWEST), FEWEST);
         assert_eq!(next(seen(90_000, 10, 9), MOST), MOST);
     }
 

@@ -33,7 +33,7 @@ const STORM_CONNECTIONS: usize = 12 * MANY;
 const EXPECTED: [u16; 3] = [200, 201, 503];
 /// Within this time all is as before.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
-/// How long is looked at, to see whether it is.
+/// How long is looked at, to see whether it is, after as long in which clients come.
 const LOOK: Duration = Duration::from_millis(500);
 /// What is full speed: the generator shares the machine.
 const FULL_SPEED: f64 = 0.9;
@@ -140,7 +140,7 @@ fn recovery(
     capacity: f64,
     calmed_at: Instant,
 ) -> Result<f64> {
-    let look = Load { warm_up: Duration::ZERO, duration: LOOK, ..*base };
+    let look = Load { warm_up: LOOK, duration: LOOK, ..*base };
     while calmed_at.elapsed() < RECOVERED_WITHIN * 2 {
         let begun = calmed_at.elapsed().as_secs_f64();
         let mut mix = crowds.next(bench, MOST_OF_A_LOOK)?;
@@ -152,9 +152,9 @@ fn recovery(
 }
 
 /// Requests for one look.
-const MOST_OF_A_LOOK: u64 = 6_000;
+const MOST_OF_A_LOOK: u64 = 15_000;
 /// How many looks there are at most.
-const LOOKS: u64 = 20;
+const LOOKS: u64 = 10;
 
 /// People of three kinds, as many of each. Nobody comes twice.
 struct Crowds {
