@@ -79,7 +79,7 @@ fn may_be_good(place: &Place, text: &str) -> bool {
     }
 }
 
-/// A request with this text in this place, and nothing else amiss.
+/// A request with this text in this place. Nothing else is amiss, but that only the body is tried with one.
 fn request_with(text: &str, spot: &Spot) -> TestRequest {
     let Spot { method, path, place } = spot;
     let mut segments: Vec<String> = path.split('/').map(str::to_owned).collect();
@@ -111,6 +111,14 @@ fn assert_refused(spot: &Spot, answer: &Answered) {
         Place::WaitToken => answer.assert_problem(301, "WAIT_TOKEN_INVALID"),
         _ => answer.assert_problem(400, "MALFORMED_REQUEST"),
     }
+    let named = match &spot.place {
+        Place::Path(name) | Place::Query(name) => name,
+        Place::IdempotencyKey => "Idempotency-Key",
+        Place::Bearer | Place::WaitToken | Place::Body => return,
+    };
+    // It is this that is refused, not the body that is not there.
+    let detail = answer.json()["detail"].to_string();
+    assert!(detail.starts_with(&format!("\"{named}: ")), "{detail}");
 }
 
 #[test]
