@@ -66,14 +66,26 @@ struct Inner {
     succeeded: AtomicU64,
 }
 
+/// Rooms that somebody waits for, each with the number of the last time that somebody asked for it.
+type Wanted = BTreeMap<RoomId, u64>;
+
 #[derive(Default)]
 struct Views {
     by_room: BTreeMap<RoomId, KnownLine>,
-    /// Rooms that somebody waits for, to be read by the next refresh whatever else it reads.
-    wanted: BTreeSet<RoomId>,
+    /// To be read by the next refresh whatever else it reads.
+    wanted: Wanted,
+    /// How often somebody asked for a room.
+    asked: u64,
     /// When the last refresh that ended well was begun, and the last one that read all rooms.
     as_of: Option<Timestamp>,
     all_as_of: Option<Timestamp>,
+}
+
+impl Views {
+    fn want(&mut self, room_id: RoomId) {
+        self.asked = self.asked.saturating_add(1);
+        self.wanted.insert(room_id, self.asked);
+    }
 }
 
 /// What the view of its line says of a ticket.
@@ -132,7 +144,7 @@ impl Lines {
     async fn load(&self, this: u64) -> Result<(), Failure> {
         let inner = &*self.0;
         let now = inner.clock.now();
-        let some = self.rooms_to_read(now);
+        let (wanted, some) = self.rooms_to_read(now);
         let reads_all = some.is_none();
         let states = match some {
             None => inner.queries.lines().await?,
@@ -156,6 +168,7 @@ impl Lines {
                     line.was_read(now, this);
                 }
             }
+            views.wanted.retain(|room_id, ask| wanted.get(room_id) != Some(ask));
             views.as_of = views.as_of.max(Some(now));
             if reads_all {
                 views.all_as_of = Some(now);
@@ -164,18 +177,20 @@ impl Lines {
         Ok(())
     }
 
-    /// Which rooms a refresh reads; `None` for all of them, which are due again after a while, and when the clock was turned
-    /// back.
-    fn rooms_to_read(&self, now: Timestamp) -> Option<Vec<RoomId>> {
+    /// Whom somebody waits for, and which rooms a refresh reads: `None` for all of them, which are due again after a while, and
+    /// when the clock was turned back. They stay wanted until they are read: this refresh may fail, or be dropped, and
+    /// whoever waits for it makes the next one.
+    fn rooms_to_read(&self, now: Timestamp) -> (Wanted, Option<Vec<RoomId>>) {
         self.write(|views| {
-            let mut rooms = std::mem::take(&mut views.wanted);
+            let wanted = views.wanted.clone();
             let lately = |as_of: Timestamp| as_of <= now && now.since(as_of) < ALL_EVERY;
             if !views.all_as_of.is_some_and(lately) {
-                return None;
+                return (wanted, None);
             }
             let watched = views.by_room.iter().filter(|(_, line)| line.is_watched(now));
-            rooms.extend(watched.map(|(room_id, _)| *room_id));
-            Some(rooms.into_iter().collect())
+            let rooms: BTreeSet<_> =
+                watched.map(|(room_id, _)| room_id).chain(wanted.keys()).copied().collect();
+            (wanted, Some(rooms.into_iter().collect()))
         })
     }
 
@@ -250,7 +265,7 @@ impl Lines {
         if seen.is_some_and(|seen| self.is_of_the_last_refresh(&seen)) {
             return Ok(seen);
         }
-        self.write(|views| views.wanted.insert(claims.room_id));
+        self.write(|views| views.want(claims.room_id));
         match self.refresh().await {
             Ok(()) => Ok(self.look(claims, now)),
             Err(error) => seen.map(Some).ok_or(error),

@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use frontrow_domain::queue::{
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Join};
 use frontrow_domain::{Change, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{BATCH, TOKEN_ANSWERS_FOR_SECONDS};
@@ -349,7 +350,7 @@ async fn who_only_looks_is_judged_by_what_is_known() {
 /// Lines that take a while to read, and whose reads are counted.
 #[derive(Default)]
 struct Slow {
-    lines: Vec<LineState>,
+    lines: Mutex<Vec<LineState>>,
     reads: AtomicU32,
     is_away: bool,
 }
@@ -361,11 +362,16 @@ impl QueueQueries for Slow {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        if self.is_away { Err(StorageError::Unavailable("away".into())) } else { Ok(self.lines.clone()) }
+        if self.is_away {
+            return Err(StorageError::Unavailable("away".into()));
+        }
+        Ok(self.lines.lock().unwrap().clone())
     }
 
-    async fn lines_of(&self, _: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
-        self.lines().await
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+        let mut lines = self.lines().await?;
+        lines.retain(|line| rooms.contains(&line.room.value.id));
+        Ok(lines)
     }
 
     async fn departures(
@@ -392,7 +398,7 @@ async fn those_who_ask_while_one_runs_share_the_next() {
     for is_away in [false, true] {
         let world = world();
         let known = world.queue_queries().lines().await.unwrap();
-        let slow = Arc::new(Slow { lines: known, is_away, ..Slow::default() });
+        let slow = Arc::new(Slow { lines: Mutex::new(known), is_away, ..Slow::default() });
         let lines = Lines::new(slow.clone(), world.tokens(), world.clock());
         let refreshes = (0..20).map(|_| lines.refresh());
         for done in futures_util::future::join_all(refreshes).await {
@@ -402,6 +408,29 @@ async fn those_who_ask_while_one_runs_share_the_next() {
         assert_eq!(lines.refresh().await.is_err(), is_away);
         assert_eq!(slow.reads.load(Ordering::SeqCst), 3);
     }
+}
+
+/// Three ask one after another; the second is dropped while it reads the room that the third asks for, too.
+#[tokio::test]
+async fn a_room_stays_wanted_when_whoever_reads_it_is_dropped() {
+    let world = crowded();
+    let slow = Arc::new(Slow::default());
+    let lines = Lines::new(slow.clone(), world.tokens(), world.clock());
+    lines.refresh().await.unwrap();
+    *slow.lines.lock().unwrap() = world.queue_queries().lines().await.unwrap();
+    let claims = WaitClaims::from(&one_of(4, WAITING));
+    let elsewhere = WaitClaims { room_id: RoomId::new(Uuid::from_u128(7)), ..claims };
+
+    let mut first = Box::pin(lines.standing(&elsewhere));
+    let mut second = Box::pin(lines.standing(&claims));
+    let mut third = Box::pin(lines.standing(&claims));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(second.as_mut().now_or_never().is_none());
+    assert!(third.as_mut().now_or_never().is_none());
+    assert_eq!(first.await.unwrap(), None, "there is no such room");
+    assert!(second.as_mut().now_or_never().is_none(), "it reads");
+    drop(second);
+    assert_eq!(third.await.unwrap().unwrap().position, 4);
 }
 
 #[tokio::test]
