@@ -66,26 +66,16 @@ struct Inner {
     succeeded: AtomicU64,
 }
 
-/// Rooms that somebody waits for, each with the number of the last time that somebody asked for it.
-type Wanted = BTreeMap<RoomId, u64>;
-
 #[derive(Default)]
 struct Views {
     by_room: BTreeMap<RoomId, KnownLine>,
-    /// To be read by the next refresh whatever else it reads.
-    wanted: Wanted,
-    /// How often somebody asked for a room.
-    asked: u64,
+    /// Rooms that somebody waits for, to be read by the next refresh whatever else it reads; each with how many refreshes had
+    /// begun when it was asked for last. They stay until one that began later has read them: a refresh may fail, or be
+    /// dropped, and whoever waits for it makes the next one.
+    wanted: BTreeMap<RoomId, u64>,
     /// When the last refresh that ended well was begun, and the last one that read all rooms.
     as_of: Option<Timestamp>,
     all_as_of: Option<Timestamp>,
-}
-
-impl Views {
-    fn want(&mut self, room_id: RoomId) {
-        self.asked = self.asked.saturating_add(1);
-        self.wanted.insert(room_id, self.asked);
-    }
 }
 
 /// What the view of its line says of a ticket.
@@ -144,7 +134,7 @@ impl Lines {
     async fn load(&self, this: u64) -> Result<(), Failure> {
         let inner = &*self.0;
         let now = inner.clock.now();
-        let (wanted, some) = self.rooms_to_read(now);
+        let some = self.rooms_to_read(now);
         let reads_all = some.is_none();
         let states = match some {
             None => inner.queries.lines().await?,
@@ -168,7 +158,7 @@ impl Lines {
                     line.was_read(now, this);
                 }
             }
-            views.wanted.retain(|room_id, ask| wanted.get(room_id) != Some(ask));
+            views.wanted.retain(|_, begun| *begun >= this);
             views.as_of = views.as_of.max(Some(now));
             if reads_all {
                 views.all_as_of = Some(now);
@@ -177,20 +167,18 @@ impl Lines {
         Ok(())
     }
 
-    /// Whom somebody waits for, and which rooms a refresh reads: `None` for all of them, which are due again after a while, and
-    /// when the clock was turned back. They stay wanted until they are read: this refresh may fail, or be dropped, and
-    /// whoever waits for it makes the next one.
-    fn rooms_to_read(&self, now: Timestamp) -> (Wanted, Option<Vec<RoomId>>) {
+    /// Which rooms a refresh reads; `None` for all of them, which are due again after a while, and when the clock was turned
+    /// back.
+    fn rooms_to_read(&self, now: Timestamp) -> Option<Vec<RoomId>> {
         self.write(|views| {
-            let wanted = views.wanted.clone();
             let lately = |as_of: Timestamp| as_of <= now && now.since(as_of) < ALL_EVERY;
             if !views.all_as_of.is_some_and(lately) {
-                return (wanted, None);
+                return None;
             }
             let watched = views.by_room.iter().filter(|(_, line)| line.is_watched(now));
             let rooms: BTreeSet<_> =
-                watched.map(|(room_id, _)| room_id).chain(wanted.keys()).copied().collect();
-            (wanted, Some(rooms.into_iter().collect()))
+                watched.map(|(room_id, _)| room_id).chain(views.wanted.keys()).copied().collect();
+            Some(rooms.into_iter().collect())
         })
     }
 
@@ -265,7 +253,8 @@ impl Lines {
         if seen.is_some_and(|seen| self.is_of_the_last_refresh(&seen)) {
             return Ok(seen);
         }
-        self.write(|views| views.want(claims.room_id));
+        // Counted under the lock: a refresh that began later has not looked yet at what is wanted.
+        self.write(|views| views.wanted.insert(claims.room_id, self.0.begun.load(Ordering::SeqCst)));
         match self.refresh().await {
             Ok(()) => Ok(self.look(claims, now)),
             Err(error) => seen.map(Some).ok_or(error),

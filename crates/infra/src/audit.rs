@@ -57,8 +57,8 @@ pub(crate) fn invariants() -> impl Iterator<Item = &'static Invariant> {
 
 /// What the databases say each in its own way.
 pub(crate) struct Dialect {
-    /// `{paymentId}`: the text of the id in this field of the JSON object in `answer_body`; `NULL` without the field.
-    pub(crate) id_in_answer: fn(field: &str) -> String,
+    /// `{paymentId}`: the 36 characters of `answer_body` that follow the beginning of this field; `NULL` without the field.
+    pub(crate) id_in_answer: fn(begin: &str) -> String,
     /// `{p.payment_id is a.payment_id}`: whether a column has the id of a text, which may be no id at all.
     pub(crate) has_id: fn(column: &str, text: &str) -> String,
 }
@@ -87,7 +87,7 @@ impl Dialect {
         while let Some(braced) = pieces.next() {
             said += &match braced.split_once(" is ") {
                 Some((column, text)) => (self.has_id)(column, text),
-                None => (self.id_in_answer)(braced),
+                None => (self.id_in_answer)(&format!("\"{braced}\":\"")),
             };
             said += pieces.next().unwrap_or_default();
         }

@@ -300,11 +300,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..200),
             r#"\{("(sub|exp|nbf|role)":"?[0-9a-f-]{0,40}"?,?){0,4}\}?"#.prop_map(String::into_bytes),
         ]) {
-            let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
-            let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
-            let key = EncodingKey::from_secret(SECRET.as_bytes());
-            let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
-            prop_assert_eq!(own().verify(&format!("{signed}.{signature}"), now()), Err(InvalidAccessToken));
+            prop_assert_eq!(own().verify(&as_written(r#"{"alg":"HS256"}"#, claims, SECRET), now()), Err(InvalidAccessToken));
         }
 
         #[test]
@@ -362,8 +358,12 @@ mod tests {
     /// A good token of somebody, under any head and key.
     fn headed(head: &Value, key: &str) -> String {
         let claims = json!({"sub": Uuid::from_u128(7), "exp": seconds(now()) + 60});
-        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let signed = format!("{}.{}", encode(head), encode(&claims));
+        as_written(&head.to_string(), claims.to_string(), key)
+    }
+
+    /// Any head and claims, as they are written, under a key.
+    fn as_written(head: &str, claims: impl AsRef<[u8]>, key: &str) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(claims));
         let key = EncodingKey::from_secret(key.as_bytes());
         let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
         format!("{signed}.{signature}")
@@ -530,11 +530,10 @@ mod tests {
     fn claims_that_come_twice_are_no_claims() {
         let claims =
             format!(r#"{{"sub":"{0}","sub":"{0}","exp":{1}}}"#, Uuid::from_u128(7), seconds(now()) + 60);
-        let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
-        let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
-        let key = EncodingKey::from_secret(SECRET.as_bytes());
-        let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
-        assert_eq!(own().verify(&format!("{signed}.{signature}"), now()), Err(InvalidAccessToken));
+        assert_eq!(
+            own().verify(&as_written(r#"{"alg":"HS256"}"#, claims, SECRET), now()),
+            Err(InvalidAccessToken)
+        );
     }
 
     #[test]

@@ -63,8 +63,7 @@ async fn ids(connection: &mut AsyncPgConnection, invariant: &Invariant) -> Query
 /// Ids are compared as texts: PostgreSQL has no cast to `uuid` that forgives, and a regular expression for each of a
 /// million answers takes minutes.
 const DIALECT: Dialect = Dialect {
-    id_in_answer: |field| {
-        let begin = format!("\"{field}\":\"");
+    id_in_answer: |begin| {
         let found = format!("nullif(position('{begin}'::bytea IN answer_body), 0)");
         format!("encode(substring(answer_body FROM {found} + {} FOR 36), 'escape')", begin.len())
     },

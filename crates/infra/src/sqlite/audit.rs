@@ -45,8 +45,7 @@ fn ids(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<
 
 /// `unhex` of what is no hex is `NULL`, which is no id.
 const DIALECT: Dialect = Dialect {
-    id_in_answer: |field| {
-        let begin = format!("\"{field}\":\"");
+    id_in_answer: |begin| {
         let found = format!("nullif(instr(answer_body, CAST('{begin}' AS BLOB)), 0)");
         format!("CAST(substr(answer_body, {found} + {}, 36) AS TEXT)", begin.len())
     },

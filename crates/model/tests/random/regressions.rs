@@ -50,8 +50,8 @@ history! {
 }
 
 /// They were near the head of the line while a tick admitted five, and are not once it admits one. What was noted of them then is
-/// nothing to judge them by when their turn comes near again. The room
-/// is changed before its first tick is due, so that it admits nobody then.
+/// nothing to judge them by when their turn comes near again. The room is changed before its first tick is due, so that it
+/// admits nobody then.
 #[test]
 fn nobody_is_judged_by_the_time_further_back() {
     let enter = |call, user| Alone(Enter { call, user, concert: Some(1) });

@@ -47,23 +47,20 @@ enum Copy {
 
 impl Copy {
     async fn break_it(&self, how: &str) {
-        let (random, early, late, unprotected) = match self {
+        const NO_ID: &str = r#"'{"paymentId":"not an id but of the length of one"}'"#;
+        let (random, early, late, nonsense, unprotected) = match self {
             Self::Sqlite(_) => {
                 let unprotected = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON";
-                ("randomblob(16)", "1", "4102444800000000", unprotected)
+                ("randomblob(16)", "1", "4102444800000000", format!("CAST({NO_ID} AS BLOB)"), unprotected)
             }
             Self::Postgres(_) => {
                 let unprotected = "DO $$ DECLARE c record; BEGIN FOR c IN
                     SELECT conrelid::regclass AS owner, conname FROM pg_constraint
                     WHERE contype IN ('c', 'f') AND connamespace = 'public'::regnamespace
                     LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.owner, c.conname); END LOOP; END $$";
-                ("gen_random_uuid()", "to_timestamp(1)", "to_timestamp(4102444800)", unprotected)
+                let (early, late) = ("to_timestamp(1)", "to_timestamp(4102444800)");
+                ("gen_random_uuid()", early, late, format!("{NO_ID}::bytea"), unprotected)
             }
-        };
-        let nonsense = r#"'{"paymentId":"not an id but of the length of one"}'"#;
-        let nonsense = match self {
-            Self::Sqlite(_) => format!("CAST({nonsense} AS BLOB)"),
-            Self::Postgres(_) => format!("{nonsense}::bytea"),
         };
         let how = how.replace("{random}", random).replace("{early}", early).replace("{late}", late);
         let how = how.replace("{nonsense}", &nonsense);
