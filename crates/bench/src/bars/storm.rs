@@ -1,7 +1,8 @@
 //! STORM: ten times as many requests as can be served, by people who join, hold and pay, and the time after.
 //!
-//! Twice what limits a server is the processors that it shares with the generator; a third one is limited by its storage,
-//! as it writes one by one, and has processors left to refuse with.
+//! Each database is measured twice. As it is, what limits the server is the processors that it shares with the generator,
+//! and the two cannot exchange ten times as many requests. Writing few at a time, it is limited by its storage, and has
+//! processors left to refuse with.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,14 +36,18 @@ const EXPECTED: [u16; 3] = [200, 201, 503];
 const RECOVERED_WITHIN: Duration = Duration::from_secs(5);
 /// How long is looked at, to see whether it is, after as long in which clients come.
 const LOOK: Duration = Duration::from_millis(500);
+/// By how many clients: so few that none is refused, whatever he wants, however tight the limit is.
+const LOOKERS: usize = CLIENTS * 5 / 8;
 /// What is full speed: the generator shares the machine.
 const FULL_SPEED: f64 = 0.9;
 
 pub(super) fn ten_times_capacity(bench: &Bench, stores: &mut Stores, report: &mut Report) -> Result<()> {
+    let by_four = ["--group-commit-limit", "4"];
     measure(bench, stores.postgres(bench)?, "PostgreSQL", &[], report)?;
+    measure(bench, stores.postgres(bench)?, "PostgreSQL four by four", &by_four, report)?;
+    let by_one = ["--group-commit-limit", "1"];
     measure(bench, stores.sqlite(bench)?, "SQLite", &[], report)?;
-    let one_by_one = ["--group-commit-limit", "1"];
-    measure(bench, stores.sqlite(bench)?, "SQLite one by one", &one_by_one, report)
+    measure(bench, stores.sqlite(bench)?, "SQLite one by one", &by_one, report)
 }
 
 fn measure(
@@ -57,13 +62,19 @@ fn measure(
     let base = bench.load(&node, store, CLIENTS, &EXPECTED)?;
 
     let mut mix = crowds.next(bench, bench.enough_for(MOST_A_SECOND))?;
-    let calm = base.run(&mut mix)?;
-    let capacity = accepted(&calm);
-    report.outcome(BAR, &format!("accepted at capacity, {name}"), "a second", capacity, &calm);
+    let closed = base.run(&mut mix)?;
+    let capacity = accepted(&closed);
+    report.outcome(BAR, &format!("capacity, {name}"), "a second", capacity, &closed);
+    let times_capacity =
+        |times| Load { pace: Pace::Storm(capacity * times), connections: STORM_CONNECTIONS, ..base };
+
+    let mut mix = crowds.next(bench, bench.enough_for(capacity.min(MOST_A_SECOND)))?;
+    let calm = times_capacity(1.0).run(&mut mix)?;
+    report.outcome(BAR, &format!("accepted at capacity, {name}"), "a second", accepted(&calm), &calm);
     let before = megabytes(&node)?;
 
     let mut mix = crowds.next(bench, bench.enough_for((capacity * 10.0).min(MOST_IN_A_STORM)))?;
-    let storm = Load { pace: Pace::Storm(capacity * 10.0), connections: STORM_CONNECTIONS, ..base };
+    let storm = times_capacity(10.0);
     let (outcome, during) = watching_memory(&node, || storm.run(&mut mix))?;
     let calmed_at = Instant::now();
 
@@ -140,7 +151,7 @@ fn recovery(
     capacity: f64,
     calmed_at: Instant,
 ) -> Result<f64> {
-    let look = Load { warm_up: LOOK, duration: LOOK, ..*base };
+    let look = Load { warm_up: LOOK, duration: LOOK, connections: LOOKERS, ..*base };
     while calmed_at.elapsed() < RECOVERED_WITHIN * 2 {
         let begun = calmed_at.elapsed().as_secs_f64();
         let mut mix = crowds.next(bench, MOST_OF_A_LOOK)?;
@@ -169,7 +180,7 @@ impl Crowds {
     /// All that a run needs, written while no server runs.
     fn new(bench: &Bench, store: &mut Store) -> Result<Self> {
         let most =
-            bench.enough_for(MOST_A_SECOND) + bench.enough_for(MOST_IN_A_STORM) + LOOKS * MOST_OF_A_LOOK;
+            2 * bench.enough_for(MOST_A_SECOND) + bench.enough_for(MOST_IN_A_STORM) + LOOKS * MOST_OF_A_LOOK;
         let of_each = most / 3 + 3;
         let payers = bench.fill(store, of_each, of_each, Crowd::Holding)?;
         let holders = bench.fill(store, of_each, of_each, Crowd::Active)?;

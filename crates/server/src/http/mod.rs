@@ -1,6 +1,7 @@
 //! HTTP on a socket: who may connect, for how long, and what every answer carries.
 
 mod patient;
+mod turns;
 
 use std::future::ready;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -19,6 +20,7 @@ use frontrow_app::UseCases;
 use tokio::net::{TcpSocket, TcpStream};
 
 use self::patient::{Bounds, Patient};
+use self::turns::Turns;
 
 /// How long a request that runs may take to finish when the server stops, in seconds.
 const STOP_WITHIN_SECONDS: u64 = 10;
@@ -134,19 +136,24 @@ pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRul
             .client_request_timeout(timeout)
             .client_disconnect_timeout(DISCONNECT_WITHIN)
             .finish(map_config(app, |()| AppConfig::default()));
-        fn_service(move |stream: TcpStream| ready(Ok::<_, DispatchError>(connected(stream, bounds))))
-            .and_then(http)
+        let turns = Turns::default();
+        let connected = move |stream| connected(stream, bounds, turns.clone());
+        fn_service(move |stream: TcpStream| ready(Ok::<_, DispatchError>(connected(stream)))).and_then(http)
     })?;
     Ok(server.run())
 }
 
 /// A connection as the HTTP service takes it.
-fn connected(stream: TcpStream, bounds: Bounds) -> (Patient<TcpStream>, Protocol, Option<SocketAddr>) {
+fn connected(
+    stream: TcpStream,
+    bounds: Bounds,
+    turns: Turns,
+) -> (Patient<TcpStream>, Protocol, Option<SocketAddr>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection is gone already");
     }
     let peer = stream.peer_addr().ok();
-    (Patient::new(stream, bounds), Protocol::Http1, peer)
+    (Patient::new(stream, bounds, turns), Protocol::Http1, peer)
 }
 
 /// How many workers there are, and how many connections each serves: never more than the limit together.

@@ -1,4 +1,4 @@
-//! A connection that does not wait for ever.
+//! A connection that does not wait for ever, and is read in its turn.
 //!
 //! actix bounds how long the first head of a connection may take, and how long nothing at all may come; not how long a later
 //! head may take, nor how long a client may take nothing of its answer. A client could hold connections, and what is written
@@ -9,11 +9,14 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::turns::{Place, Turns};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +37,26 @@ pub(super) struct Patient<S> {
     stuck_since: Option<Instant>,
     reading: Alarm,
     writing: Alarm,
+    /// When it is read.
+    turns: Turns,
+    place: Place,
+}
+
+/// A stream that can tell whether there is something to be read.
+pub(super) trait Readable {
+    /// Ready when there is; else the task is woken once there is.
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Readable for TcpStream {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(context)
+    }
 }
 
 impl<S> Patient<S> {
-    /// Holds the other side to these bounds.
-    pub(super) const fn new(stream: S, bounds: Bounds) -> Self {
+    /// Holds the other side to these bounds, and is read in its turn.
+    pub(super) fn new(stream: S, bounds: Bounds, turns: Turns) -> Self {
         Self {
             stream,
             bounds,
@@ -46,6 +64,8 @@ impl<S> Patient<S> {
             stuck_since: None,
             reading: Alarm(None),
             writing: Alarm(None),
+            turns,
+            place: Place::Idle,
         }
     }
 }
@@ -72,14 +92,32 @@ fn too_slow(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Readable + Unpin> Patient<S> {
+    fn poll_read_in_turn(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.place != Place::Reading {
+            ready!(self.stream.poll_readable(context))?;
+            ready!(self.turns.poll(&mut self.place, context));
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_pending() {
+            self.place = Place::Idle;
+        }
+        read
+    }
+}
+
+impl<S: AsyncRead + Readable + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
+        match this.poll_read_in_turn(context, buffer) {
             Poll::Pending => {
                 let since = this.unanswered_since;
                 let deadline = since.and_then(|since| since.checked_add(this.bounds.answer_within));
@@ -153,16 +191,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::TcpListener;
+    use tokio::task::{LocalSet, spawn_local};
     use tokio::time::{sleep, timeout};
 
     use super::*;
+
+    impl Readable for DuplexStream {
+        /// It cannot tell: to read it says so.
+        fn poll_readable(&self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
 
     const BOUNDS: Bounds =
         Bounds { answer_within: Duration::from_millis(600), take_within: Duration::from_secs(2) };
 
     fn connection() -> (DuplexStream, Patient<DuplexStream>) {
         let (client, server) = duplex(64);
-        (client, Patient::new(server, BOUNDS))
+        (client, Patient::new(server, BOUNDS, Turns::default()))
     }
 
     #[tokio::test]
@@ -222,5 +269,40 @@ mod tests {
         let cut = server.write_all(&[b'x'; 320]).await.unwrap_err();
         assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
         assert!(begin.elapsed() >= BOUNDS.take_within, "{:?}", begin.elapsed());
+    }
+
+    /// Answers `asks` requests of a byte each.
+    async fn answer(mut server: Patient<TcpStream>, asks: usize) {
+        for _ in 0..asks {
+            let byte = server.read_u8().await.unwrap();
+            server.write_u8(byte).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_turn_is_read_and_answered() {
+        const ASKS: usize = 5;
+        let crowd = LocalSet::new();
+        let all = crowd.run_until(async {
+            let (listener, turns) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Turns::of(2));
+            let mut clients = Vec::new();
+            for _ in 0..30 {
+                let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (server, _) = listener.accept().await.unwrap();
+                spawn_local(answer(Patient::new(server, BOUNDS, turns.clone()), ASKS));
+                clients.push(spawn_local(ask(client, ASKS)));
+            }
+            for client in clients {
+                client.await.unwrap();
+            }
+        });
+        timeout(Duration::from_secs(30), all).await.expect("nobody waits for ever");
+    }
+
+    async fn ask(mut client: TcpStream, asks: usize) {
+        for byte in (0..=u8::MAX).take(asks) {
+            client.write_u8(byte).await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), byte);
+        }
     }
 }
