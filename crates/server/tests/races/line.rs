@@ -65,6 +65,7 @@ pub(crate) async fn admitted_by_tick(arena: &Arena) -> BTreeMap<i64, usize> {
 
 /// When each of those who were admitted was.
 async fn activations(arena: &Arena, crowd: &[Buyer]) -> Vec<Timestamp> {
+    all_nodes_know().await;
     let mut activations = Vec::new();
     for buyer in crowd {
         let place = arena.place(buyer).await;
@@ -121,9 +122,14 @@ async fn active_in(arena: &Arena, node: &TestApp, sale: &Sale) -> u64 {
     arena.room(node, sale).await["active"].as_u64().unwrap()
 }
 
-/// Who is ACTIVE by the account of whichever node is asked: each may be a second behind the others.
-async fn active_of(arena: &Arena, crowd: &[Buyer]) -> Vec<Buyer> {
+/// A node may be a second behind the others.
+async fn all_nodes_know() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
+}
+
+/// Who is ACTIVE by the account of whichever node is asked.
+async fn active_of(arena: &Arena, crowd: &[Buyer]) -> Vec<Buyer> {
+    all_nodes_know().await;
     let mut active = Vec::new();
     for buyer in crowd {
         if arena.place(buyer).await["status"] == "ACTIVE" {
