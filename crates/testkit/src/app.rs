@@ -392,6 +392,11 @@ pub async fn sent(request: RequestBuilder, status: u16) -> Value {
     if body.is_empty() { Value::Null } else { serde_json::from_str(&body).expect("JSON") }
 }
 
+/// Waits until all nodes know what any of them has done: one may be a second behind the others (ADR 0007).
+pub async fn all_nodes_know() {
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+}
+
 /// An id of a body.
 ///
 /// # Panics

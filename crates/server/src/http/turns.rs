@@ -38,10 +38,9 @@ struct State {
 }
 
 /// Where a connection is. Who reads may read on, until there is nothing more.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// It has nothing to say.
-    #[default]
     Idle,
     /// It waits for its turn, with this ticket.
     Waiting(usize),
@@ -92,18 +91,13 @@ impl Turns {
                     break;
                 }
             }
-            if self.0.borrow_mut().turn() == Waiting::Nobody {
+            let mut state = self.0.borrow_mut();
+            state.turn();
+            if state.waiting.is_empty() {
                 return;
             }
         }
     }
-}
-
-/// Whether anybody waits after a turn.
-#[derive(Debug, PartialEq, Eq)]
-enum Waiting {
-    Nobody,
-    Some,
 }
 
 impl State {
@@ -122,11 +116,10 @@ impl State {
     }
 
     /// Calls those who come first.
-    fn turn(&mut self) -> Waiting {
+    fn turn(&mut self) {
         let called = self.waiting.len().min(self.reads);
         self.waiting.drain(..called).for_each(Waker::wake);
         self.left = self.reads - called;
-        if self.waiting.is_empty() { Waiting::Nobody } else { Waiting::Some }
     }
 }
 

@@ -1,11 +1,9 @@
 //! Secrets are rotated, and nobody is logged out or loses a place (ADR 0009).
 
-use std::time::Duration;
-
 use frontrow::app::Settings;
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Role};
-use frontrow_testkit::app::{Buyer, Database, SECRET, Sale, TestApp, own_tokens, settings};
+use frontrow_testkit::app::{Buyer, Database, SECRET, Sale, TestApp, all_nodes_know, own_tokens, settings};
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -100,8 +98,7 @@ async fn nodes_that_are_rotated_one_by_one_know_each_others_tokens() {
     let sale = a.sale(json!({}), 1, 1).await;
     let actives = [a.active(&sale).await, b.active(&sale).await];
     let waitings = [a.waiting(&sale).await, b.waiting(&sale).await];
-    // A node may be a second behind the other, and then shows a place further back.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    all_nodes_know().await;
     for (waiting, active) in waitings.iter().zip(&actives) {
         for app in [&a, &b] {
             becomes("both nodes show it", ["WAIT", "ACTIVE"].map(ToOwned::to_owned), async || {

@@ -8,7 +8,7 @@ use frontrow_app::Admission;
 use frontrow_domain::Timestamp;
 use frontrow_domain::ports::Clock;
 use frontrow_infra::Storage;
-use frontrow_testkit::app::{Buyer, Sale, TestApp};
+use frontrow_testkit::app::{Buyer, Sale, TestApp, all_nodes_know};
 use serde_json::{Value, json};
 
 use crate::arena::{Arena, Hammer, count, counts, patch_room, race, strangers, tally};
@@ -120,11 +120,6 @@ async fn watch_the_limit(arena: &Arena, sale: &Sale) {
 /// How many are ACTIVE by this node's account.
 async fn active_in(arena: &Arena, node: &TestApp, sale: &Sale) -> u64 {
     arena.room(node, sale).await["active"].as_u64().unwrap()
-}
-
-/// A node may be a second behind the others.
-async fn all_nodes_know() {
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
 }
 
 /// Who is ACTIVE by the account of whichever node is asked.
