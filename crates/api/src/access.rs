@@ -1,6 +1,6 @@
 //! What a route asks of a request before its handler runs. A route declares its kind once, and the kind keeps the order of
-//! the contract: 429 of the address, 414, 401, 429 of the caller, 413, idempotent replay, the Wait-Token. What follows (400, 403,
-//! 422, ...) is the handler's.
+//! the contract: 429 of the address, 414, 503 of one too many, 401, 429 of the caller, 413, idempotent replay, the Wait-Token.
+//! What follows (400, 403, 422, ...) is the handler's.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use actix_web::rt::time::timeout;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, Resource, Route, guard, web};
 use frontrow_app::Failure;
 
-use crate::caller::Known;
+use crate::overload::{Class, UnderWay};
 use crate::problem::{Code, Problem};
 use crate::{body, caller, gate, idempotency, state};
 
@@ -21,37 +21,94 @@ use crate::{body, caller, gate, idempotency, state};
 /// one after the other and behind those of others, nobody has to sit out.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Anybody may call.
-pub(crate) fn public(route: Route) -> Route {
-    route.wrap(from_fn(let_anybody_in))
+/// What a kind of route asks.
+#[derive(Debug, Clone, Copy)]
+struct Asks {
+    /// That an address does not call too often, and no URL is without end.
+    moderation: bool,
+    /// A place among those that are under way (ADR 0015).
+    place: Option<Class>,
+    /// An access token.
+    bearer: bool,
+}
+
+impl Asks {
+    const NOTHING: Self = Self { moderation: false, place: None, bearer: false };
+    const MODERATION: Self = Self { moderation: true, ..Self::NOTHING };
+    const BEARER: Self = Self { bearer: true, ..Self::MODERATION };
+
+    fn of(self, route: Route) -> Route {
+        route.wrap(from_fn(move |req, next| let_in(self, req, next)))
+    }
 }
 
 /// For machines that look after the server: anybody may call, as often as it likes.
 pub(crate) fn unlimited(route: Route) -> Route {
-    route.wrap(from_fn(let_machines_in))
+    Asks::NOTHING.of(route)
+}
+
+/// Anybody may call.
+pub(crate) fn public(route: Route) -> Route {
+    Asks::MODERATION.of(route)
+}
+
+/// Anybody may call, as long as there is a place for such a request.
+pub(crate) fn public_within(class: Class, route: Route) -> Route {
+    Asks { place: Some(class), ..Asks::MODERATION }.of(route)
 }
 
 /// Whoever has an access token may call.
 pub(crate) fn bearer(route: Route) -> Route {
-    route.wrap(from_fn(let_known_in))
+    Asks::BEARER.of(route)
 }
 
-async fn let_anybody_in(req: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit(req.request()) {
-        Ok(()) => let_machines_in(req, next).await,
-        Err(problem) => Ok(req.into_response(problem.response())),
-    }
+/// As [`bearer`], as long as there is a place for such a request.
+pub(crate) fn bearer_within(class: Class, route: Route) -> Route {
+    Asks { place: Some(class), ..Asks::BEARER }.of(route)
 }
 
-async fn let_machines_in(
+/// As [`bearer_within`]; a request that was answered before is answered again.
+pub(crate) fn idempotent(class: Class, route: Route) -> Route {
+    bearer_within(class, route.wrap(from_fn(idempotency::replay)))
+}
+
+/// As [`bearer_within`]; only holders of an ACTIVE Wait-Token get in.
+pub(crate) fn gated(class: Class, route: Route) -> Route {
+    bearer_within(class, route.wrap(from_fn(gate::require_pass)))
+}
+
+/// Gated, but what was answered before is answered again first: a retry needs no place in the line.
+pub(crate) fn gated_idempotent(class: Class, route: Route) -> Route {
+    idempotent(class, route.wrap(from_fn(gate::require_pass)))
+}
+
+async fn let_in(
+    asks: Asks,
     mut req: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    body::receive(&mut req).await;
-    match body::require_received(req.request()) {
-        Ok(()) => answer_in_time(req, next).await,
-        Err(problem) => Ok(req.into_response(problem.response())),
+    let mut under_way = match receive(asks, &mut req).await {
+        Ok(under_way) => under_way,
+        Err(problem) => return Ok(req.into_response(problem.response())),
+    };
+    let answer = match check(asks, req.request()) {
+        Ok(()) => answer_in_time(req, next).await?,
+        Err(problem) => req.into_response(problem.response()),
+    };
+    if let Some(under_way) = &mut under_way {
+        under_way.answered(answer.status());
     }
+    Ok(answer)
+}
+
+/// 429 of the address, 414, and 503 of one too many. The body is received before that: a client that is slow to send takes
+/// no place, and one that is still sending could not hear.
+async fn receive(asks: Asks, req: &mut ServiceRequest) -> Result<Option<UnderWay>, Problem> {
+    if asks.moderation {
+        admit(req.request())?;
+    }
+    body::receive(req).await;
+    asks.place.map(|class| state(req.request())?.overload.enter(class)).transpose()
 }
 
 /// The longest URL, in bytes. Those of this API have less than 300.
@@ -69,28 +126,14 @@ fn admit(req: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-async fn let_known_in(
-    mut req: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    if let Err(problem) = admit(req.request()) {
-        return Ok(req.into_response(problem.response()));
+/// 401, 429 of the caller, 413. Who calls is there for the handler afterwards.
+fn check(asks: Asks, req: &HttpRequest) -> Result<(), Problem> {
+    if asks.bearer {
+        let known = caller::authenticate(req)?;
+        state(req)?.rate_limits.admit_caller(known.user_id())?;
+        req.extensions_mut().insert(known);
     }
-    body::receive(&mut req).await;
-    match know(req.request()) {
-        Ok(known) => {
-            req.extensions_mut().insert(known);
-            answer_in_time(req, next).await
-        }
-        Err(problem) => Ok(req.into_response(problem.response())),
-    }
-}
-
-/// Who calls: 401, 429 of the caller, 413.
-fn know(req: &HttpRequest) -> Result<Known, Problem> {
-    let known = caller::authenticate(req)?;
-    state(req)?.rate_limits.admit_caller(known.user_id())?;
-    body::require_received(req).map(|()| known)
+    body::require_received(req)
 }
 
 /// Dropping a handler leaves nothing behind (ADR 0001). What it had handed over to be written may be written all the same.
@@ -115,21 +158,6 @@ async fn only_receive(
     }
     body::receive(&mut req).await;
     next.call(req).await
-}
-
-/// As [`bearer`]; a request that was answered before is answered again.
-pub(crate) fn idempotent(route: Route) -> Route {
-    bearer(route.wrap(from_fn(idempotency::replay)))
-}
-
-/// As [`bearer`]; only holders of an ACTIVE Wait-Token get in.
-pub(crate) fn gated(route: Route) -> Route {
-    bearer(route.wrap(from_fn(gate::require_pass)))
-}
-
-/// Gated, but what was answered before is answered again first: a retry needs no place in the line.
-pub(crate) fn gated_idempotent(route: Route) -> Route {
-    idempotent(route.wrap(from_fn(gate::require_pass)))
 }
 
 /// A path with its methods. GET answers HEAD too; any other method is 405 and says which there are.

@@ -11,13 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::{Next, from_fn};
-use actix_web::{Error, Route};
+use actix_web::http::StatusCode;
 
 use crate::problem::{Code, Problem};
-use crate::{body, state};
 
 /// How often it is worked out anew how many may be under way.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -112,10 +108,12 @@ struct Window {
 
 /// A request under way, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct UnderWay<'a> {
-    overload: &'a Overload,
+pub(crate) struct UnderWay {
+    overload: Overload,
     class: Class,
     since: Instant,
+    /// Whether how long it takes says how busy storage is.
+    is_measured: bool,
 }
 
 impl Overload {
@@ -132,27 +130,42 @@ impl Overload {
         }))
     }
 
-    /// Lets a request in; `None` when it is one too many.
-    pub(crate) fn enter(&self, class: Class) -> Option<UnderWay<'_>> {
+    /// Lets a request in.
+    ///
+    /// # Errors
+    /// 503 when it is one too many.
+    pub(crate) fn enter(&self, class: Class) -> Result<UnderWay, Problem> {
         let inner = &*self.0;
         let (limit, own) = (inner.limit.load(Ordering::Relaxed), inner.own(class));
         let (_, eighths) = class.row();
         let others = inner.under_way.fetch_add(1, Ordering::Relaxed);
         let like_it = own.fetch_add(1, Ordering::Relaxed);
         if others < limit * eighths / 8 || like_it < limit / OWN_PART {
-            return Some(UnderWay { overload: self, class, since: Instant::now() });
+            let (since, is_measured) = (Instant::now(), class.is_measured());
+            return Ok(UnderWay { overload: self.clone(), class, since, is_measured });
         }
         inner.leave(class);
         inner.window.refused.fetch_add(1, Ordering::Relaxed);
-        None
+        Err(too_many())
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl UnderWay {
+    /// It is answered. What is wrong with a request itself is found without storage, in microseconds: those who send such
+    /// requests must not make a busy server look idle.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        let asked_storage = status.is_success()
+            || status.is_server_error()
+            || [StatusCode::NOT_FOUND, StatusCode::CONFLICT].contains(&status);
+        self.is_measured &= asked_storage;
+    }
+}
+
+impl Drop for UnderWay {
     fn drop(&mut self) {
         let inner = &*self.overload.0;
         inner.leave(self.class);
-        if self.class.is_measured() {
+        if self.is_measured {
             inner.answered(self.since, Instant::now());
         }
     }
@@ -252,28 +265,6 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A route whose requests are refused when they are too many. Its body is received before: a client that is slow to send
-/// takes no place, and one that is still sending could not hear.
-pub(crate) fn bounded(class: Class, route: Route) -> Route {
-    route.wrap(from_fn(move |req, next| let_in(class, req, next)))
-}
-
-async fn let_in(
-    class: Class,
-    mut req: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    body::receive(&mut req).await;
-    let overload = match state(req.request()) {
-        Ok(state) => state.overload.clone(),
-        Err(problem) => return Ok(req.into_response(problem.response())),
-    };
-    let Some(_under_way) = overload.enter(class) else {
-        return Ok(req.into_response(too_many().response()));
-    };
-    next.call(req).await
-}
-
 fn too_many() -> Problem {
     let detail =
         "More requests come than can be served. Nothing was changed; the same request can be sent again.";
@@ -294,8 +285,8 @@ mod tests {
         Overload::new(OverloadLimits { target: Duration::from_secs(600), ..LIMITS })
     }
 
-    fn enter_all(overload: &Overload, class: Class) -> Vec<UnderWay<'_>> {
-        std::iter::from_fn(|| overload.enter(class)).collect()
+    fn enter_all(overload: &Overload, class: Class) -> Vec<UnderWay> {
+        std::iter::from_fn(|| overload.enter(class).ok()).collect()
     }
 
     #[test]
@@ -310,7 +301,7 @@ mod tests {
         let payments = enter_all(&overload, Class::Pay);
         assert_eq!(payments.len(), 128, "all");
         drop(payments);
-        assert!(overload.enter(Class::Hold).is_none() && overload.enter(Class::Pay).is_some());
+        assert!(overload.enter(Class::Hold).is_err() && overload.enter(Class::Pay).is_ok());
     }
 
     #[test]

@@ -46,10 +46,11 @@ impl Abandonment {
         Self { lines, committer, clock, watched: Mutex::default() }
     }
 
-    /// One pass over the rooms with a grace. Returns how many places were given up.
+    /// One pass over the rooms with a grace. Returns how many places were given up. A room that cannot be swept keeps no other
+    /// room from it.
     ///
     /// # Errors
-    /// [`Failure`] of the first commit that failed. Polls that could not be noted are kept for the next pass.
+    /// [`Failure`] of the last commit that failed. Polls that could not be noted are kept for the next pass.
     pub async fn run(&self) -> Result<u64, Failure> {
         let now = self.clock.now();
         self.note_polls(now).await?;
@@ -59,11 +60,12 @@ impl Abandonment {
         if self.lines.polls(Polls::take_missed) {
             watched.clear();
         }
-        let mut given_up = 0_u64;
+        let mut given_up = Ok(0_u64);
         for room in rooms {
-            given_up = given_up.saturating_add(self.sweep(&room, watched.get(&room.id), now).await?);
+            let swept = self.sweep(&room, watched.get(&room.id), now).await;
+            given_up = swept.and_then(|count| Ok(given_up?.saturating_add(count)));
         }
-        Ok(given_up)
+        given_up
     }
 
     async fn note_polls(&self, now: Timestamp) -> Result<(), Failure> {

@@ -200,14 +200,6 @@ impl AdminService {
         Ok(self.queries.list_audit_log(before, limit).await?)
     }
 
-    /// Whether storage answers.
-    ///
-    /// # Errors
-    /// [`Failure`] alone.
-    pub async fn ping(&self) -> Result<(), Failure> {
-        Ok(self.queries.ping().await?)
-    }
-
     /// Makes the global room with this policy, if it is not there yet. Returns the policy that it has.
     ///
     /// # Errors

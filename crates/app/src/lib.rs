@@ -20,6 +20,7 @@ mod outage;
 mod payment;
 mod pruning;
 mod queue;
+mod readiness;
 mod reservations;
 mod seat_maps;
 mod sessions;
@@ -41,6 +42,7 @@ pub use lines::{Lines, WatchedCommitter};
 pub use payment::{PayError, PayReceipt, PaymentService};
 pub use pruning::{Pruned, Pruning};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
+pub use readiness::Readiness;
 pub use reservations::{
     CancelError, Held, HoldRules, ReadReservationError, ReservationService, ReserveError, ReserveRequest,
 };
@@ -60,6 +62,7 @@ pub struct UseCases {
     pub accounts: AccountService,
     pub payment: PaymentService,
     pub admin: AdminService,
+    pub readiness: Readiness,
 }
 
 /// How often a use case that is safe to repeat is decided anew after a conflict, before it gives up.

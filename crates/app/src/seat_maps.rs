@@ -382,9 +382,17 @@ impl SeatMap {
         self.load(feeds, clock).await
     }
 
+    /// An image that is there already is as old as it was, until it has been loaded.
+    fn begins_to_load(&self, as_of: Timestamp) {
+        let mut state = lock(&self.state);
+        if state.image.is_none() {
+            state.as_of = Some(as_of);
+        }
+    }
+
     async fn load(&self, feeds: &dyn SeatFeeds, clock: &dyn Clock) -> Result<(), StorageError> {
         let as_of = clock.now();
-        lock(&self.state).as_of = Some(as_of);
+        self.begins_to_load(as_of);
         let loaded = feeds.load(self.id).await?;
         let loaded =
             loaded.ok_or_else(|| StorageError::Corrupt(format!("the date {} has no feed", self.id)))?;

@@ -7,8 +7,8 @@ use actix_web::dev::ServerHandle;
 use anyhow::{Result, bail};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, ReservationService,
-    SeatMaps, SessionService, UseCases, WatchedCommitter,
+    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, Readiness,
+    ReservationService, SeatMaps, SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
@@ -301,6 +301,7 @@ fn compose(
             clock: clock.clone(),
             ids: ids.clone(),
         },
+        readiness: Readiness::new(storage.admin_queries.clone()),
         admin: admin_service(storage, clock, ids),
     }
 }

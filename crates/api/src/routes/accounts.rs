@@ -11,14 +11,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::State;
-use crate::access::{bearer, idempotent, resource};
+use crate::access::{bearer_within, idempotent, resource};
 use crate::body::JsonBody;
 use crate::caller::Known;
 use crate::dto::{Items, fresh};
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Integer;
 use crate::openapi::{BEARER, IdempotencyKeyHeader, JSON, KEYED, problems};
-use crate::overload::{Class, bounded};
+use crate::overload::Class;
 use crate::paging::{EntryNumber, Page};
 use crate::problem::{Code, Problem};
 use crate::query::path_id;
@@ -27,15 +27,15 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     config
         .service(resource(
             "/accounts/{userId}",
-            [(Method::GET, bounded(Class::Look, bearer(web::to(balance))))],
+            [(Method::GET, bearer_within(Class::Look, web::to(balance)))],
         ))
         .service(resource(
             "/accounts/{userId}/charge",
-            [(Method::POST, bounded(Class::Pay, idempotent(web::to(charge))))],
+            [(Method::POST, idempotent(Class::Pay, web::to(charge)))],
         ))
         .service(resource(
             "/accounts/{userId}/entries",
-            [(Method::GET, bounded(Class::Look, bearer(web::to(list_entries))))],
+            [(Method::GET, bearer_within(Class::Look, web::to(list_entries)))],
         ));
 }
 

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::State;
-use crate::access::{gated, public, resource};
+use crate::access::{gated, public_within, resource};
 use crate::dto::{Items, fresh, name_of};
 use crate::etag::{self, Encoding};
 use crate::gate::Passed;
@@ -27,7 +27,7 @@ use crate::openapi::{
     BEARER, GATE, PUBLIC, STORAGE, SeatConditions, SinceParams, StatusParams, WaitTokenHeader, names,
     problems,
 };
-use crate::overload::{Class, bounded};
+use crate::overload::Class;
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
@@ -38,14 +38,14 @@ pub(crate) const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-ma
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(resource("/concerts", [(Method::GET, public(web::to(list_concerts)))]))
+        .service(resource("/concerts", [(Method::GET, public_within(Class::Look, web::to(list_concerts)))]))
         .service(resource(
             "/concerts/{concertId}/performanceDates",
-            [(Method::GET, bounded(Class::Look, gated(web::to(list_dates))))],
+            [(Method::GET, gated(Class::Look, web::to(list_dates)))],
         ))
         .service(resource(
             "/concerts/{concertId}/performanceDates/{performanceDateId}/seats",
-            [(Method::GET, bounded(Class::Look, gated(web::to(list_seats))))],
+            [(Method::GET, gated(Class::Look, web::to(list_seats)))],
         ));
 }
 

@@ -48,7 +48,7 @@ problems! { ReadyProblems: UNLIMITED, STORAGE }
     responses((status = 200, description = "It does.", body = HealthDto), ReadyProblems)
 )]
 pub(crate) async fn ready(state: State) -> Result<HttpResponse, Problem> {
-    state.use_cases.admin.ping().await?;
+    state.use_cases.readiness.ask().await?;
     Ok(fresh(StatusCode::OK, &HealthDto { status: "ok" }))
 }
 

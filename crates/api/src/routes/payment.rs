@@ -16,11 +16,11 @@ use crate::caller::Known;
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Id;
 use crate::openapi::{BEARER, IdempotencyKeyHeader, JSON, KEYED, problems};
-use crate::overload::{Class, bounded};
+use crate::overload::Class;
 use crate::problem::{Code, Problem};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
-    config.service(resource("/pay", [(Method::POST, bounded(Class::Pay, idempotent(web::to(pay))))]));
+    config.service(resource("/pay", [(Method::POST, idempotent(Class::Pay, web::to(pay)))]));
 }
 
 /// What to pay.

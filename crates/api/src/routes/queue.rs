@@ -15,23 +15,23 @@ use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 use super::State;
-use crate::access::{bearer, resource};
+use crate::access::{bearer, bearer_within, resource};
 use crate::body::JsonBody;
 use crate::caller::Known;
 use crate::dto::{fresh, name_of, nothing};
 use crate::gate::{WAIT_TOKEN, wait_token};
 use crate::json::Id;
 use crate::openapi::{BEARER, JSON, WaitTokenHeader, names, problem_response, problem_responses, problems};
-use crate::overload::{Class, bounded};
+use crate::overload::Class;
 use crate::problem::{Code, Problem};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config.service(resource(
         "/queue",
         [
-            (Method::POST, bounded(Class::Join, bearer(web::to(enter)))),
+            (Method::POST, bearer_within(Class::Join, web::to(enter))),
             (Method::GET, bearer(web::to(look_up))),
-            (Method::DELETE, bounded(Class::Join, bearer(web::to(leave)))),
+            (Method::DELETE, bearer_within(Class::Join, web::to(leave))),
         ],
     ));
 }

@@ -13,7 +13,7 @@ use utoipa::openapi::schema::Array;
 use uuid::Uuid;
 
 use super::State;
-use crate::access::{bearer, gated_idempotent, resource};
+use crate::access::{bearer_within, gated_idempotent, resource};
 use crate::body::JsonBody;
 use crate::caller::Known;
 use crate::dto::{Items, ReservedSeatDto, fresh, name_of, nothing};
@@ -23,7 +23,7 @@ use crate::json::Id;
 use crate::openapi::{
     BEARER, GATE, IdempotencyKeyHeader, JSON, KEYED, WaitTokenHeader, ids, names, problems,
 };
-use crate::overload::{Class, bounded};
+use crate::overload::Class;
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::path_id;
@@ -33,15 +33,15 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource(
             "/reservations",
             [
-                (Method::POST, bounded(Class::Hold, gated_idempotent(web::to(reserve)))),
-                (Method::GET, bounded(Class::Look, bearer(web::to(list)))),
+                (Method::POST, gated_idempotent(Class::Hold, web::to(reserve))),
+                (Method::GET, bearer_within(Class::Look, web::to(list))),
             ],
         ))
         .service(resource(
             "/reservations/{reservationId}",
             [
-                (Method::GET, bounded(Class::Look, bearer(web::to(find)))),
-                (Method::DELETE, bounded(Class::Hold, bearer(web::to(cancel)))),
+                (Method::GET, bearer_within(Class::Look, web::to(find))),
+                (Method::DELETE, bearer_within(Class::Hold, web::to(cancel))),
             ],
         ));
 }

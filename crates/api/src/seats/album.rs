@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use actix_web::web;
-use frontrow_app::{SeatMap, SeatsShown};
+use frontrow_app::{Failure, SeatMap, SeatsShown};
 use frontrow_domain::ports::SeatFilter;
 use frontrow_domain::{PerformanceDateId, Timestamp};
 
@@ -156,7 +156,7 @@ impl Album {
 }
 
 fn shown(map: &SeatMap, now: Timestamp) -> Result<SeatsShown, Problem> {
-    map.shown(now).ok_or_else(|| Problem::internal("a seat map has been emptied"))
+    map.shown(now).ok_or_else(|| Failure::Unavailable("a seat map has been emptied".into()).into())
 }
 
 impl Slot {

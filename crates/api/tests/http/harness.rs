@@ -12,7 +12,7 @@ use actix_web::{App, web};
 use frontrow_api::{ApiState, OverloadLimits};
 use frontrow_app::{
     AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
-    PaymentService, QueueService, ReservationService, SeatMaps, SessionService, UseCases,
+    PaymentService, QueueService, Readiness, ReservationService, SeatMaps, SessionService, UseCases,
 };
 use frontrow_domain::account::WalletCharging;
 use frontrow_domain::concert::{Concert, PerformanceDate};
@@ -200,6 +200,7 @@ impl Ports {
         let (concerts, seats) = (Arc::new(self.concerts), Arc::new(self.seats));
         let (reservations, accounts) = (Arc::new(self.reservations), Arc::new(self.accounts));
         let (rooms, committer) = (Arc::new(self.rooms), Arc::new(self.committer));
+        let admin_queries = Arc::new(self.admin_queries);
         let gate = Gate::new(provider.clone(), tokens.clone(), lines.clone(), clock.clone());
         let idempotency = Idempotency::new(Arc::new(self.records), clock.clone());
         UseCases {
@@ -256,11 +257,12 @@ impl Ports {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            readiness: Readiness::new(admin_queries.clone()),
             admin: AdminService {
                 admission: Admission { rooms: rooms.clone(), committer, clock: clock.clone() },
                 rooms,
                 concerts,
-                queries: Arc::new(self.admin_queries),
+                queries: admin_queries,
                 clock,
                 ids,
             },

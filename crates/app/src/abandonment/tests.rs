@@ -1,9 +1,11 @@
-use frontrow_domain::ports::WaitClaims;
-use frontrow_domain::queue::RoomPolicy;
-use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, GiveUpAbandoned};
-use frontrow_domain::{Timestamp, UnitOfWork};
+use std::collections::HashSet;
 
-use crate::testing::{ROOM, TOKEN, WAITING, World, at, now, refusal, room, stored, token, world};
+use frontrow_domain::ports::WaitClaims;
+use frontrow_domain::queue::{Room, RoomPolicy};
+use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, GiveUpAbandoned};
+use frontrow_domain::{RoomId, Timestamp, UnitOfWork};
+
+use crate::testing::{OTHER_ROOM, ROOM, TOKEN, WAITING, World, at, now, refusal, room, stored, token, world};
 use crate::{Abandonment, Lines};
 
 const GRACE: u32 = 120;
@@ -12,11 +14,15 @@ const GRACE: u32 = 120;
 async fn watched() -> (World, Lines, Abandonment) {
     let world = world();
     world.facts().put_token(stored(token(WAITING), 1));
-    set_policy(&world, RoomPolicy { wait_grace_seconds: Some(GRACE), ..RoomPolicy::default() }, 4);
+    set_policy(&world, with_grace(), 4);
     let lines = world.lines();
     lines.refresh().await.unwrap();
     let abandonment = Abandonment::new(lines.clone(), world.committer(), world.clock());
     (world, lines, abandonment)
+}
+
+fn with_grace() -> RoomPolicy {
+    RoomPolicy { wait_grace_seconds: Some(GRACE), ..RoomPolicy::default() }
 }
 
 fn set_policy(world: &World, policy: RoomPolicy, version: i64) {
@@ -127,10 +133,9 @@ async fn nobody_is_judged_by_a_view_that_is_old() {
 /// A window that grew takes in people whose polls were not noted before.
 #[tokio::test]
 async fn another_policy_starts_the_clocks_again() {
-    let on = RoomPolicy { wait_grace_seconds: Some(GRACE), ..RoomPolicy::default() };
     let (world, lines, abandonment) = watched().await;
     pass(&world, &lines, &abandonment, 1_000).await;
-    let larger = RoomPolicy { admit_batch: 100, ..on };
+    let larger = RoomPolicy { admit_batch: 100, ..with_grace() };
     set_policy(&world, larger, 5);
     let window = |gone_since, now| GiveUpAbandoned { room_id: ROOM, window: 300, gone_since, now };
     let started_again = Command::GiveUpAbandoned(window(None, at(1_001)));
@@ -151,6 +156,27 @@ async fn a_sweep_that_fails_has_not_watched() {
     world.will_fail(CommitError::OutcomeUnknown("lost".into()));
     assert!(abandonment.run().await.is_err());
     assert_eq!(pass(&world, &lines, &abandonment, 1_002).await, [started(1_002)]);
+}
+
+#[tokio::test]
+async fn a_room_that_fails_keeps_no_other_from_its_sweep() {
+    let (world, lines, abandonment) = watched().await;
+    let other = Room { id: OTHER_ROOM, ..room(with_grace(), at(900)) };
+    world.facts().put_room(stored(other, 1));
+    world.facts().now = at(1_060);
+    lines.refresh().await.unwrap();
+    world.will_fail(CommitError::Unavailable("its line is locked".into()));
+    world.will_come_to(CommandOutcome::GivenUp(7));
+    assert!(refusal(abandonment.run().await).starts_with("Unavailable"));
+    let swept: HashSet<RoomId> = world.works().iter().map(|work| room_of(command(work.clone()))).collect();
+    assert_eq!(swept, HashSet::from([ROOM, OTHER_ROOM]));
+}
+
+fn room_of(command: Command) -> RoomId {
+    match command {
+        Command::GiveUpAbandoned(sweep) => sweep.room_id,
+        other => panic!("{other:?} sweeps nothing"),
+    }
 }
 
 #[tokio::test]

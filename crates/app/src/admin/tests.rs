@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use frontrow_domain::audit_log::{Acting, AuditEntry, Fact, Facts, OperatorAction};
 use frontrow_domain::concert::{Concert, PerformanceDate, SeatPlan, Section};
-use frontrow_domain::ports::{AdminQueries, MockAdminQueries, RoomOverview, Sales, StorageError};
+use frontrow_domain::ports::{AdminQueries, MockAdminQueries, RoomOverview, Sales};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomMode, RoomPolicy, RoomPolicyPatch};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Guard};
@@ -295,14 +295,10 @@ async fn rooms_and_sales_are_shown_as_of_now() {
         .withf(|after, limit, at| (*after, *limit, *at) == (Some(OTHER_ROOM), 5, now()))
         .returning(|_, _, _| Ok(vec![overview()]));
     queries.expect_sales().returning(move |id, at| Ok(((id, at) == (DATE, now())).then_some(sales)));
-    queries.expect_ping().times(1).returning(|| Ok(()));
-    queries.expect_ping().returning(|| Err(StorageError::Unavailable("down".into())));
     let service = service_with(&world(), queries);
     assert_eq!(service.list_rooms(Some(OTHER_ROOM), 5).await.unwrap(), [overview()]);
     assert_eq!(service.sales(DATE).await.unwrap(), sales);
     assert_eq!(refusal(service.sales(OTHER_DATE).await), "PerformanceDateNotFound");
-    assert!(service.ping().await.is_ok());
-    assert_eq!(refusal(service.ping().await), "Unavailable(\"down\")");
 }
 
 fn wanted_policy() -> RoomPolicy {

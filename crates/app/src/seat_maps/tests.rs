@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::AnnouncingCommitter;
 use crate::testing::{
-    DATE, HELD, OTHER_DATE, World, held_by, now, seat, seat_id, sold_to, stored, version, world,
+    DATE, HELD, OTHER_DATE, World, held_by, now, refusal, seat, seat_id, sold_to, stored, version, world,
 };
 
 type StoredSeats = BTreeMap<SeatId, Versioned<Seat>>;
@@ -22,8 +22,9 @@ struct Feeds {
     /// Which seats were changed by each version that is not forgotten.
     changes: Mutex<BTreeMap<(PerformanceDateId, FeedVersion), SeatId>>,
     is_away: Mutex<bool>,
-    /// Reads wait for a permit of this.
+    /// Reads wait for a permit of this, and loads for one of the other too.
     open: Semaphore,
+    open_for_loads: Semaphore,
     reads: Mutex<Vec<&'static str>>,
     waiting: AtomicUsize,
 }
@@ -43,6 +44,7 @@ impl Feeds {
             changes: Mutex::default(),
             is_away: Mutex::new(false),
             open: Semaphore::new(Semaphore::MAX_PERMITS),
+            open_for_loads: Semaphore::new(Semaphore::MAX_PERMITS),
             reads: Mutex::default(),
             waiting: AtomicUsize::new(0),
         })
@@ -112,6 +114,10 @@ impl SeatFeeds for Feeds {
     async fn load(&self, id: PerformanceDateId) -> Result<Option<SeatsOfDate>, StorageError> {
         let found = lock(&self.stored).get(&id).cloned();
         self.read("load").await?;
+        let _permit = self.open_for_loads.acquire().await.unwrap();
+        if self.open_for_loads.available_permits() == 0 {
+            return Err(StorageError::Unavailable("away again".into()));
+        }
         Ok(found.map(|(version, seats)| SeatsOfDate { seats: seats.into_values().collect(), version }))
     }
 }
@@ -210,6 +216,46 @@ async fn what_the_feed_has_forgotten_is_loaded() {
     let changed = map.changed_since(FeedVersion::FIRST, now).unwrap();
     assert_eq!((changed.seats, changed.version), (vec![(2, U)], FeedVersion::new(2)));
     assert!(map.changed_since(FeedVersion::new(3), now).is_none());
+}
+
+/// A map whose feed has forgotten what it lacks, and which cannot be loaded for now.
+async fn map_that_cannot_be_loaded(world: &World, feeds: &Arc<Feeds>) -> SeatMaps {
+    let maps = maps(world, feeds);
+    maps.find(DATE).await.unwrap();
+    feeds.write(3, sold_to(HELD));
+    lock(&feeds.changes).clear();
+    feeds.open_for_loads.forget_permits(Semaphore::MAX_PERMITS);
+    pass_time(world, 200);
+    maps
+}
+
+#[tokio::test]
+async fn what_is_being_loaded_anew_is_not_fresh_yet() {
+    let (world, feeds) = (world(), Feeds::new());
+    let maps = map_that_cannot_be_loaded(&world, &feeds).await;
+    let ask = || {
+        let (world, maps) = (world.clone(), maps.clone());
+        tokio::spawn(async move { seen(&world, &maps).await })
+    };
+    let first = ask();
+    while lock(&feeds.reads).last() != Some(&"load") || lock(&feeds.reads).len() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let second = ask();
+    tokio::task::yield_now().await;
+    feeds.open_for_loads.add_permits(10);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (vec![A, A, U], vec![A, A, U]));
+}
+
+#[tokio::test]
+async fn a_load_that_failed_makes_a_map_no_younger() {
+    let (world, feeds) = (world(), Feeds::new());
+    let maps = map_that_cannot_be_loaded(&world, &feeds).await;
+    // The only permit: it fails.
+    feeds.open_for_loads.add_permits(1);
+    assert_eq!(seen(&world, &maps).await, [A, A, A], "it will do, for half a minute");
+    pass_time(&world, 29_900);
+    assert!(refusal(maps.find(DATE).await.map(|_| ())).starts_with("Unavailable"), "since it was read");
 }
 
 #[tokio::test]
