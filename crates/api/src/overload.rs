@@ -273,6 +273,8 @@ fn too_many() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     const LIMITS: OverloadLimits =
@@ -373,6 +375,42 @@ mod tests {
         assert!(calm.is_calm(LIMITS.target));
         let after = (0..5).fold(FEWEST, |limit, _| calm.next_limit(limit, 0, LIMITS));
         assert_eq!(after, MOST);
+    }
+
+    /// How many milliseconds payments take in the end of a storm of some seconds, in which 40 come each millisecond and 4 leave.
+    fn times_in_a_storm(limits: OverloadLimits) -> Vec<u64> {
+        let overload = Overload::new(limits);
+        let inner = &*overload.0;
+        let at = |millis| inner.began + Duration::from_millis(millis);
+        let (mut line, mut times) = (VecDeque::new(), Vec::new());
+        for now in 0..4_000 {
+            for _ in 0..40 {
+                if let Ok(under_way) = overload.enter(Class::Pay) {
+                    // It leaves by the clock of this test.
+                    std::mem::forget(under_way);
+                    line.push_back(now);
+                }
+            }
+            for since in line.drain(..line.len().min(4)) {
+                inner.leave(Class::Pay);
+                inner.answered(at(since), at(now));
+                times.extend((now >= 3_000).then_some(now - since));
+            }
+        }
+        times
+    }
+
+    #[test]
+    fn in_a_storm_who_is_let_in_is_served_in_time() {
+        let target = u64::try_from(LIMITS.target.as_millis()).unwrap();
+        let times = times_in_a_storm(LIMITS);
+        assert_eq!(times.len(), 4_000, "as many as can be");
+        assert!(times.iter().all(|time| *time <= 2 * target), "{:?} ms", times.iter().max());
+        let without = OverloadLimits { fewest: 1 << 20, burst: 1 << 20, most: 1 << 20, ..LIMITS };
+        assert!(
+            times_in_a_storm(without).iter().all(|time| *time > 10 * target),
+            "the control: whoever comes is let in, and late"
+        );
     }
 
     #[test]

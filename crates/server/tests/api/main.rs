@@ -257,6 +257,7 @@ macro_rules! contract {
                     slow_clients:
                         a_head_that_drips_is_cut,
                         a_later_head_that_drips_is_cut,
+                        whoever_calls_too_often_is_told_before_the_body_has_come,
                         a_body_that_drips_is_cut_and_changes_nothing,
                         who_does_not_read_is_cut,
                         who_reads_steadily_gets_all,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use frontrow::app::Settings;
 use frontrow::http::ClientRules;
+use frontrow_api::RateRules;
 use frontrow_testkit::app::{Buyer, Database, Sale, TestApp, settings};
 use serde_json::json;
 use tokio::task::spawn_blocking;
@@ -103,6 +104,21 @@ pub(crate) async fn a_later_head_that_drips_is_cut(database: &Database) {
         }
     }
     assert_eq!(answered, 1, "the first one was whole");
+    app.stop().await;
+}
+
+/// It would be read for far longer than is waited here.
+pub(crate) async fn whoever_calls_too_often_is_told_before_the_body_has_come(database: &Database) {
+    let rates = RateRules { per_address: Some("1/m".parse().unwrap()), ..RateRules::default() };
+    let app = with(database, ClientRules { rates, timeout: 10 * CUT_WITHIN, ..ClientRules::default() }).await;
+    asked(app.get("/concerts"), 200).await;
+    let mut stream = connect(&app);
+    let said = spawn_blocking(move || {
+        stream.write_all(b"POST /pay HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").unwrap();
+        let mut said = [0; 12];
+        stream.read_exact(&mut said).map(|()| String::from_utf8_lossy(&said).into_owned())
+    });
+    assert_eq!(said.await.unwrap().unwrap(), "HTTP/1.1 429");
     app.stop().await;
 }
 
