@@ -4,6 +4,7 @@
 //! again is 1 read; looking up is no read while WAIT, and at most 1 a second and token after that; leaving is 1 read and
 //! 1 commit. Positions come from [`Lines`], whatever the length of the line.
 
+use std::fmt;
 use std::sync::Arc;
 
 use frontrow_domain::ports::{Clock, Committer, Concerts, IdGenerator, TokenProvider, WaitClaims};
@@ -47,14 +48,21 @@ impl QueuePlace {
 }
 
 /// A place that was just taken or found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entered {
     /// The place.
     pub place: QueuePlace,
-    /// The signed token for the `Wait-Token` header.
+    /// The signed token for the `Wait-Token` header. A secret: `Debug` leaves it out.
     pub wait_token: String,
     /// Whether the place is new.
     pub is_new: bool,
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, is_new, .. } = self;
+        f.debug_struct("Entered").field("place", place).field("is_new", is_new).finish_non_exhaustive()
+    }
 }
 
 /// Why somebody cannot enter.
