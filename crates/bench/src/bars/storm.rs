@@ -82,12 +82,15 @@ fn measure(
     report.outcome(BAR, &row("accepted"), "a second", accepted(&outcome), &outcome);
     let sent = figure(outcome.answers) / outcome.elapsed.as_secs_f64();
     report.value(BAR, &row("sent, in times of capacity"), "ratio", sent / capacity);
-    report.ratio(
-        BAR,
-        &row("p99 of accepted / p99 at capacity"),
-        outcome.milliseconds(99.0) / calm.milliseconds(99.0),
-        Aim::AtMost(2.0),
-    );
+    // At capacity a line stands and falls as requests happen to come; clients who wait for their answers make none.
+    for (at_capacity, outcome_then) in [("p99 at capacity", &calm), ("p99 of 512 clients", &closed)] {
+        report.ratio(
+            BAR,
+            &row(&format!("p99 of accepted / {at_capacity}")),
+            outcome.milliseconds(99.0) / outcome_then.milliseconds(99.0),
+            Aim::AtMost(2.0),
+        );
+    }
     for percentile in [50.0, 99.0] {
         let late = figure(outcome.refusals.value_at_percentile(percentile)) / 1_000.0;
         let aim = Aim::AtMost(10.0);
