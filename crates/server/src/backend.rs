@@ -1,7 +1,6 @@
 //! The database behind the ports: which one, and what only its owner needs of it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use frontrow_infra::identity::SystemClock;
 use frontrow_infra::postgres::{self, Postgres, PostgresOptions};
 use frontrow_infra::sqlite::{Sqlite, SqliteOptions};
 
+use crate::beside::beside;
 use crate::cli::DatabaseUrl;
 
 /// How long what is queued may take to be written when the server stops.
@@ -129,7 +129,7 @@ impl ServeLock {
     /// When another process serves the file.
     pub fn take(url: &DatabaseUrl) -> Result<Self> {
         let DatabaseUrl::Sqlite(database) = url else { return Ok(Self(None)) };
-        let path = path_of(database);
+        let path = beside(database, ".lock")?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
@@ -142,10 +142,4 @@ impl ServeLock {
             }
         }
     }
-}
-
-fn path_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
-    PathBuf::from(name)
 }

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod audit;
 pub mod backend;
+mod beside;
 pub mod cli;
 pub mod demo;
 pub mod http;

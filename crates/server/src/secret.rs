@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use frontrow_infra::identity::{KeyRing, Secret};
 use rand::distr::{Alphanumeric, SampleString};
 
+use crate::beside::beside;
 use crate::cli::DatabaseUrl;
 
 /// What a bad list of previous secrets is called.
@@ -23,7 +24,7 @@ pub fn load(given: Option<&str>, previous: &[String], database: &DatabaseUrl) ->
         (Some(text), _) => {
             (Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable")?, Vec::new())
         }
-        (None, DatabaseUrl::Sqlite(path)) => beside(path)?,
+        (None, DatabaseUrl::Sqlite(path)) => kept_for(path)?,
         (None, DatabaseUrl::Postgres(_)) => {
             bail!("--secret (FRONTROW_SECRET) is required with PostgreSQL: every node needs the same one")
         }
@@ -40,8 +41,8 @@ fn previous_secret(text: &str) -> Result<Secret> {
 }
 
 /// Made by whoever comes first, whole and readable by the owner alone; everyone reads what is there then.
-fn beside(database: &Path) -> Result<(Secret, Vec<Secret>)> {
-    let path = path_of(database);
+fn kept_for(database: &Path) -> Result<(Secret, Vec<Secret>)> {
+    let path = beside(database, ".secret")?;
     if !path.exists() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder)
@@ -67,12 +68,6 @@ fn beside(database: &Path) -> Result<(Secret, Vec<Secret>)> {
 #[must_use]
 pub fn random() -> String {
     Alphanumeric.sample_string(&mut rand::rng(), 64)
-}
-
-fn path_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(".secret");
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

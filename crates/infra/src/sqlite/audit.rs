@@ -3,35 +3,44 @@
 use std::path::Path;
 
 use diesel::QueryResult;
-use diesel::connection::SimpleConnection;
 use diesel::prelude::{Connection, RunQueryDsl};
+use diesel::result::Error as DieselError;
 use diesel::sql_query;
 use diesel::sqlite::SqliteConnection;
 
 use super::{OpenError, connection};
 use crate::audit::{Broken, Dialect, Finding, Invariant, Number, column_query, invariants};
 
-/// Whole tables are joined by their indexes, which are read over and over: 128 MiB of them stay in memory.
-const SETTINGS: &str = "PRAGMA cache_size = -131072";
-
 pub(super) fn audit(path: &Path) -> Result<Vec<Finding>, OpenError> {
     connection::require_file(path)?;
-    let mut connection = connection::connect_reader(path)?;
-    connection.batch_execute(SETTINGS)?;
-    connection::require_schema(&mut connection)?;
-    let findings = connection.transaction(|connection| {
-        invariants().map(|invariant| find(connection, invariant)).collect::<QueryResult<_>>()
-    })?;
-    Ok(findings)
+    connection::with_auditor(path, |connection| {
+        connection::require_schema(connection)?;
+        let findings = connection.transaction(|connection| {
+            invariants().map(|invariant| find(connection, invariant)).collect::<QueryResult<_>>()
+        })?;
+        Ok(findings)
+    })
 }
 
 fn find(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<Finding> {
     tracing::debug!(invariant = invariant.name, "checking");
     let checked = count(connection, invariant.checked)?;
-    let breaches = count(connection, &invariant.count(&DIALECT))?;
-    let examples = if breaches > 0 { ids(connection, invariant)? } else { Vec::new() };
+    let broken = broken(connection, invariant);
+    // Sums are of 64 bits here. One that has no room in them is not what is stored anywhere.
+    let (breaches, examples) =
+        if broken.as_ref().is_err_and(is_overflow) { (1, Vec::new()) } else { broken? };
     let Invariant { name, promise, .. } = *invariant;
     Ok(Finding { name, promise, checked, breaches, examples })
+}
+
+fn broken(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<(i64, Vec<uuid::Uuid>)> {
+    let breaches = count(connection, &invariant.count(&DIALECT))?;
+    let examples = if breaches > 0 { ids(connection, invariant)? } else { Vec::new() };
+    Ok((breaches, examples))
+}
+
+fn is_overflow(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(_, about) if about.message() == "integer overflow")
 }
 
 fn count(connection: &mut SqliteConnection, query: &str) -> QueryResult<i64> {
@@ -40,7 +49,12 @@ fn count(connection: &mut SqliteConnection, query: &str) -> QueryResult<i64> {
 
 fn ids(connection: &mut SqliteConnection, invariant: &Invariant) -> QueryResult<Vec<uuid::Uuid>> {
     let query = sql_query(column_query(&invariant.examples(&DIALECT)));
-    Ok(query.load::<Broken>(connection)?.into_iter().map(|broken| broken.value.0).collect())
+    match query.load::<Broken>(connection) {
+        Ok(broken) => Ok(broken.into_iter().map(|broken| broken.value.0).collect()),
+        // An id that is none cannot be shown.
+        Err(DieselError::DeserializationError(_)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// `unhex` of what is no hex is `NULL`, which is no id.

@@ -1,6 +1,8 @@
 //! Opening connections, and the schema.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::MigrationSource;
@@ -9,6 +11,8 @@ use diesel::result::Error as DieselError;
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use rustix::fs::{Access, access};
 
 use super::OpenError;
 
@@ -32,27 +36,32 @@ const SETTINGS: &str = "
 
 /// Opens a connection that writes.
 pub(super) fn connect(path: &Path) -> Result<SqliteConnection, OpenError> {
-    // An absolute path keeps SQLite from taking a name such as `file:x` or `:memory:` for something else.
-    let absolute = std::path::absolute(path).map_err(|source| OpenError::Path(path.to_owned(), source))?;
-    let name = absolute.to_str().ok_or_else(|| not_utf8(path.to_owned()))?;
-    let mut connection = SqliteConnection::establish(name)?;
+    require_one_name(path)?;
+    let mut connection = SqliteConnection::establish(&absolute(path)?)?;
     connection.batch_execute(SETTINGS)?;
     Ok(connection)
 }
 
-fn not_utf8(path: PathBuf) -> OpenError {
-    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8");
-    OpenError::Path(path, source)
+/// An absolute path keeps SQLite from taking a name such as `file:x` or `:memory:` for something else.
+fn absolute(path: &Path) -> Result<String, OpenError> {
+    let absolute = std::path::absolute(path).map_err(|source| OpenError::Path(path.to_owned(), source))?;
+    absolute.into_os_string().into_string().map_err(|_| {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8");
+        OpenError::Path(path.to_owned(), source)
+    })
 }
 
-/// A missing file has no schema. Asked first, because opening one would make it.
+/// Asked before a file is opened that has to be there, because that would make it.
 pub(super) fn require_file(path: &Path) -> Result<(), OpenError> {
     let exists = path.try_exists().map_err(|source| OpenError::Path(path.to_owned(), source))?;
-    if exists {
-        return Ok(());
+    if exists { Ok(()) } else { Err(OpenError::Missing(path.to_owned())) }
+}
+
+fn require_one_name(path: &Path) -> Result<(), OpenError> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.nlink() > 1 => Err(OpenError::SeveralNames(path.to_owned())),
+        _ => Ok(()),
     }
-    let missing = known_versions()?.into_iter().next().unwrap_or_default();
-    Err(OpenError::SchemaTooOld { missing })
 }
 
 /// Opens a connection that only reads.
@@ -68,6 +77,42 @@ pub(super) fn connect_nearby(path: &Path) -> Result<SqliteConnection, OpenError>
     connection.batch_execute("PRAGMA busy_timeout = 0")?;
     Ok(connection)
 }
+
+/// For an audit: no setting that would change the file, and room for the indexes that it reads over and over (128 MiB).
+const AUDIT_SETTINGS: &str = "
+    PRAGMA busy_timeout = 5000;
+    PRAGMA query_only = ON;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA mmap_size = 0;
+    PRAGMA cache_size = -131072;
+";
+
+/// Lets `audit` read a file without changing it, and without leaving anything beside it.
+///
+/// Whoever may not write the file could only make the files by which SQLite locks and logs, and not remove them: the next
+/// server, of another user, could not open these. While nobody uses the file there is nothing to lock.
+pub(super) fn with_auditor<T>(
+    path: &Path,
+    audit: impl FnOnce(&mut SqliteConnection) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    require_one_name(path)?;
+    let absolute = absolute(path)?;
+    let is_used = || Path::new(&format!("{absolute}-wal")).exists();
+    // Not by opening it: to close it again would free the locks that this process holds.
+    let may_write = access(path, Access::WRITE_OK).is_ok();
+    let looks_on = !may_write && !is_used();
+    let mode = if looks_on { "mode=ro&immutable=1" } else { "mode=rw" };
+    let mut connection = SqliteConnection::establish(&format!(
+        "file:{}?{mode}",
+        utf8_percent_encode(&absolute, NOT_IN_A_URI)
+    ))?;
+    connection.batch_execute(AUDIT_SETTINGS)?;
+    let audited = audit(&mut connection);
+    if looks_on && is_used() { Err(OpenError::InUse(path.to_owned())) } else { audited }
+}
+
+/// What would end the path of a URI, or stand for something else.
+const NOT_IN_A_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
 
 /// Brings the schema up to date, in one transaction that takes the write lock first: of two processes the second waits,
 /// then finds nothing left to do.

@@ -131,6 +131,17 @@ pub enum OpenError {
     /// The path names no file that could be opened.
     #[error("{0} is no path of a database")]
     Path(PathBuf, #[source] std::io::Error),
+    /// There is no such file.
+    #[error("{0} is not there")]
+    Missing(PathBuf),
+    /// The file has several names. SQLite keeps a log beside each, so that what is written by one is lost by the other.
+    #[error(
+        "{0} has other names (hard links): SQLite keeps a log for each, and would lose writes. Remove the others"
+    )]
+    SeveralNames(PathBuf),
+    /// Somebody began to write to a file that nobody used, while it was audited by a reader who cannot take part in locking.
+    #[error("{0} has come into use meanwhile: try again")]
+    InUse(PathBuf),
     /// The file could not be opened.
     #[error("the database could not be opened")]
     Connect(#[from] diesel::ConnectionError),
@@ -173,8 +184,8 @@ impl Sqlite {
     /// Opens a database whose schema is up to date (see [`Sqlite::migrate`]), and starts its threads.
     ///
     /// # Errors
-    /// [`OpenError::SchemaTooOld`] when the file or its tables are missing, which leaves no new file behind; and any other
-    /// [`OpenError`].
+    /// [`OpenError::Missing`] and [`OpenError::SchemaTooOld`] when the file or its tables are missing, which leaves no new file
+    /// behind; and any other [`OpenError`].
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
         connection::require_file(path)?;
@@ -222,7 +233,7 @@ impl Sqlite {
         connection::migrate(path.as_ref())
     }
 
-    /// Checks every invariant in one snapshot of a file, which may be in use.
+    /// Checks every invariant in one snapshot of a file, which may be in use. Changes nothing, and leaves nothing beside it.
     ///
     /// # Errors
     /// [`OpenError`] when the file is missing, cannot be read, or has another schema.

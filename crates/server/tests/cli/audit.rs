@@ -153,7 +153,7 @@ fn breaches(references: &[String]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// A busy sale in a file of this folder.
-async fn sqlite_sale(folder: &Path) -> PathBuf {
+pub(crate) async fn sqlite_sale(folder: &Path) -> PathBuf {
     let original = folder.join("original.db");
     a_busy_sale(DatabaseUrl::Sqlite(original.clone())).await;
     original

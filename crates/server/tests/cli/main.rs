@@ -13,6 +13,7 @@ mod binary;
 mod breaches;
 mod live_audit;
 mod secrets;
+mod sqlite_file;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
