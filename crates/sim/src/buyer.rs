@@ -447,6 +447,7 @@ impl Buyer {
 
 /// What an answer names, and how much.
 fn named(answer: &[u8]) -> Option<(Uuid, i64)> {
-    let (id, amount) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    let (named, amount) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    let id = named.split('"').nth(3)?;
     Some((Uuid::parse_str(id).ok()?, amount.parse().ok()?))
 }
