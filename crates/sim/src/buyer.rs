@@ -447,6 +447,21 @@ impl Buyer {
 
 /// What an answer names, and how much.
 fn named(answer: &[u8]) -> Option<(Uuid, i64)> {
-    let (id, amount) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    let (named, amount) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    let id = named.split('"').nth(3)?;
     Some((Uuid::parse_str(id).ok()?, amount.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No storage can make a view show a place further back (ADR 0007): so no mutation shows it.
+    #[test]
+    fn a_place_goes_forward_only() {
+        use QueueTokenStatus::{Active, Expired, Wait};
+        for (before, now) in [((Wait, 3), (Wait, 2)), ((Wait, 1), (Active, 1)), ((Active, 1), (Expired, 1))] {
+            assert!(!goes_back(before, before) && !goes_back(before, now) && goes_back(now, before));
+        }
+    }
 }

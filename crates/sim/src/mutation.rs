@@ -1,7 +1,8 @@
 //! Protections switched off, one at a time: a simulation that does not see the difference proves nothing.
 
 use frontrow_domain::account::Account;
-use frontrow_domain::queue::{QueueToken, QueueTokenState, QueueTokenStatus};
+use frontrow_domain::idempotency::IdempotencyRecord;
+use frontrow_domain::queue::{QueueToken, QueueTokenState, QueueTokenStatus, TicketNumber};
 use frontrow_domain::reservation::{Reservation, ReservationStatus};
 use frontrow_domain::seat::{Seat, SeatState};
 use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed};
@@ -10,6 +11,10 @@ use frontrow_infra::MemoryState as State;
 
 use crate::monitor::Unit;
 use crate::ports::NodePorts;
+use crate::world::{About, Owner, World};
+
+/// How often a mistake is made that is not always made.
+const NOW_AND_THEN: f64 = 0.2;
 
 /// What a mutated adapter does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +35,35 @@ pub enum Mutation {
     JoinToldAsOld,
     /// It keeps silent of holds that are lapsed and stored still.
     LapsedHoldsLeft,
+    /// It admits nobody.
+    AdmitsNobody,
+    /// It expires no hold.
+    ExpiresNoHold,
+    /// It notes no poll.
+    PollsForgotten,
+    /// It writes a moment later, now and then, what it says is not written.
+    WritesLate,
+    /// It loses a unit that has no idempotency record, now and then, and says that it is written.
+    LostUnitIsWritten,
+    /// It tells whoever has a place already of the ticket after it.
+    PlaceToldWrongly,
+    /// It reads a token one step behind, now and then, and takes that for news.
+    TokensReadBehind,
+    /// It finds no token, now and then.
+    TokensNotFound,
+    /// It knows no idempotency key again.
+    KeysForgotten,
+    /// It stores the idempotency record, and loses the effect.
+    EffectLost,
+    /// It gives answers again without their last byte.
+    AnswersCutShort,
+    /// Its feed tells of held seats as free.
+    HeldToldAsFree,
 }
 
 impl Mutation {
     /// Every mutation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 20] = [
         Self::VersionsUnchecked,
         Self::RecordApart,
         Self::MaxActiveIgnored,
@@ -43,16 +72,37 @@ impl Mutation {
         Self::AdmitsFromTheTail,
         Self::JoinToldAsOld,
         Self::LapsedHoldsLeft,
+        Self::AdmitsNobody,
+        Self::ExpiresNoHold,
+        Self::PollsForgotten,
+        Self::WritesLate,
+        Self::LostUnitIsWritten,
+        Self::PlaceToldWrongly,
+        Self::TokensReadBehind,
+        Self::TokensNotFound,
+        Self::KeysForgotten,
+        Self::EffectLost,
+        Self::AnswersCutShort,
+        Self::HeldToldAsFree,
     ];
 
     /// Writes a unit wrongly. The monitor sees what was asked for, and what came of it.
     pub(crate) async fn apply(self, ports: &NodePorts, unit: Unit) -> Result<Committed, CommitError> {
+        if let Some(told) = self.keep_back(ports, &unit) {
+            return told;
+        }
         let memory = &ports.monitor.memory;
         let mut work = unit.work.clone();
         let mut outcome = None;
         match (self, &work.command) {
             (Self::VersionsUnchecked, _) => memory.look(|state| renew(&mut work, state)),
             (Self::RecordApart, _) => work.idempotency = None,
+            (Self::KeysForgotten, _) if memory.look(|state| is_answered(&work, state)) => {
+                work.idempotency = None;
+            }
+            (Self::EffectLost, _) if work.idempotency.is_some() => {
+                work = UnitOfWork { idempotency: work.idempotency, ..UnitOfWork::default() };
+            }
             (Self::MaxActiveIgnored, Some(Command::Admit(admit))) => {
                 work.command = Some(Command::Admit(Admit { max_active: None, ..*admit }));
             }
@@ -62,15 +112,25 @@ impl Mutation {
                 outcome = Some(CommandOutcome::Admitted(people));
                 work.command = None;
             }
+            (Self::AdmitsNobody, Some(Command::Admit(_))) => {
+                outcome = Some(CommandOutcome::Admitted(0));
+                work.command = None;
+            }
+            (Self::ExpiresNoHold, Some(Command::ExpireHolds { .. })) => {
+                outcome = Some(CommandOutcome::HoldsExpired(0));
+                work.command = None;
+            }
+            (Self::PollsForgotten, Some(Command::NotePolls { .. })) => {
+                outcome = Some(CommandOutcome::PollsNoted(0));
+                work.command = None;
+            }
             _ => {}
         }
         let written = ports.storage.committer.commit(work).await;
         let written = written.map(|committed| Committed { outcome: outcome.or(committed.outcome) });
         ports.monitor.observe(&unit, &written);
-        if let (Self::JoinToldAsOld, Ok(Committed { outcome: Some(CommandOutcome::Joined(token)) })) =
-            (self, &written)
-        {
-            return Ok(Committed { outcome: Some(CommandOutcome::AlreadyJoined(*token)) });
+        if let Some(told) = self.told(&written) {
+            return Ok(Committed { outcome: Some(CommandOutcome::AlreadyJoined(told)) });
         }
         if let (Self::ExpiryFreesPaidSeats, Some(Command::ExpireHolds { now, .. })) =
             (self, unit.work.command)
@@ -83,6 +143,93 @@ impl Mutation {
         }
         written
     }
+
+    /// The place that somebody is said to have had, where that is wrong.
+    fn told(self, written: &Result<Committed, CommitError>) -> Option<QueueToken> {
+        match (self, written.as_ref().ok()?.outcome?) {
+            (Self::JoinToldAsOld, CommandOutcome::Joined(token)) => Some(token),
+            (Self::PlaceToldWrongly, CommandOutcome::AlreadyJoined(token)) => {
+                Some(QueueToken { ticket: TicketNumber(token.ticket.0.saturating_add(1)), ..token })
+            }
+            _ => None,
+        }
+    }
+
+    /// What is told of a unit that is kept back, for good or for a moment. Only of one that somebody asked for.
+    fn keep_back(self, ports: &NodePorts, unit: &Unit) -> Option<Result<Committed, CommitError>> {
+        let strikes = || unit.attempt.is_some() && ports.clock.world.chance(NOW_AND_THEN);
+        match self {
+            Self::LostUnitIsWritten
+                if unit.work.idempotency.is_none() && unit.work.command.is_none() && strikes() =>
+            {
+                Some(Ok(Committed::default()))
+            }
+            Self::WritesLate if strikes() => {
+                write_later(ports.clone(), unit.clone());
+                Some(Err(CommitError::Unavailable("it is written later".into())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads a token wrongly, or not at all.
+    pub(crate) fn read_token(
+        self,
+        world: &World,
+        token: Versioned<QueueToken>,
+    ) -> Option<Versioned<QueueToken>> {
+        match self {
+            Self::TokensNotFound if world.chance(NOW_AND_THEN) => None,
+            Self::TokensReadBehind if world.chance(NOW_AND_THEN) => Some(a_step_behind(token)),
+            _ => Some(token),
+        }
+    }
+
+    /// Reads a record wrongly, or not at all.
+    pub(crate) fn read_record(self, mut record: IdempotencyRecord) -> Option<IdempotencyRecord> {
+        if self == Self::AnswersCutShort {
+            record.answer.body.pop();
+        }
+        (self != Self::KeysForgotten).then_some(record)
+    }
+
+    /// Reads wrongly whose a seat is, for those who only show it.
+    pub(crate) const fn read_seat(self, state: SeatState) -> SeatState {
+        match (self, state) {
+            (Self::HeldToldAsFree, SeatState::Reserved { .. }) => SeatState::Available,
+            (_, state) => state,
+        }
+    }
+}
+
+/// A token as it was before it was admitted, or before it ended.
+fn a_step_behind(token: Versioned<QueueToken>) -> Versioned<QueueToken> {
+    let state = match token.value.state {
+        QueueTokenState::Wait => return token,
+        QueueTokenState::Active { .. } | QueueTokenState::Expired { activated_at: None, .. } => {
+            QueueTokenState::Wait
+        }
+        QueueTokenState::Expired { activated_at: Some(activated_at), expires_at } => {
+            QueueTokenState::Active { activated_at, expires_at: expires_at.plus_seconds(60) }
+        }
+    };
+    Versioned::new(QueueToken { state, ..token.value }, token.version.next())
+}
+
+/// Writes a unit, once it was told that nothing is written.
+fn write_later(ports: NodePorts, unit: Unit) {
+    let world = ports.clock.world.clone();
+    let about = About { attempt: unit.attempt, ..About::of(Owner::Node(unit.run)) };
+    world.clone().spawn(about, async move {
+        world.sleep(world.millis(20, 100)).await;
+        let written = ports.storage.committer.commit(unit.work.clone()).await;
+        ports.monitor.observe(&unit, &written);
+    });
+}
+
+fn is_answered(work: &UnitOfWork, state: &State) -> bool {
+    let key = work.idempotency.as_ref().map(|new| (new.request.user_id, new.request.key.clone()));
+    key.is_some_and(|key| state.idempotency_records.contains_key(&key))
 }
 
 /// Takes over the versions that are stored.

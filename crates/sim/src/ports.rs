@@ -218,7 +218,11 @@ impl Rooms for NodePorts {
 #[async_trait]
 impl QueueTokens for NodePorts {
     async fn find(&self, id: QueueTokenId) -> Result<Option<Versioned<QueueToken>>, StorageError> {
-        self.read(self.storage.queue_tokens.find(id)).await
+        let token = self.read(self.storage.queue_tokens.find(id)).await?;
+        Ok(match self.mutation {
+            None => token,
+            Some(mutation) => token.and_then(|token| mutation.read_token(self.world(), token)),
+        })
     }
 
     async fn find_live(
@@ -286,7 +290,11 @@ impl IdempotencyRecords for NodePorts {
         user_id: UserId,
         key: &IdempotencyKey,
     ) -> Result<Option<IdempotencyRecord>, StorageError> {
-        self.read(self.storage.idempotency_records.find(user_id, key)).await
+        let record = self.read(self.storage.idempotency_records.find(user_id, key)).await?;
+        Ok(match self.mutation {
+            None => record,
+            Some(mutation) => record.and_then(|record| mutation.read_record(record)),
+        })
     }
 }
 
@@ -352,11 +360,19 @@ impl SeatFeeds for NodePorts {
         id: PerformanceDateId,
         since: FeedVersion,
     ) -> Result<Option<SeatNews>, StorageError> {
-        self.read(self.storage.seat_feeds.news(id, since)).await
+        let mut news = self.read(self.storage.seat_feeds.news(id, since)).await?;
+        if let (Some(mutation), Some(news)) = (self.mutation, &mut news) {
+            news.updates.iter_mut().for_each(|update| update.state = mutation.read_seat(update.state));
+        }
+        Ok(news)
     }
 
     async fn load(&self, id: PerformanceDateId) -> Result<Option<SeatsOfDate>, StorageError> {
-        self.read(self.storage.seat_feeds.load(id)).await
+        let mut seats = self.read(self.storage.seat_feeds.load(id)).await?;
+        if let (Some(mutation), Some(of_date)) = (self.mutation, &mut seats) {
+            of_date.seats.iter_mut().for_each(|row| row.value.state = mutation.read_seat(row.value.state));
+        }
+        Ok(seats)
     }
 }
 

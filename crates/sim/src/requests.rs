@@ -25,9 +25,9 @@ pub(crate) fn key(user_id: UserId, request: u64) -> Option<KeyedRequest> {
     Some(KeyedRequest { user_id, key, fingerprint: Fingerprint(fingerprint) })
 }
 
-/// An answer's bytes: what it names, and how much.
-fn answer(id: impl ToString, amount: Money) -> Answer {
-    let body = format!("{} {amount}", id.to_string());
+/// An answer's bytes: what it names, as the audit looks for it in the server's answers, and how much.
+fn answer(field: &str, id: impl ToString, amount: Money) -> Answer {
+    let body = format!("\"{field}\":\"{}\" {amount}", id.to_string());
     Answer { status: 200, content_type: "text/plain".to_owned(), body: body.into_bytes() }
 }
 
@@ -124,7 +124,7 @@ pub(crate) async fn reserve(
         Ok(pass) => pass,
         Err(error) => return shut(error),
     };
-    let encode = |held: &Held| answer(held.reservation.id, held.reservation.total_amount);
+    let encode = |held: &Held| answer("reservationId", held.reservation.id, held.reservation.total_amount);
     let reserved =
         use_cases.reservations.reserve(pass, &request, Keyed { request: keyed, encode: &encode }).await;
     match reserved {
@@ -160,7 +160,7 @@ pub(crate) async fn charge(
     if let Some(replayed) = replay(&use_cases, keyed.as_ref()).await {
         return replayed;
     }
-    let encode = |receipt: &ChargeReceipt| answer(receipt.entry.id, receipt.entry.amount);
+    let encode = |receipt: &ChargeReceipt| answer("entryId", receipt.entry.id, receipt.entry.amount);
     let permit = match use_cases.accounts.permit_charge(Caller { user_id, role: Role::User }, user_id) {
         Ok(permit) => permit,
         Err(refusal) => return Verdict::Internal(refusal.to_string()),
@@ -182,7 +182,7 @@ pub(crate) async fn pay(
     if let Some(replayed) = replay(&use_cases, keyed.as_ref()).await {
         return replayed;
     }
-    let encode = |receipt: &PayReceipt| answer(receipt.payment.id, receipt.payment.amount);
+    let encode = |receipt: &PayReceipt| answer("paymentId", receipt.payment.id, receipt.payment.amount);
     match use_cases.payment.pay(user_id, id, Keyed { request: keyed, encode: &encode }).await {
         Ok(reply) => replied(reply),
         Err(PayError::Failure(failure)) => failed(failure),

@@ -99,43 +99,49 @@ fn must_show(mutation: Mutation, promises: &[&str]) {
     panic!("{mutation:?} does not show as one of {promises:?} with {CONTROLS} seeds, but as {seen:?}");
 }
 
-#[test]
-fn unchecked_versions_show() {
-    let promises = ["audit:", "backstop", "a reservation changed otherwise", "a token changed otherwise"];
-    must_show(Mutation::VersionsUnchecked, &promises);
+/// Each mutation, and as what it must show: every list of promises, by one of them.
+macro_rules! controls {
+    ($($name:ident: $mutation:ident $([$($promise:literal),+])+;)+) => {
+        $(#[test]
+        fn $name() {
+            $(must_show(Mutation::$mutation, &[$($promise),+]);)+
+        })+
+
+        #[test]
+        fn every_mutation_has_a_control() {
+            assert_eq!([$(Mutation::$mutation),+], Mutation::ALL);
+        }
+    };
 }
 
-#[test]
-fn a_record_in_a_transaction_of_its_own_shows() {
-    must_show(Mutation::RecordApart, &["without its idempotency record"]);
-}
-
-#[test]
-fn admission_over_max_active_shows() {
-    must_show(Mutation::MaxActiveIgnored, &["more are ACTIVE than maxActive"]);
-}
-
-#[test]
-fn an_expiry_that_frees_paid_seats_shows() {
-    must_show(Mutation::ExpiryFreesPaidSeats, &["audit: a live reservation owns each of its seats"]);
-}
-
-#[test]
-fn a_lost_answer_told_as_a_failure_shows() {
-    must_show(Mutation::LostAnswerIsFailure, &["it was said that nothing was written"]);
-}
-
-#[test]
-fn admission_from_the_tail_shows() {
-    must_show(Mutation::AdmitsFromTheTail, &["out of order"]);
-}
-
-#[test]
-fn a_join_that_is_told_as_old_shows() {
-    must_show(Mutation::JoinToldAsOld, &["a join is said to be new: false"]);
-}
-
-#[test]
-fn a_lapsed_hold_that_may_be_paid_beside_others_shows() {
-    must_show(Mutation::LapsedHoldsLeft, &["more seats than allowed"]);
+controls! {
+    unchecked_versions_show: VersionsUnchecked
+        ["audit:", "backstop", "a reservation changed otherwise", "a token changed otherwise"];
+    a_record_in_a_transaction_of_its_own_shows: RecordApart ["without its idempotency record"];
+    admission_over_max_active_shows: MaxActiveIgnored ["more are ACTIVE than maxActive"];
+    an_expiry_that_frees_paid_seats_shows: ExpiryFreesPaidSeats
+        ["audit: a live reservation owns each of its seats"];
+    a_lost_answer_told_as_a_failure_shows: LostAnswerIsFailure ["it was said that nothing was written"];
+    admission_from_the_tail_shows: AdmitsFromTheTail ["out of order"];
+    a_join_that_is_told_as_old_shows: JoinToldAsOld ["a join is said to be new: false"];
+    a_lapsed_hold_that_may_be_paid_beside_others_shows: LapsedHoldsLeft ["more seats than allowed"];
+    a_line_that_stands_still_shows: AdmitsNobody ["somebody waits for ever"];
+    holds_that_never_end_show: ExpiresNoHold ["there is no rest"];
+    polls_that_are_forgotten_show: PollsForgotten ["whose holder polled as told"];
+    what_is_written_after_all_shows: WritesLate ["charges, and does not know of"];
+    a_lost_unit_told_as_written_shows: LostUnitIsWritten
+        ["an acknowledged request has 0 effects"]
+        ["a place that was given up is still there"]
+        ["an acknowledged policy is not stored"]
+        ["a cancelled reservation is", "a reservation is paid and cancelled"];
+    a_place_that_is_told_wrongly_shows: PlaceToldWrongly
+        ["the same place got two Wait-Tokens"] ["has a place that is not stored, or not the last"];
+    tokens_that_are_read_a_step_behind_show: TokensReadBehind
+        ["said (Active, "] ["lets somebody in after the payment it took"];
+    tokens_that_are_not_found_show: TokensNotFound ["an internal error: "];
+    keys_that_are_forgotten_show: KeysForgotten
+        ["is refused when it comes again"] ["an idempotency key has had 2 effects"];
+    an_answer_without_its_effect_shows: EffectLost ["audit: what is answered again was done"];
+    answers_that_are_cut_short_show: AnswersCutShort ["a request got two answers"];
+    held_seats_told_as_free_show: HeldToldAsFree ["shows seats as free that it has held"];
 }

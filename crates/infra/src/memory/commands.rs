@@ -150,10 +150,10 @@ impl State {
         }
         self.queue_tokens.remove(&id);
         self.last_seen.remove(&id);
-        if let Some(departure) = self.departures.remove(&id) {
-            let last = self.pruned_departures.entry(token.room_id).or_default();
-            *last = departure.max(*last);
-        }
+        let had_departed = self.departures.remove(&id).is_some();
+        let pruned = self.pruned_tokens.entry(token.room_id).or_default();
+        pruned.tokens = pruned.tokens.saturating_add(1);
+        pruned.departures = pruned.departures.saturating_add(i64::from(had_departed));
         true
     }
 

@@ -58,8 +58,8 @@ pub struct State {
     pub queue_tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
     /// Who left a line without being admitted, each with the number of the departure.
     pub departures: BTreeMap<QueueTokenId, i64>,
-    /// The last departure of each room that was deleted with its token.
-    pub pruned_departures: BTreeMap<RoomId, i64>,
+    /// What was deleted of the line of each room.
+    pub pruned_tokens: BTreeMap<RoomId, Pruned>,
     /// When the holder of a place near the head last polled.
     pub last_seen: BTreeMap<QueueTokenId, Timestamp>,
     pub accounts: BTreeMap<UserId, Versioned<Account>>,
@@ -74,6 +74,15 @@ pub struct State {
     pub seat_changes: BTreeMap<(PerformanceDateId, FeedVersion), Vec<SeatId>>,
     pub idempotency_records: BTreeMap<(UserId, IdempotencyKey), IdempotencyRecord>,
     pub audit_log: BTreeMap<AuditEntryId, AuditEntry>,
+}
+
+/// What was deleted of a line. Its numbers are not given again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pruned {
+    /// How many tokens.
+    pub tokens: i64,
+    /// How many of those had left without being admitted.
+    pub departures: i64,
 }
 
 impl State {
@@ -100,11 +109,7 @@ impl State {
 
     /// The highest ticket that was ever admitted, 0 before the first.
     fn admitted_through(&self, room_id: RoomId) -> TicketNumber {
-        let admitted = self.tokens_in(room_id).filter(|token| match token.state {
-            QueueTokenState::Wait => false,
-            QueueTokenState::Active { .. } => true,
-            QueueTokenState::Expired { activated_at, .. } => activated_at.is_some(),
-        });
+        let admitted = self.tokens_in(room_id).filter(|token| was_admitted(token));
         admitted.map(|token| token.ticket).max().unwrap_or(TicketNumber(0))
     }
 
@@ -116,10 +121,15 @@ impl State {
         })
     }
 
+    /// What was deleted of this line.
+    fn pruned_in(&self, room_id: RoomId) -> Pruned {
+        self.pruned_tokens.get(&room_id).copied().unwrap_or_default()
+    }
+
     /// How many left this line without being admitted.
     fn last_departure(&self, room_id: RoomId) -> i64 {
-        let kept = self.departures_in(room_id).map(|departure| departure.number).max();
-        kept.max(self.pruned_departures.get(&room_id).copied()).unwrap_or(0)
+        let kept = i64::try_from(count(self.departures_in(room_id))).unwrap_or(i64::MAX);
+        kept.saturating_add(self.pruned_in(room_id).departures)
     }
 
     fn active(&self, room_id: RoomId, now: Timestamp) -> u64 {
@@ -133,6 +143,14 @@ impl State {
 
 const fn is_stored_live(state: QueueTokenState) -> bool {
     !matches!(state, QueueTokenState::Expired { .. })
+}
+
+const fn was_admitted(token: &QueueToken) -> bool {
+    match token.state {
+        QueueTokenState::Wait => false,
+        QueueTokenState::Active { .. } => true,
+        QueueTokenState::Expired { activated_at, .. } => activated_at.is_some(),
+    }
 }
 
 fn count<T>(items: impl Iterator<Item = T>) -> u64 {

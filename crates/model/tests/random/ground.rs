@@ -8,7 +8,7 @@ use std::time::Duration;
 use frontrow_infra::audit::Finding;
 use frontrow_infra::postgres::{self, Postgres, PostgresOptions, migrate};
 use frontrow_infra::sqlite::{Sqlite, SqliteOptions};
-use frontrow_infra::{Memory, Storage};
+use frontrow_infra::{Memory, MemoryState as State, Storage};
 use frontrow_testkit::postgres::{Template, TestDatabase, database};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -43,7 +43,7 @@ pub(crate) struct Plot {
 }
 
 enum Audited {
-    Nothing,
+    Memory(Arc<Memory>),
     Sqlite(Arc<Sqlite>, PathBuf),
     Postgres(String),
 }
@@ -93,11 +93,11 @@ impl Ground {
     /// Empty storage.
     pub(crate) async fn plot(&self) -> Plot {
         match &self.source {
-            Source::Memory => Plot {
-                storage: Storage::new(Arc::new(Memory::new())),
-                audited: Audited::Nothing,
-                _keep: Box::new(()),
-            },
+            Source::Memory => {
+                let adapter = Arc::new(Memory::new());
+                let storage = Storage::new(adapter.clone());
+                Plot { storage, audited: Audited::Memory(adapter), _keep: Box::new(()) }
+            }
             Source::Sqlite(folder) => {
                 let case = tempfile::tempdir().unwrap();
                 let path = case.path().join("case.db");
@@ -119,7 +119,7 @@ impl Plot {
     /// The promises that are broken by what is stored in the end.
     pub(crate) async fn audit(self) -> Vec<&'static str> {
         let findings: Vec<Finding> = match &self.audited {
-            Audited::Nothing => Vec::new(),
+            Audited::Memory(adapter) => adapter.look(State::audit),
             Audited::Sqlite(adapter, path) => {
                 adapter.close(Duration::from_secs(10));
                 Sqlite::audit(path).unwrap()

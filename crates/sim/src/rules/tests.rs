@@ -1,10 +1,12 @@
+use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, IdempotencyRecord};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomPolicy, TicketNumber};
 use frontrow_domain::reservation::{HoldTerms, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::Admit;
 use frontrow_domain::{
-    Label, Money, PerformanceDateId, QueueTokenId, ReservationId, SeatId, UserId, Version, Versioned,
+    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, SeatId, UserId, Version,
+    Versioned,
 };
 use uuid::Uuid;
 
@@ -77,6 +79,9 @@ impl Step {
             before.queue_tokens.insert(token.id, stored(token));
         }
         let label = |text| Label::new(text).unwrap();
+        let (id, title, venue) = (ConcertId::new(Uuid::from_u128(4)), label("A concert"), label("A hall"));
+        before.concerts.insert(id, Concert { id, title, venue, room_id: DEFAULT_ROOM_ID });
+        before.performance_dates.insert(DATE, PerformanceDate::new(DATE, id, at(1_000), None).unwrap());
         let (section, grade, price) = (label("A"), label("R"), Money::new(100).unwrap());
         let place = SeatPlace { section, row: 1, number: 1, grade, price };
         let state = SeatState::Reserved { reservation_id: HELD, hold_expires_at: at(50) };
