@@ -67,8 +67,8 @@ async fn a_signed_token_that_is_not_stored_as_the_callers_is_refused() {
     assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Invalid", "stored as another's");
 }
 
-/// Whether the Wait-Token of [`USER`] for [`ROOM`] opens this room to this caller, where `forget` has changed what is signed
-/// and stored of it.
+/// Whether the Wait-Token of [`USER`] for [`ROOM`] opens this room to this caller, to write as to look, where `forget` has
+/// changed what is signed and stored of it.
 async fn opens(caller: UserId, room_id: RoomId, forget: fn(&mut WaitClaims, &mut QueueToken)) -> bool {
     let world = world();
     let mut stored_token = token(active_until(1_100));
@@ -76,8 +76,11 @@ async fn opens(caller: UserId, room_id: RoomId, forget: fn(&mut WaitClaims, &mut
     forget(&mut claims, &mut stored_token);
     world.facts().tokens.insert(TOKEN, stored(stored_token, 1));
     world.facts().signed = vec![claims];
-    let pass = world.gate().check(caller, Some(&signed(&claims))).await;
-    pass.is_ok_and(|pass| pass.require_room(room_id).is_ok())
+    let (gate, text) = (world.gate(), signed(&claims));
+    let passes = [gate.check(caller, Some(&text)).await, gate.check_to_look(caller, Some(&text)).await];
+    let [writes, looks] = passes.map(|pass| pass.is_ok_and(|pass| pass.require_room(room_id).is_ok()));
+    assert_eq!(writes, looks);
+    writes
 }
 
 #[tokio::test]

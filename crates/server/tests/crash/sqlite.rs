@@ -116,7 +116,6 @@ async fn a_lock_held_by_another_process_is_waited_for_so_long() {
 }
 
 /// A file system in memory that is unmounted with its owner.
-#[derive(Debug)]
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
