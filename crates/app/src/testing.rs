@@ -647,6 +647,6 @@ pub(crate) fn wait_token(token: &QueueToken) -> String {
     signed(&WaitClaims::from(token))
 }
 
-fn signed(claims: &WaitClaims) -> String {
+pub(crate) fn signed(claims: &WaitClaims) -> String {
     format!("signed {claims:?}")
 }

@@ -25,7 +25,7 @@ use frontrow_domain::ports::{
 use frontrow_domain::queue::TicketNumber;
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UserId};
 use frontrow_infra::identity::{AccessKeys, Expected, KeyRing, Secret, VerifiedTokens, WaitTokens};
-use frontrow_testkit::forge::{Forger, Tally};
+use frontrow_testkit::forge::{Forger, Forgery, Tally};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use serde_json::{Value, json};
@@ -75,8 +75,8 @@ fn by_provider(claims: &Value, algorithm: Algorithm, kid: Option<&str>) -> Strin
 }
 
 /// A token that any library makes of a secret.
-fn by_hand(claims: &Value, header: &Header) -> String {
-    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret("b".repeat(40).as_bytes())).unwrap()
+fn by_hand(claims: &Value, header: &Header, letter: &str) -> String {
+    jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(letter.repeat(40).as_bytes())).unwrap()
 }
 
 fn key_set() -> AccessKeys {
@@ -107,9 +107,9 @@ fn good_tokens() -> Vec<(String, &'static [&'static str])> {
         let expecting = AccessKeys::own(ring()).expecting(expected());
         tokens.push((expecting.issue(&claims).unwrap(), &["own", "own, expecting"]));
         let bare = json!({"sub": Uuid::from_u128(nth), "exp": in_an_hour()});
-        tokens.push((by_hand(&bare, &Header::new(Algorithm::HS256)), &["own"]));
+        tokens.push((by_hand(&bare, &Header::new(Algorithm::HS256), "b"), &["own"]));
         let named = Header { typ: None, kid: Some("theirs".into()), ..Header::new(Algorithm::HS256) };
-        tokens.push((by_hand(&bare, &named), &["own"]));
+        tokens.push((by_hand(&bare, &named, "b"), &["own"]));
         for room in [1, 2] {
             let claims = WaitClaims {
                 token_id: QueueTokenId::new(Uuid::from_u128(nth << 8 | room)),
@@ -135,7 +135,43 @@ fn good_tokens() -> Vec<(String, &'static [&'static str])> {
         let other = json!({"sub": Uuid::from_u128(2), "exp": in_an_hour()});
         tokens.push((by_provider(&other, algorithm, kid), takers));
     }
+    tokens.push((by_hand(&strict_claims(), &Header::new(Algorithm::HS256), "c"), &["strict"]));
     tokens
+}
+
+/// Who believes nobody but `c`, and that not without all claims.
+fn strict(expected: Expected) -> AccessKeys {
+    AccessKeys::own(&secret("c")).expecting(expected)
+}
+
+/// All that is asked for there.
+fn strict_claims() -> Value {
+    json!({"sub": Uuid::from_u128(1), "exp": in_an_hour(), "nbf": in_an_hour() - 7_200,
+        "iss": "https://id.example.com", "aud": "frontrow"})
+}
+
+/// Tokens that are signed in order, and worthless: each for what it says in this one place.
+fn worthless_tokens() -> Vec<(&'static str, String)> {
+    let but = |name: &str, value: Value| {
+        let mut claims = strict_claims();
+        claims[name] = value;
+        by_hand(&claims, &Header::new(Algorithm::HS256), "c")
+    };
+    let typed = |typ: &str, claims: &Value| {
+        by_hand(claims, &Header { typ: Some(typ.into()), ..Header::new(Algorithm::HS256) }, "b")
+    };
+    let place = json!({"jti": Uuid::from_u128(9), "room": Uuid::from_u128(1), "sub": Uuid::from_u128(1),
+        "ticket": 1, "entered": 0});
+    vec![
+        ("exp", but("exp", json!(in_an_hour() - 3_600))),
+        ("nbf", but("nbf", json!(in_an_hour() - 1_800))),
+        ("iss", but("iss", json!("https://id.example.org"))),
+        ("iss", but("iss", json!(null))),
+        ("aud", but("aud", json!(["other"]))),
+        ("aud", but("aud", json!(null))),
+        ("the type of an access token", typed("wait+jwt", &strict_claims())),
+        ("the type of a Wait-Token", typed("JWT", &place)),
+    ]
 }
 
 /// Says whether a token is good.
@@ -155,6 +191,7 @@ fn verifiers() -> Vec<(&'static str, Takes)> {
         ("RSA", access(VerifiedTokens::new(outside(RSA_PUBLIC)))),
         ("Ed25519", access(VerifiedTokens::new(outside(ED_PUBLIC)))),
         ("key set", access(key_set())),
+        ("strict", access(VerifiedTokens::new(strict(expected())))),
     ]
 }
 
@@ -164,12 +201,14 @@ fn setting<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 
 fn forger(seed: u64) -> Forger {
     let tokens = good_tokens().into_iter().map(|(token, _)| token).collect();
-    Forger::new(seed, tokens, &[RSA_PUBLIC, ED_PUBLIC], FORGERS)
+    let worthless = worthless_tokens().into_iter().map(|(_, token)| token).collect();
+    Forger::new(seed, tokens, worthless, &[RSA_PUBLIC, ED_PUBLIC], FORGERS)
 }
 
 #[test]
 fn a_good_token_is_taken_by_its_own_verifiers_alone() {
-    for (token, takers) in good_tokens() {
+    let worthless = worthless_tokens().into_iter().map(|(_, token)| (token, [].as_slice()));
+    for (token, takers) in good_tokens().into_iter().chain(worthless) {
         for (name, takes) in verifiers() {
             assert_eq!(takes(&token), takers.contains(&name), "{name}: {token}");
         }
@@ -231,12 +270,18 @@ fn a_case_can_be_tried_again() {
     assert_ne!(texts(7), texts(8));
 }
 
+/// The forgeries that a careless verifier takes.
+fn taken(takes: impl Fn(&str) -> bool) -> Vec<Forgery> {
+    let tally = forger(1).run(0, CONTROLS, |text| takes(text).then(|| "careless".to_owned()));
+    tally.accepted.into_iter().map(|(forgery, _)| forgery).collect()
+}
+
 /// Checks that a careless verifier takes forgeries, and that this way finds it out.
 #[track_caller]
 fn is_found_out(way: &str, takes: impl Fn(&str) -> bool) {
-    let tally = forger(1).run(0, CONTROLS, |text| takes(text).then(|| "careless".to_owned()));
-    let found = tally.accepted.iter().filter(|(forgery, _)| forgery.ways.contains(&way)).count();
-    assert!(found > 0, "{} were accepted, none by {way:?}", tally.accepted.len());
+    let taken = taken(takes);
+    let found = taken.iter().any(|forgery| forgery.ways.contains(&way));
+    assert!(found, "{} were accepted, none by {way:?}", taken.len());
 }
 
 /// The control of everything: believes what a token says, whoever signed it.
@@ -314,4 +359,46 @@ fn who_is_lax_with_base64_is_found_out() {
 fn who_trims_a_token_is_found_out() {
     let tokens = AccessKeys::own(ring());
     is_found_out("strange characters", |token| tokens.verify(token.trim(), now()).is_ok());
+}
+
+/// Whether our secret signed it, whatever it says.
+fn is_signed(token: &str) -> bool {
+    let key = DecodingKey::from_secret("b".repeat(40).as_bytes());
+    let check = |(_, signed, signature): (Value, &str, &str)| {
+        crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256)
+    };
+    split(token).is_some_and(|parts| check(parts).is_ok_and(|good| good))
+}
+
+/// Whether the claims are those of a place in line.
+fn is_place(token: &str) -> bool {
+    let claims = jsonwebtoken::dangerous::insecure_decode_claims::<Value>(token).unwrap_or_default();
+    ["jti", "room", "sub", "ticket", "entered"].iter().all(|name| claims.get(name).is_some())
+}
+
+/// Who looks at all but one thing: at no `exp` is ours when it was earlier, at no `nbf` when it will be later.
+#[test]
+fn who_does_not_look_everywhere_is_found_out() {
+    let strict_at = |expected: Expected, time: i64| -> Takes {
+        let time = Timestamp::from_unix_micros(time * 1_000_000).unwrap();
+        Box::new(move |token| strict(expected.clone()).verify(token, time).is_ok())
+    };
+    let now = in_an_hour() - 3_600;
+    let careless: [(&str, Takes); 6] = [
+        ("exp", strict_at(expected(), now - 1_800)),
+        ("nbf", strict_at(expected(), now + 2_700)),
+        ("iss", strict_at(Expected { issuer: None, ..expected() }, now)),
+        ("aud", strict_at(Expected { audience: None, ..expected() }, now)),
+        (
+            "the type of an access token",
+            Box::new(|token| is_signed(token) && Credulous.verify(token, self::now()).is_ok()),
+        ),
+        ("the type of a Wait-Token", Box::new(|token| is_signed(token) && is_place(token))),
+    ];
+    let worthless = worthless_tokens();
+    for (place, takes) in careless {
+        let taken = taken(takes);
+        let is_why = |forgery: &Forgery| worthless.contains(&(place, forgery.text.clone()));
+        assert!(taken.iter().any(is_why), "{} were accepted, none for {place:?}", taken.len());
+    }
 }

@@ -25,6 +25,8 @@ pub struct Forger {
     /// Good ones, of every kind.
     tokens: Vec<String>,
     issued: HashSet<String>,
+    /// Some that are signed in order, and that nobody may take all the same.
+    worthless: Vec<String>,
     /// What everybody may know of the keys: files as published, and their bytes.
     public: Vec<Vec<u8>>,
     /// The moduli of the RSA keys, big-endian.
@@ -58,19 +60,26 @@ pub struct Tally {
 }
 
 impl Forger {
-    /// Forges `tokens` for those who check with `public_keys` (PEM). `own_key` is the forger's own (Ed25519, PEM).
+    /// Forges `tokens` for those who check with `public_keys` (PEM). `worthless` tokens were issued, and are past their time
+    /// or for somebody else. `own_key` is the forger's own (Ed25519, PEM).
     ///
     /// # Panics
     /// When a key is none.
     #[must_use]
-    pub fn new(seed: u64, tokens: Vec<String>, public_keys: &[&str], own_key: &str) -> Self {
+    pub fn new(
+        seed: u64,
+        tokens: Vec<String>,
+        worthless: Vec<String>,
+        public_keys: &[&str],
+        own_key: &str,
+    ) -> Self {
         let issued = tokens.iter().cloned().collect();
         let own = EncodingKey::from_ed_pem(own_key.as_bytes()).expect("an Ed25519 key");
         let own_public = Jwk::from_encoding_key(&own, Algorithm::EdDSA).expect("its public half");
         let own_public = serde_json::to_value(own_public).expect("JSON");
         let moduli = public_keys.iter().filter_map(|pem| modulus(pem)).collect();
         let public = public_keys.iter().flat_map(|pem| published(pem)).collect();
-        Self { seed, tokens, issued, public, moduli, own: (own, own_public) }
+        Self { seed, tokens, issued, worthless, public, moduli, own: (own, own_public) }
     }
 
     /// The forgery of a case.
@@ -136,7 +145,7 @@ struct Hand<'a> {
 type Way = fn(&mut Hand<'_>, &str) -> String;
 
 /// Every way, by name.
-const WAYS: [(&str, Way); 17] = [
+const WAYS: [(&str, Way); 18] = [
     ("bits of the text flipped", flipped_bits),
     ("bits inside a part flipped", flipped_bits_inside),
     ("characters changed", changed_characters),
@@ -154,6 +163,7 @@ const WAYS: [(&str, Way); 17] = [
     ("signed by the forger", signed_by_the_forger),
     ("the same signature as another number", same_signature_otherwise),
     ("another wrapping", wrapped),
+    ("signed in order, and worthless", worthless),
 ];
 
 impl Hand<'_> {
@@ -593,6 +603,12 @@ fn wrapped(hand: &mut Hand<'_>, text: &str) -> String {
         9 => text.get(..hand.below(text.len())).unwrap_or_default().to_owned(),
         _ => format!("{text}{}", "A".repeat(2_000)),
     }
+}
+
+/// Whoever only looks at the signature takes it.
+fn worthless(hand: &mut Hand<'_>, _: &str) -> String {
+    let worthless = &hand.forger.worthless;
+    hand.pick(worthless)
 }
 
 /// The forms in which a public key may be mistaken for a secret.

@@ -1,9 +1,10 @@
 use frontrow_domain::ports::WaitClaims;
 use frontrow_domain::queue::{QueueToken, QueueTokenState};
+use frontrow_domain::{RoomId, UserId};
 
 use crate::testing::{
-    Load, OTHER_ROOM, ROOM, STRANGER, TOKEN, USER, WAITING, World, active_until, over, refusal, stored,
-    token, wait_token, world,
+    Load, OTHER_ROOM, ROOM, STRANGER, TOKEN, USER, WAITING, World, active_until, over, refusal, signed,
+    stored, token, wait_token, world,
 };
 use crate::{GateError, WrongRoom};
 
@@ -64,6 +65,41 @@ async fn a_signed_token_that_is_not_stored_as_the_callers_is_refused() {
     world.facts().tokens.insert(TOKEN, stored(strangers, 1));
     world.facts().signed = vec![WaitClaims::from(&token(WAITING))];
     assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Invalid", "stored as another's");
+}
+
+/// Whether the Wait-Token of [`USER`] for [`ROOM`] opens this room to this caller, to write as to look, where `forget` has
+/// changed what is signed and stored of it.
+async fn opens(caller: UserId, room_id: RoomId, forget: fn(&mut WaitClaims, &mut QueueToken)) -> bool {
+    let world = world();
+    let mut stored_token = token(active_until(1_100));
+    let mut claims = WaitClaims::from(&stored_token);
+    forget(&mut claims, &mut stored_token);
+    world.facts().tokens.insert(TOKEN, stored(stored_token, 1));
+    world.facts().signed = vec![claims];
+    let (gate, text) = (world.gate(), signed(&claims));
+    let passes = [gate.check(caller, Some(&text)).await, gate.check_to_look(caller, Some(&text)).await];
+    let [writes, looks] = passes.map(|pass| pass.is_ok_and(|pass| pass.require_room(room_id).is_ok()));
+    assert_eq!(writes, looks);
+    writes
+}
+
+#[tokio::test]
+async fn a_token_opens_one_room_to_one_user() {
+    assert!(opens(USER, ROOM, |_, _| {}).await);
+    assert!(!opens(STRANGER, ROOM, |_, _| {}).await);
+    assert!(!opens(USER, OTHER_ROOM, |_, _| {}).await);
+}
+
+/// The controls: where it is forgotten whose a token is, or of which room, others get in. Whose it is both remember, who
+/// signs and who stores, and one of them is enough.
+#[tokio::test]
+async fn a_binding_that_is_forgotten_is_noticed() {
+    assert!(!opens(STRANGER, ROOM, |claims, _| claims.user_id = STRANGER).await);
+    assert!(!opens(STRANGER, ROOM, |_, token| token.user_id = STRANGER).await);
+    assert!(
+        opens(STRANGER, ROOM, |claims, token| (claims.user_id, token.user_id) = (STRANGER, STRANGER)).await
+    );
+    assert!(opens(USER, OTHER_ROOM, |_, token| token.room_id = OTHER_ROOM).await);
 }
 
 #[tokio::test]

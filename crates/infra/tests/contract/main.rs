@@ -155,7 +155,8 @@ macro_rules! contract {
                     only_what_nobody_needs_is_pruned,
                     numbers_go_on_after_pruning,
                     answers_past_their_time_are_pruned_in_batches,
-                    traffic_goes_on_while_much_is_pruned;
+                    traffic_goes_on_while_much_is_pruned,
+                    a_prune_that_locks_everybody_out_is_noticed;
                 versions:
                     an_inserted_aggregate_has_the_first_version,
                     every_update_is_one_more_version,

@@ -2,10 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use frontrow_domain::ports::Committer;
 use frontrow_domain::queue::{LineState, LineView, PlaceInLine, TicketNumber};
-use frontrow_domain::unit_of_work::{Command, CommandOutcome, PruneTokens, TokensPruned};
+use frontrow_domain::unit_of_work::{
+    Command, CommandOutcome, CommitError, Committed, PruneTokens, TokensPruned,
+};
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId};
+use frontrow_infra::Storage;
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::time::timeout;
 
 use crate::fixture::{Fixture, HOLD, TTL, at, just_before, key};
 
@@ -148,45 +156,90 @@ pub(crate) async fn answers_past_their_time_are_pruned_in_batches(fixture: &Fixt
     }
 }
 
-/// People join and charge while everything before them is pruned: none is refused, and no statement takes it all at once.
-pub(crate) async fn traffic_goes_on_while_much_is_pruned(fixture: &Fixture) {
-    const CROWD: usize = 100;
+/// How many batches a crowd is pruned in, and the most that one of them takes.
+const BATCHES: usize = 7;
+const BATCH: u32 = 16;
+
+/// Prunes a crowd while others join, hold and charge over and over. Between two batches it waits until all three were done
+/// anew, or for so long in vain. Gives between how many nothing went on.
+async fn standstills(fixture: &Fixture, patience: Duration) -> usize {
+    let crowd = (BATCHES - 1) * usize::try_from(BATCH).unwrap() + 1;
     let room = fixture.default_room().await.id;
-    fixture.crowd(room, CROWD, at(0)).await;
+    let sale = fixture.sale(1).await;
+    fixture.crowd(room, crowd, at(0)).await;
     fixture.admit(room, u32::MAX, at(1)).await;
-    let end = {
-        let end = at(1 + i64::from(TTL));
-        fixture.order(Command::ExpireTokens { now: end, limit: 1_000 }).await;
-        end
-    };
-    let is_over = Arc::new(AtomicBool::new(false));
+    let end = all_expired(fixture).await;
+    let is_over = AtomicBool::new(false);
+    let (rounds, mut seen) = watch::channel(0);
     let traffic = async {
-        let mut served = 0;
-        while !is_over.load(Ordering::SeqCst) || served == 0 {
+        while !is_over.load(Ordering::SeqCst) {
             fixture.join(room, fixture.id(UserId::new), end).await;
+            let held = fixture.hold(&sale, &sale.seat_ids(), end).await.value.id;
+            fixture.write(fixture.end_work(held, end).await).await;
             fixture.charge(fixture.id(UserId::new), 5, end).await;
-            served += 1;
+            rounds.send_modify(|rounds| *rounds += 1);
             // An adapter without I/O would never let the other one go on.
             tokio::task::yield_now().await;
         }
-        served
     };
     let pruning = async {
-        let (mut after, mut deleted) = (0, 0);
+        let (mut after, mut batches, mut deleted, mut standstills) = (0, 0, 0, 0);
         loop {
-            let batch = fixture.prune(room, after, end, 16).await;
-            assert!(batch.deleted <= 16);
-            deleted += batch.deleted;
-            match batch.through {
-                Some(through) => after = through.0,
-                None => break,
-            }
+            let batch = fixture.prune(room, after, end, BATCH).await;
+            assert!(batch.deleted <= BATCH, "no statement takes it all at once");
+            (batches, deleted) = (batches + 1, deleted + batch.deleted);
+            let Some(through) = batch.through else { break };
+            after = through.0;
+            // One round may have been under way.
+            let anew = *seen.borrow() + 2;
+            standstills += usize::from(timeout(patience, seen.wait_for(|n| *n >= anew)).await.is_err());
         }
         is_over.store(true, Ordering::SeqCst);
-        deleted
+        assert_eq!((batches, usize::try_from(deleted).unwrap()), (BATCHES, crowd - 1));
+        standstills
     };
-    let (served, deleted) = futures_util::future::join(traffic, pruning).await;
-    assert_eq!(usize::try_from(deleted).unwrap(), CROWD - 1);
-    assert!(served > 0);
-    assert_eq!(fixture.line(room).await.last_ticket.0, i64::try_from(CROWD).unwrap() + served);
+    let ((), standstills) = futures_util::future::join(traffic, pruning).await;
+    let joined = i64::try_from(crowd).unwrap() + *rounds.borrow();
+    assert_eq!(fixture.line(room).await.last_ticket.0, joined, "nobody was refused");
+    standstills
+}
+
+/// People join, hold and charge while everything before them is pruned.
+pub(crate) async fn traffic_goes_on_while_much_is_pruned(fixture: &Fixture) {
+    assert_eq!(standstills(fixture, Duration::from_secs(30)).await, 0);
+}
+
+/// An adapter that lets nobody else write from the first batch of a prune to the last.
+struct Greedy {
+    committer: Arc<dyn Committer>,
+    turn: Arc<Mutex<()>>,
+    kept: Mutex<Option<OwnedMutexGuard<()>>>,
+}
+
+#[async_trait]
+impl Committer for Greedy {
+    async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
+        if !matches!(work.command, Some(Command::PruneTokens(_))) {
+            let _turn = self.turn.lock().await;
+            return self.committer.commit(work).await;
+        }
+        let mut kept = self.kept.lock().await;
+        if kept.is_none() {
+            *kept = Some(self.turn.clone().lock_owned().await);
+        }
+        let committed = self.committer.commit(work).await?;
+        if let Some(CommandOutcome::TokensPruned(TokensPruned { through: None, .. })) = committed.outcome {
+            *kept = None;
+        }
+        Ok(committed)
+    }
+}
+
+/// The control: nothing goes on beside a prune that keeps its lock.
+pub(crate) async fn a_prune_that_locks_everybody_out_is_noticed(fixture: &Fixture) {
+    let committer = fixture.storage.committer.clone();
+    let greedy = Greedy { committer, turn: Arc::default(), kept: Mutex::default() };
+    let storage = Storage { committer: Arc::new(greedy), ..fixture.storage.clone() };
+    let found = standstills(&Fixture::new(storage, ()), Duration::from_millis(50)).await;
+    assert_eq!(found, BATCHES - 1);
 }

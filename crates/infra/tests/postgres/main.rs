@@ -20,6 +20,7 @@ mod lost;
 mod migrations;
 mod outage;
 mod overload;
+mod pruning;
 mod silence;
 
 use std::sync::{Arc, LazyLock};

@@ -9,6 +9,7 @@ use reqwest::header::HeaderValue;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::identity::{headed, unix};
 use crate::support::ask;
 
 /// How many forgeries are tried.
@@ -30,7 +31,11 @@ pub(crate) async fn forged_tokens_open_nothing(app: &TestApp) {
     let operator = token(Uuid::from_u128(1), Role::Admin);
     let good = [&mine, &other].map(|buyer| [Some(buyer.access_token.clone()), buyer.wait_token.clone()]);
     let good = good.into_iter().flatten().flatten().chain([operator]).collect();
-    let forger = Forger::new(SEED, good, &[ED25519_PUBLIC], FORGERS);
+    let worthless = [("JWT", -1), ("wait+jwt", 600)].map(|(typ, seconds)| {
+        let claims = json!({"sub": mine.user_id, "role": "admin", "exp": unix(seconds)});
+        headed(&json!({"typ": typ, "alg": "HS256"}), &claims)
+    });
+    let forger = Forger::new(SEED, good, worthless.into(), &[ED25519_PUBLIC], FORGERS);
     let bare = Buyer { wait_token: None, ..mine.clone() };
     let mut tried = 0;
     for forgery in forger.forgeries(0) {

@@ -29,7 +29,7 @@ fn claims_of(jwt: &str) -> Value {
 }
 
 /// Seconds since 1970, so many from now.
-fn unix(seconds: i64) -> i64 {
+pub(crate) fn unix(seconds: i64) -> i64 {
     now().unix_micros() / 1_000_000 + seconds
 }
 
@@ -171,7 +171,7 @@ pub(crate) async fn one_kind_of_token_is_never_the_other(app: &TestApp) {
 }
 
 /// A JWT with these claims under any head, signed with the server's secret.
-fn headed(head: &Value, claims: &Value) -> String {
+pub(crate) fn headed(head: &Value, claims: &Value) -> String {
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(head), part(claims));
     let key = EncodingKey::from_secret(SECRET.as_bytes());

@@ -70,7 +70,8 @@ async fn who_joins_many_times_on_every_node_holds_one_place() {
     let waiting = async |node: &TestApp| room(node, sale.room_id).await["waiting"].clone();
     assert_eq!(waiting(&nodes[0]).await, 1);
 
-    // The control: as many people at once, each with a token of its own, have as many places.
+    // As many people at once, each with a token of its own, have as many places. What happens to the one person without
+    // protection is in the controls of the races.
     let mut crowd = Vec::new();
     for _ in 0..32 {
         crowd.push(nodes[0].guest().await);

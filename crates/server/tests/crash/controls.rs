@@ -1,16 +1,23 @@
 //! The checks themselves: what they are there to find is found.
 
+use std::io::{Read, Write, copy, sink};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::panic::AssertUnwindSafe;
+use std::thread;
 use std::time::Duration;
 
-use frontrow_testkit::app::Database;
+use frontrow_testkit::app::{Database, Sale};
 use frontrow_testkit::postgres::Cluster;
+use futures_util::FutureExt;
+use reqwest::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::check::check;
-use crate::told::{Answer, Told, Tries};
-use crate::trial::{Trial, say};
+use crate::check::{Differences, check};
+use crate::crowd::{Api, Crowd, OnSale, newcomer};
+use crate::told::{Answer, Notes, Told, Tries};
+use crate::trial::{Account, Trial, audit, say};
 
 fn answer(replayed: bool) -> Told {
     Told::Answer(Answer { status: 200, replayed, wait_token: None, body: Value::Null })
@@ -28,6 +35,84 @@ fn an_effect_that_was_denied_is_noticed() {
     noted(&[Told::Unavailable, answer(false)]).unwrap();
     noted(&[Told::Unavailable, Told::Unknown, answer(true)]).unwrap();
     noted(&[Told::Unknown, Told::Unavailable, answer(false)]).unwrap();
+}
+
+const INTERNAL: &str = "500 Internal Server Error\r\nRetry-After: 1\r\n\r\n{\"code\":\"INTERNAL\"}";
+const AWAY: &str = "503 Service Unavailable\r\nRetry-After: 1\r\n\r\n{\"code\":\"UNAVAILABLE\"}";
+const AWAY_FOR_EVER: &str = "503 Service Unavailable\r\n\r\n{\"code\":\"UNAVAILABLE\"}";
+const AWAY_FOR_NO_TIME: &str = "503 Service Unavailable\r\nRetry-After: 0\r\n\r\n{\"code\":\"UNAVAILABLE\"}";
+
+/// For how long a service that is no good is waited for.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// A service that does this with every connection, until the test's process ends.
+fn service(answer: impl Fn(TcpStream) + Copy + Send + 'static) -> Api {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api = Api::new(format!("http://{}", listener.local_addr().unwrap()));
+    thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            thread::spawn(move || answer(connection));
+        }
+    });
+    api
+}
+
+/// A service that says the same to everybody.
+fn saying(answer: &'static str) -> Api {
+    service(move |mut connection| {
+        let _ = connection.read(&mut [0; 4_096]);
+        let _ = write!(connection, "HTTP/1.1 {}", answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        let _ = connection.shutdown(Shutdown::Write);
+        // What is closed before everything was read loses its answer.
+        let _ = copy(&mut connection, &mut sink());
+    })
+}
+
+/// Whether the crowd of the trials takes this service for one that goes on, and the promises that it breaks in their eyes.
+async fn judged(api: Api) -> (bool, Vec<String>) {
+    let [concert_id, room_id, date_id, seat] = [1, 2, 3, 4].map(Uuid::from_u128);
+    let on_sale = OnSale { sale: Sale { concert_id, room_id, date_id }, seats: vec![seat] };
+    let crowd = Crowd::start(api, on_sale, 1, PATIENCE);
+    let goes_on = AssertUnwindSafe(crowd.goes_on()).catch_unwind().await.is_ok();
+    let (shared, lives) = crowd.stop().await;
+    let account = Account { lives, shared, differences: Differences::default(), audit: None };
+    (goes_on, account.broken())
+}
+
+/// A 500, and a 503 that does not say when to try again, break a promise. A 503 in order breaks none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_should_not_be_is_noticed() {
+    for (answer, complaint) in [
+        (INTERNAL, "join answered 500 INTERNAL"),
+        (AWAY_FOR_EVER, "join answered 503 UNAVAILABLE"),
+        (AWAY_FOR_NO_TIME, "join answered 503 UNAVAILABLE"),
+    ] {
+        let (_, broken) = judged(saying(answer)).await;
+        assert!(broken.iter().any(|line| line.starts_with(complaint)), "{answer}: {broken:#?}");
+    }
+    let (_, broken) = judged(saying(AWAY)).await;
+    assert!(broken.iter().all(|line| !line.contains("answered")), "{broken:#?}");
+}
+
+/// Whether it refuses everybody in order, hangs up, or is not there: it does not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_come_back_is_noticed() {
+    let nobody = Api::new("http://127.0.0.1:1".to_owned());
+    for (how, api) in [("refuses", saying(AWAY)), ("hangs up", service(drop)), ("is not there", nobody)] {
+        let (goes_on, broken) = judged(api).await;
+        assert!(!goes_on, "who {how} is taken for one that goes on");
+        assert!(broken.iter().any(|line| line.ends_with("does not come back")), "{how}: {broken:#?}");
+    }
+}
+
+/// Who takes a request and says nothing is not waited for in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_come_is_noticed() {
+    let silent = service(|mut connection| drop(copy(&mut connection, &mut sink())));
+    let notes = Notes::default();
+    let look = silent.request(Method::GET, "/concerts", &newcomer(1));
+    assert!(matches!(notes.send_within(PATIENCE, "look", look).await, Told::Unknown));
+    assert_eq!(notes.breaches(), [format!("look: no answer within {PATIENCE:?}")]);
 }
 
 /// An acknowledgement too many is a loss, an effect too many a surplus, half an effect both and a breach of the audit.
@@ -60,7 +145,7 @@ async fn what_is_lost_doubled_or_half_is_found() {
     trial.database.execute(ticket).await;
     let found = check(&trial.api, &trial.database, &trial.sale, &lives).await;
     assert!(!found.lost.is_empty(), "{found:#?}");
-    assert_eq!(trial.node.run("audit").status.code(), Some(1), "the audit finds it too");
+    assert!(audit(&trial.node).is_some_and(|found| found.contains("ticket")), "the audit finds it too");
 }
 
 /// A database that acknowledges before it is durable loses something in a crash, and it is found.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `FRONTROW_CRASH_KILLS` | how often each thing is killed; 4 where nothing is said, 100 by `just crash` |
 //! | `FRONTROW_CRASH_SEED` | the seed of a run that is to be repeated: whom people are, what they want, and when it happens |
+//! | `FRONTROW_REQUIRE_MOUNTS=1` | where nothing may be mounted, the tests on a disk of their own fail instead of being skipped |
 
 #![allow(
     clippy::unwrap_used,

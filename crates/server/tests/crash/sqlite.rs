@@ -18,6 +18,7 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use frontrow::cli::DatabaseUrl;
 use frontrow_testkit::app::Database;
+use frontrow_testkit::is_required;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use tempfile::TempDir;
@@ -122,12 +123,12 @@ impl SmallDisk {
     fn mount(mebibytes: u32) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let options = ["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "frontrow-test"];
-        let mounted = Command::new("mount").args(options).arg(folder.path()).output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self(folder));
-        }
-        say("no disk of its own for the test, which is skipped: this process may mount nothing");
-        None
+        let mounted = match Command::new("mount").args(options).arg(folder.path()).output() {
+            Ok(done) if done.status.success() => Ok(Self(folder)),
+            Ok(refused) => Err(String::from_utf8_lossy(&refused.stderr).trim().to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        mounted_or_skipped(mounted, is_required("FRONTROW_REQUIRE_MOUNTS"))
     }
 
     fn path(&self) -> &Path {
@@ -139,6 +140,22 @@ impl SmallDisk {
         let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).output().unwrap();
         assert!(remounted.status.success(), "{remounted:?}");
     }
+}
+
+/// Passes on what was mounted. Otherwise says on standard error that the test is skipped, and why; where mounts are required,
+/// it fails.
+fn mounted_or_skipped(mounted: Result<SmallDisk, String>, is_required: bool) -> Option<SmallDisk> {
+    if let Err(reason) = &mounted {
+        assert!(!is_required, "FRONTROW_REQUIRE_MOUNTS is set, but nothing may be mounted: {reason}");
+        say(&format!("the test on a disk of its own is skipped, since nothing may be mounted: {reason}"));
+    }
+    mounted.ok()
+}
+
+#[test]
+#[should_panic(expected = "FRONTROW_REQUIRE_MOUNTS is set")]
+fn without_mounts_that_are_required_a_test_fails() {
+    let _ = mounted_or_skipped(Err("permission denied".to_owned()), true);
 }
 
 impl Drop for SmallDisk {

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 /// How long one answer may take.
-pub(crate) const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// How long to wait before a request is sent again.
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -107,8 +107,13 @@ impl Notes {
 
     /// Sends a request once.
     pub(crate) async fn send(&self, what: &str, request: RequestBuilder) -> Told {
+        self.send_within(ANSWERS_WITHIN, what, request).await
+    }
+
+    /// Sends a request once, which is to be answered within so long.
+    pub(crate) async fn send_within(&self, limit: Duration, what: &str, request: RequestBuilder) -> Told {
         let sent = Instant::now();
-        let response = match request.timeout(ANSWERS_WITHIN).send().await {
+        let response = match request.timeout(limit).send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 self.note("not sent");
@@ -116,7 +121,7 @@ impl Notes {
             }
             Err(error) => {
                 if error.is_timeout() {
-                    self.breach(format!("{what}: no answer within {ANSWERS_WITHIN:?}"));
+                    self.breach(format!("{what}: no answer within {limit:?}"));
                 }
                 self.note("unknown (connection lost)");
                 return Told::Unknown;

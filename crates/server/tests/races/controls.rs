@@ -6,8 +6,10 @@
 //! versions gone and the indexes there, the database must say no (a 500 to the client, and nothing broken). With both
 //! gone the damage is done, and the audit must find it.
 
+use serde_json::json;
+
 use crate::arena::{Answer, Arena, Ground, count, race, strangers};
-use crate::line::admitted_by_tick;
+use crate::line::{admitted_by_tick, ask_64_times, one_person_asking_64_times_has_one_place};
 use crate::money::held_and_funded;
 use crate::seats::{ask_for_one, ask_for_twelve};
 
@@ -45,6 +47,19 @@ fn forget_answers(ground: Ground) -> String {
             "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {forget} RETURN NULL; END'; \
              CREATE TRIGGER forgetful AFTER INSERT ON idempotency_records FOR EACH ROW EXECUTE FUNCTION forget();"
         ),
+    }
+}
+
+/// Forgets whose a place in line is as soon as it is stored: nobody finds the one that he has.
+fn forget_owners(ground: Ground) -> String {
+    match ground {
+        Ground::Sqlite => "CREATE TRIGGER forgetful_line AFTER INSERT ON queue_tokens BEGIN \
+             UPDATE queue_tokens SET user_id = randomblob(16) WHERE rowid = NEW.rowid; END;"
+            .to_owned(),
+        Ground::Postgres => "CREATE FUNCTION forget_owner() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN NEW.user_id := gen_random_uuid(); RETURN NEW; END'; CREATE TRIGGER forgetful_line \
+             BEFORE INSERT ON queue_tokens FOR EACH ROW EXECUTE FUNCTION forget_owner();"
+            .to_owned(),
     }
 }
 
@@ -161,6 +176,27 @@ async fn the_limit_without_protection(ground: Ground) {
     arena.close().await;
 }
 
+/// Places without their index: who asks is found by his place all the same.
+async fn one_place_without_its_index(ground: Ground) {
+    let sql = drop_indexes(&["queue_tokens_one_live"]);
+    let Some(arena) = Arena::open_after(ground, 300, &sql).await else { return };
+    one_person_asking_64_times_has_one_place(&arena).await;
+    arena.close().await;
+}
+
+/// Nor found: one person has the whole line.
+async fn one_place_without_protection(ground: Ground) {
+    let sql = forget_owners(ground) + &drop_indexes(&["queue_tokens_one_live"]);
+    let Some(arena) = Arena::open_after(ground, 300, &sql).await else { return };
+    let sale = arena.node().sale(json!({}), 1, 1).await;
+    let buyer = strangers(1).remove(0);
+    let (answers, tokens) = ask_64_times(&arena, &sale, &buyer).await;
+    assert_eq!((count(&answers, "201"), tokens.len()), (64, 64));
+    assert_eq!(arena.room(arena.node(), &sale).await["waiting"], 64);
+    arena.database.execute(&format!("UPDATE queue_tokens SET user_id = {}", arena.key(buyer.user_id))).await;
+    assert!(arena.broken_promises().await.contains(&"at most one live queue token a room and user"));
+}
+
 /// Rooms without versions: a tick admits more than one batch.
 async fn a_tick_without_its_claim(ground: Ground) {
     let Some(arena) = Arena::open_after(ground, 300, &freeze(ground, &["rooms"])).await else { return };
@@ -216,6 +252,8 @@ macro_rules! controls {
             charges_by_the_index_alone,
             charges_without_protection,
             the_limit_without_protection,
+            one_place_without_its_index,
+            one_place_without_protection,
             a_tick_without_its_claim,
             one_charge_by_its_key_alone,
             a_key_without_its_answer,

@@ -12,8 +12,9 @@ use std::{
 use super::{
     database::{Template, TestDatabase},
     keeper::{Keeper, run_key},
-    programs::{Programs, found_or_skipped, required, search_list},
+    programs::{Programs, found_or_skipped, search_list},
 };
+use crate::is_required;
 
 /// A running PostgreSQL server on which test databases are made.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl Drop for PrivateCluster {
 }
 
 fn installed() -> Option<Programs> {
-    found_or_skipped(Programs::find(search_list()), required())
+    found_or_skipped(Programs::find(search_list()), is_required("FRONTROW_REQUIRE_POSTGRES"))
 }
 
 /// Runs what blocks away from the test's own runtime threads. A panic goes on in the caller.

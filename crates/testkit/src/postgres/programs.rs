@@ -54,11 +54,6 @@ pub fn found_or_skipped(found: Option<Programs>, required: bool) -> Option<Progr
     found
 }
 
-/// Whether a missing PostgreSQL fails the tests: `FRONTROW_REQUIRE_POSTGRES` is set, to anything but `0`.
-pub(super) fn required() -> bool {
-    env::var("FRONTROW_REQUIRE_POSTGRES").is_ok_and(|value| !value.is_empty() && value != "0")
-}
-
 fn executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
