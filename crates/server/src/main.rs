@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
-use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs};
+use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs, in_a_line};
 use frontrow::tokens::TokenSettings;
 use frontrow::{audit, backend, demo, load};
 use frontrow_domain::UserId;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        Err(error) => return unusable(first_line(&error.to_string())),
+        Err(error) => return unusable(&in_a_line(&error)),
     };
     start_log(cli.options.log_format, cli.command.as_ref());
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
@@ -159,9 +159,4 @@ fn unusable(line: &str) -> ExitCode {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "frontrow: {line}");
     ExitCode::from(UNUSABLE)
-}
-
-fn first_line(text: &str) -> &str {
-    let line = text.lines().next().unwrap_or(text);
-    line.strip_prefix("error: ").unwrap_or(line)
 }

@@ -105,6 +105,20 @@ fn wrong_options_are_refused_in_a_line() {
 }
 
 #[test]
+fn the_line_says_what_is_missing_or_may_be() {
+    let folder = tempdir().unwrap();
+    for (args, words) in [
+        ("load", "--people <PEOPLE>"),
+        ("token --role x", "[possible values: user, admin, cashier]"),
+        ("--wallet-charging x", "[possible values: self, cashier]"),
+        ("--log-format xml", "[possible values: text, json]"),
+    ] {
+        let output = run(folder.path(), args, &[]);
+        assert!(refused(&output).contains(words), "{args}: {output:?}");
+    }
+}
+
+#[test]
 fn a_public_key_must_be_one() {
     let folder = tempdir().unwrap();
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/src/identity/test_keys");
