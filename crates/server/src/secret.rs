@@ -10,6 +10,8 @@ use rand::distr::{Alphanumeric, SampleString};
 
 use crate::cli::DatabaseUrl;
 
+/// What a bad secret is called.
+const CURRENT: &str = "--secret (FRONTROW_SECRET) is not usable";
 /// What a bad list of previous secrets is called.
 const PREVIOUS: &str = "--previous-secrets (FRONTROW_PREVIOUS_SECRETS) is not usable";
 
@@ -19,10 +21,8 @@ const PREVIOUS: &str = "--previous-secrets (FRONTROW_PREVIOUS_SECRETS) is not us
 /// # Errors
 /// A secret that is too short, none for PostgreSQL, or a file that cannot be read or written.
 pub fn load(given: Option<&str>, previous: &[String], database: &DatabaseUrl) -> Result<KeyRing> {
-    let (current, kept) = match (given, database) {
-        (Some(text), _) => {
-            (Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable")?, Vec::new())
-        }
+    let ring = match (given, database) {
+        (Some(text), _) => KeyRing::from(&Secret::new(text).context(CURRENT)?),
         (None, DatabaseUrl::Sqlite(path)) => beside(path)?,
         (None, DatabaseUrl::Postgres(_)) => {
             bail!("--secret (FRONTROW_SECRET) is required with PostgreSQL: every node needs the same one")
@@ -30,7 +30,7 @@ pub fn load(given: Option<&str>, previous: &[String], database: &DatabaseUrl) ->
     };
     let given = previous.iter().filter(|text| !text.is_empty()).map(|text| previous_secret(text));
     let given = given.collect::<Result<Vec<_>>>().context(PREVIOUS)?;
-    KeyRing::new(current, kept.into_iter().chain(given)).context(PREVIOUS)
+    ring.believing(given).context(PREVIOUS)
 }
 
 /// One of a list. A blank beside a comma would make it another secret, and log everybody out without a word.
@@ -40,7 +40,7 @@ fn previous_secret(text: &str) -> Result<Secret> {
 }
 
 /// Made by whoever comes first, whole and readable by the owner alone; everyone reads what is there then.
-fn beside(database: &Path) -> Result<(Secret, Vec<Secret>)> {
+fn beside(database: &Path) -> Result<KeyRing> {
     let path = path_of(database);
     if !path.exists() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -56,11 +56,15 @@ fn beside(database: &Path) -> Result<(Secret, Vec<Secret>)> {
         }
     }
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut lines = text.lines().map(str::trim);
-    let current = Secret::new(lines.next().unwrap_or_default());
-    let previous = lines.filter(|line| !line.is_empty()).map(Secret::new).collect::<Result<_, _>>();
-    let unusable = || format!("{} is not usable", path.display());
-    Ok((current.with_context(unusable)?, previous.with_context(unusable)?))
+    kept(&text).with_context(|| format!("{} is not usable", path.display()))
+}
+
+/// One a line, the current one first.
+fn kept(lines: &str) -> Result<KeyRing> {
+    let mut lines = lines.lines().map(str::trim);
+    let current = Secret::new(lines.next().unwrap_or_default())?;
+    let previous = lines.filter(|line| !line.is_empty()).map(Secret::new);
+    Ok(KeyRing::new(current, previous.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// A new secret of 64 letters and digits (380 bits).
@@ -142,6 +146,22 @@ mod tests {
         assert!(load(None, &[], &postgres()).is_err());
         assert!(load(Some("short"), &[], &postgres()).is_err());
         assert!(load(Some(&random()), &[], &postgres()).is_ok());
+    }
+
+    #[test]
+    fn too_many_lines_are_the_files_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("a.db"));
+        let keep = |lines: usize| {
+            let secrets: Vec<String> = (0..lines).map(|_| random()).collect();
+            fs::write(folder.path().join("a.db.secret"), secrets.join("\n")).unwrap();
+        };
+        let blamed = |given: &[String]| format!("{:#}", load(None, given, &database).unwrap_err());
+        keep(KeyRing::MOST_PREVIOUS + 2);
+        assert!(blamed(&[]).contains("a.db.secret is not usable"));
+        keep(KeyRing::MOST_PREVIOUS + 1);
+        assert!(load(None, &[], &database).is_ok());
+        assert!(blamed(&[random()]).contains("--previous-secrets"));
     }
 
     #[test]

@@ -239,6 +239,25 @@ fn a_bad_secret_is_refused_and_not_shown() {
 }
 
 #[test]
+fn too_many_secrets_are_blamed_on_where_they_are() {
+    let folder = tempdir().unwrap();
+    let secrets: Vec<String> = (0..10).map(|n| format!("hunter2-is-secret-number-{n}-of-ten")).collect();
+    let serve = "serve --bind 127.0.0.1:0";
+    std::fs::write(folder.path().join("frontrow.db.secret"), secrets.join("\n")).unwrap();
+    let kept = run(folder.path(), serve, &[]);
+    let listed = secrets.join(",");
+    let given = [("FRONTROW_SECRET", SECRET), ("FRONTROW_PREVIOUS_SECRETS", listed.as_str())];
+    let given = run(folder.path(), serve, &given);
+    for (output, blamed, not_blamed) in
+        [(&kept, "frontrow.db.secret", "--previous"), (&given, "--previous-secrets", "frontrow.db")]
+    {
+        let line = refused(output);
+        assert!(line.contains(blamed) && line.contains("at most 8"), "{line}");
+        assert!(!line.contains(not_blamed) && !line.contains("hunter2"), "{line}");
+    }
+}
+
+#[test]
 fn an_unreachable_database_is_named_without_its_password() {
     let folder = tempdir().unwrap();
     let url = "postgres://me:pass-of-the-url@127.0.0.1:1/db";
