@@ -112,6 +112,7 @@ fn the_line_says_what_is_missing_or_may_be() {
         ("token --role x", "[possible values: user, admin, cashier]"),
         ("--wallet-charging x", "[possible values: self, cashier]"),
         ("--log-format xml", "[possible values: text, json]"),
+        ("--cors-origins https://*.example", "a lone * for all"),
     ] {
         let output = run(folder.path(), args, &[]);
         assert!(refused(&output).contains(words), "{args}: {output:?}");
