@@ -120,6 +120,20 @@ fn the_line_says_what_is_missing_or_may_be() {
 }
 
 #[test]
+fn a_filter_of_the_log_must_be_one() {
+    let folder = tempdir().unwrap();
+    let migrated = |filter| run(folder.path(), "migrate", &[("FRONTROW_LOG", filter)]);
+    for bad in ["foo=bar=baz", "info,frontrow=loud", "[{"] {
+        let output = migrated(bad);
+        assert!(refused(&output).contains("FRONTROW_LOG"), "{bad}: {output:?}");
+    }
+    // A target may have any name.
+    for good in ["zzz", "warn,frontrow=debug", ""] {
+        assert_eq!(migrated(good).code, Some(0), "{good}");
+    }
+}
+
+#[test]
 fn a_public_key_must_be_one() {
     let folder = tempdir().unwrap();
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/src/identity/test_keys");
