@@ -19,23 +19,25 @@ const PREVIOUS: &str = "--previous-secrets (FRONTROW_PREVIOUS_SECRETS) is not us
 /// current one first; one is made if there is none. `previous` are further ones that tokens may be signed with.
 ///
 /// # Errors
-/// A secret that is too short, none for PostgreSQL, or a file that cannot be read or written.
+/// A secret that is not usable, none for PostgreSQL, or a file that cannot be read or written.
 pub fn load(given: Option<&str>, previous: &[String], database: &DatabaseUrl) -> Result<KeyRing> {
     let ring = match (given, database) {
-        (Some(text), _) => KeyRing::from(&Secret::new(text).context(CURRENT)?),
+        (Some(text), _) => KeyRing::from(&usable(text).context(CURRENT)?),
         (None, DatabaseUrl::Sqlite(path)) => beside(path)?,
         (None, DatabaseUrl::Postgres(_)) => {
             bail!("--secret (FRONTROW_SECRET) is required with PostgreSQL: every node needs the same one")
         }
     };
-    let given = previous.iter().filter(|text| !text.is_empty()).map(|text| previous_secret(text));
+    let given = previous.iter().filter(|text| !text.is_empty()).map(|text| usable(text));
     let given = given.collect::<Result<Vec<_>>>().context(PREVIOUS)?;
     ring.believing(given).context(PREVIOUS)
 }
 
-/// One of a list. A blank beside a comma would make it another secret, and log everybody out without a word.
-fn previous_secret(text: &str) -> Result<Secret> {
-    ensure!(text == text.trim(), "there is a blank at the start or end of a secret");
+/// A secret that can be rotated out some day: with a comma in it, or a blank beside one, it would be another secret in the
+/// list of previous ones, and everybody logged out without a word.
+fn usable(text: &str) -> Result<Secret> {
+    ensure!(text == text.trim(), "a secret has no blank at its start or end");
+    ensure!(!text.contains(','), "a secret has no comma");
     Ok(Secret::new(text)?)
 }
 
@@ -62,9 +64,9 @@ fn beside(database: &Path) -> Result<KeyRing> {
 /// One a line, the current one first.
 fn kept(lines: &str) -> Result<KeyRing> {
     let mut lines = lines.lines().map(str::trim);
-    let current = Secret::new(lines.next().unwrap_or_default())?;
-    let previous = lines.filter(|line| !line.is_empty()).map(Secret::new);
-    Ok(KeyRing::new(current, previous.collect::<Result<Vec<_>, _>>()?)?)
+    let current = usable(lines.next().unwrap_or_default())?;
+    let previous = lines.filter(|line| !line.is_empty()).map(usable);
+    Ok(KeyRing::new(current, previous.collect::<Result<Vec<_>>>()?)?)
 }
 
 /// A new secret of 64 letters and digits (380 bits).
@@ -146,6 +148,20 @@ mod tests {
         assert!(load(None, &[], &postgres()).is_err());
         assert!(load(Some("short"), &[], &postgres()).is_err());
         assert!(load(Some(&random()), &[], &postgres()).is_ok());
+    }
+
+    #[test]
+    fn a_secret_that_no_list_could_carry_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("a.db"));
+        for _ in 0..100 {
+            assert!(usable(&random()).is_ok(), "one that is made here is none");
+        }
+        for bad in [format!(" {}", random()), format!("{}\t", random()), format!("{0},{0}", random())] {
+            let error = format!("{:#}", load(Some(&bad), &[], &database).unwrap_err());
+            assert!(error.contains("--secret") && !error.contains(bad.trim()), "{error}");
+        }
+        assert!(load(Some(&format!("two words {}", random())), &[], &database).is_ok());
     }
 
     #[test]

@@ -246,6 +246,18 @@ fn a_bad_secret_is_refused_and_not_shown() {
         let output = run(folder.path(), &format!("{args} --secret {short}"), &[]);
         assert!(!refused(&output).contains(short));
     }
+    // The list of previous secrets could not carry these.
+    for bad in [
+        " hunter2-with-a-blank-before-it-00000",
+        "hunter2-with-a-blank-behind-it-00000 ",
+        "hunter2-with,a-comma-within-it-000000",
+    ] {
+        for args in ["token --role admin", "serve --bind 127.0.0.1:0", "demo --exit --bind 127.0.0.1:0"] {
+            let output = run(folder.path(), args, &[("FRONTROW_SECRET", bad)]);
+            let line = refused(&output);
+            assert!(line.contains("--secret (FRONTROW_SECRET)") && !line.contains("hunter2"), "{line}");
+        }
+    }
     for args in ["serve", "token --role admin"] {
         let output = run(folder.path(), args, &[("FRONTROW_DATABASE_URL", postgres)]);
         let line = refused(&output);
