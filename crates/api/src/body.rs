@@ -1,7 +1,8 @@
 //! Request bodies, read before anything else is decided, so that a client that sends too much still hears why.
 
 use actix_web::dev::{Payload, ServiceRequest};
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, UPGRADE};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, rt};
 use futures_util::StreamExt;
@@ -33,14 +34,30 @@ pub(crate) async fn receive(req: &mut ServiceRequest) {
         payload => payload,
     };
     let limit = state(req.request()).map_or(ApiState::BODY_WITHIN, |state| state.body_within);
-    let received = rt::time::timeout(limit, collect(payload)).await.unwrap_or(Received::Late);
+    let collected = collect(payload, length(req.request()));
+    let received = rt::time::timeout(limit, collected).await.unwrap_or(Received::Late);
     req.extensions_mut().insert(received);
 }
 
-async fn collect(mut payload: Payload) -> Received {
-    let (mut body, mut drained) = (BytesMut::new(), 0_usize);
-    while let Some(chunk) = payload.next().await {
-        let Ok(chunk) = chunk else { return Received::Broken };
+/// How much of the payload is the body: all of it, if it ends. To actix-http whatever follows `Upgrade: websocket` or a CONNECT
+/// is payload, without end; but nothing is upgraded here, so that its body is that of any other request (RFC 9112, 6.3).
+fn length(req: &HttpRequest) -> usize {
+    let may_be_endless = req.headers().contains_key(UPGRADE) || req.method() == Method::CONNECT;
+    if !may_be_endless || req.chunked().unwrap_or(false) {
+        return usize::MAX;
+    }
+    let length = req.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.and_then(|length| length.trim().parse().ok()).unwrap_or(0)
+}
+
+async fn collect(mut payload: Payload, length: usize) -> Received {
+    let (mut body, mut drained, mut left) = (BytesMut::new(), 0_usize, length);
+    while left > 0
+        && let Some(chunk) = payload.next().await
+    {
+        let Ok(mut chunk) = chunk else { return Received::Broken };
+        chunk.truncate(left);
+        left = left.saturating_sub(chunk.len());
         if drained == 0 && body.len().saturating_add(chunk.len()) <= MAX_BODY_BYTES {
             body.extend_from_slice(&chunk);
             continue;

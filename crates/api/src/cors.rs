@@ -30,7 +30,7 @@ pub struct InvalidOrigin;
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("origins are like https://tickets.example.com, as browsers write them (no path, no default port), separated by commas, or *")
+        f.write_str("origins are like https://tickets.example.com, as browsers write them (no path, no default port, no wildcard), separated by commas, or a lone * for all")
     }
 }
 
@@ -49,6 +49,10 @@ impl FromStr for Origins {
 
 /// A scheme, a host and perhaps a port, as browsers write them.
 fn is_origin(text: &str) -> bool {
+    // Part of a URL to some, but no browser sends it.
+    if text.contains('*') {
+        return false;
+    }
     let Ok(uri) = text.parse::<Uri>() else { return false };
     let (Some(scheme @ ("http" | "https")), Some(host)) = (uri.scheme_str(), uri.host()) else {
         return false;
@@ -126,6 +130,7 @@ mod tests {
             "https?://[a-zA-Z0-9.@:/?#%-]{0,20}",
             "(https?://[a-z]{1,3}(:[0-9]{1,6})?, ?){0,2}",
             "[*, ]{0,4}",
+            "https://[a-z*.]{1,9}",
             ".*",
         ]) {
             let Ok(Origins(origins)) = text.parse() else { return Ok(()) };
@@ -133,7 +138,7 @@ mod tests {
             for origin in origins.iter().filter(|origin| *origin != "*") {
                 let (scheme, host) = origin.split_once("://").unwrap();
                 prop_assert!(scheme == "http" || scheme == "https", "{}", origin);
-                let is_extra = |letter: char| letter.is_ascii_uppercase() || "/@?#,".contains(letter);
+                let is_extra = |letter: char| letter.is_ascii_uppercase() || "/@?#,*".contains(letter);
                 prop_assert!(!host.is_empty() && !host.contains(is_extra), "{}", origin);
             }
         }
@@ -157,6 +162,9 @@ mod tests {
             "https://A.example",
             "ftp://a.example",
             "*,https://a.example",
+            "https://*.example",
+            "https://*",
+            "http://*:8080",
             "https://a.example,",
             "https://a.example#part",
             "https://a.example:",

@@ -56,6 +56,19 @@ pub enum Command {
     Openapi,
 }
 
+/// How the lines begin that clap adds to what is wrong.
+const ADVICE: [&str; 3] = ["tip: ", "Usage: ", "For more information"];
+
+/// What is wrong with a command line, in one line.
+#[must_use]
+pub fn in_a_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let is_advice = |line: &str| ADVICE.iter().any(|start| line.starts_with(start));
+    let lines = text.lines().map(str::trim).take_while(|line| !is_advice(line));
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 /// Options of `demo`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct DemoArgs {
@@ -391,7 +404,11 @@ mod tests {
             let at = 1 + at.index(line.len());
             line.splice(at..at, given.map(str::to_owned));
             match Cli::try_parse_from(&line) {
-                Err(error) => prop_assert!(!error.to_string().contains("hunter2"), "{}", error),
+                Err(error) => {
+                    prop_assert!(!error.to_string().contains("hunter2"), "{}", error);
+                    let line = in_a_line(&error);
+                    prop_assert!(!line.is_empty() && line.lines().count() == 1, "{:?}", line);
+                }
                 // What clap takes is looked at once more before anything starts.
                 Ok(Cli { options, .. }) => {
                     let _rules = (options.global_policy().is_ok(), options.client_rules());
@@ -472,6 +489,42 @@ mod tests {
         assert_eq!(limited.rates.per_address, "600/m".parse().ok());
         assert_eq!(limited.origins, "https://a.example".parse().ok());
         assert_eq!((limited.max_connections, limited.timeout), (Some(1_000), Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_command_line_is_said_in_one_line() {
+        for (args, expected) in [
+            ("load", "the following required arguments were not provided: --people <PEOPLE>"),
+            (
+                "token --role x",
+                "invalid value 'x' for '--role <ROLE>' [possible values: user, admin, cashier]",
+            ),
+            (
+                "token --role",
+                "a value is required for '--role <ROLE>' but none was supplied [possible values: user, admin, cashier]",
+            ),
+            (
+                "--wallet-charging x",
+                "invalid value 'x' for '--wallet-charging <WALLET_CHARGING>' [possible values: self, cashier]",
+            ),
+            (
+                "--log-format xml",
+                "invalid value 'xml' for '--log-format <LOG_FORMAT>' [possible values: text, json]",
+            ),
+            (
+                "--hold-seconds 0",
+                "invalid value '0' for '--hold-seconds <HOLD_SECONDS>': 0 is not in 1..=86400",
+            ),
+            (
+                "--hold-seconds=a\n\nb",
+                "invalid value 'a b' for '--hold-seconds <HOLD_SECONDS>': invalid digit found in string",
+            ),
+            ("--nonsense", "unexpected argument '--nonsense' found"),
+        ] {
+            let words = ["frontrow"].into_iter().chain(args.split(' '));
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(in_a_line(&error), expected, "{args}");
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
-use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs};
+use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs, in_a_line};
 use frontrow::tokens::TokenSettings;
 use frontrow::{audit, backend, demo, load};
 use frontrow_domain::UserId;
@@ -25,6 +25,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const BREACH: u8 = 1;
 /// The exit code of a wrong option, or of a database that cannot be used.
 const UNUSABLE: u8 = 2;
+/// The environment variable that filters the log.
+const LOG: &str = "FRONTROW_LOG";
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -32,11 +34,14 @@ fn main() -> ExitCode {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        Err(error) => return unusable(first_line(&error.to_string())),
+        Err(error) => return unusable(&in_a_line(&error)),
     };
-    start_log(cli.options.log_format, cli.command.as_ref());
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
-    match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
+    let ended = runtime.and_then(|runtime| {
+        start_log(cli.options.log_format, cli.command.as_ref())?;
+        runtime.block_on(run(cli))
+    });
+    match ended {
         Ok(code) => code,
         Err(error) => unusable(&format!("{error:#}").replace('\n', " ")),
     }
@@ -135,18 +140,21 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
 
 /// The log goes to standard error. `FRONTROW_LOG` filters it; the demo's has warnings only, beside its progress bar. What
 /// clients do wrong on the wire is no error of ours, though actix calls it one: whoever sends rubbish would fill the disk.
-fn start_log(format: LogFormat, command: Option<&Command>) {
-    let usual = if matches!(command, Some(Command::Demo(_))) {
-        "warn,actix_http=off"
+fn start_log(format: LogFormat, command: Option<&Command>) -> Result<()> {
+    let filter = if std::env::var_os(LOG).is_some() {
+        let filter = EnvFilter::try_from_env(LOG);
+        filter.map_err(|error| anyhow!("{LOG} is like info or warn,frontrow=debug: {error}"))?
+    } else if matches!(command, Some(Command::Demo(_))) {
+        EnvFilter::new("warn,actix_http=off")
     } else {
-        "info,actix_server=warn,actix_http=off"
+        EnvFilter::new("info,actix_server=warn,actix_http=off")
     };
-    let filter = EnvFilter::try_from_env("FRONTROW_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    Ok(())
 }
 
 /// Writes to standard output, where what a command was asked for belongs.
@@ -159,9 +167,4 @@ fn unusable(line: &str) -> ExitCode {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "frontrow: {line}");
     ExitCode::from(UNUSABLE)
-}
-
-fn first_line(text: &str) -> &str {
-    let line = text.lines().next().unwrap_or(text);
-    line.strip_prefix("error: ").unwrap_or(line)
 }

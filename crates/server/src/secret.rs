@@ -11,6 +11,8 @@ use rand::distr::{Alphanumeric, SampleString};
 use crate::beside::beside;
 use crate::cli::DatabaseUrl;
 
+/// What a bad secret is called.
+const CURRENT: &str = "--secret (FRONTROW_SECRET) is not usable";
 /// What a bad list of previous secrets is called.
 const PREVIOUS: &str = "--previous-secrets (FRONTROW_PREVIOUS_SECRETS) is not usable";
 
@@ -18,30 +20,30 @@ const PREVIOUS: &str = "--previous-secrets (FRONTROW_PREVIOUS_SECRETS) is not us
 /// current one first; one is made if there is none. `previous` are further ones that tokens may be signed with.
 ///
 /// # Errors
-/// A secret that is too short, none for PostgreSQL, or a file that cannot be read or written.
+/// A secret that is not usable, none for PostgreSQL, or a file that cannot be read or written.
 pub fn load(given: Option<&str>, previous: &[String], database: &DatabaseUrl) -> Result<KeyRing> {
-    let (current, kept) = match (given, database) {
-        (Some(text), _) => {
-            (Secret::new(text).context("--secret (FRONTROW_SECRET) is not usable")?, Vec::new())
-        }
+    let ring = match (given, database) {
+        (Some(text), _) => KeyRing::from(&usable(text).context(CURRENT)?),
         (None, DatabaseUrl::Sqlite(path)) => kept_for(path)?,
         (None, DatabaseUrl::Postgres(_)) => {
             bail!("--secret (FRONTROW_SECRET) is required with PostgreSQL: every node needs the same one")
         }
     };
-    let given = previous.iter().filter(|text| !text.is_empty()).map(|text| previous_secret(text));
+    let given = previous.iter().filter(|text| !text.is_empty()).map(|text| usable(text));
     let given = given.collect::<Result<Vec<_>>>().context(PREVIOUS)?;
-    KeyRing::new(current, kept.into_iter().chain(given)).context(PREVIOUS)
+    ring.believing(given).context(PREVIOUS)
 }
 
-/// One of a list. A blank beside a comma would make it another secret, and log everybody out without a word.
-fn previous_secret(text: &str) -> Result<Secret> {
-    ensure!(text == text.trim(), "there is a blank at the start or end of a secret");
+/// A secret that can be rotated out some day: with a comma in it, or a blank beside one, it would be another secret in the
+/// list of previous ones, and everybody logged out without a word.
+fn usable(text: &str) -> Result<Secret> {
+    ensure!(text == text.trim(), "a secret has no blank at its start or end");
+    ensure!(!text.contains(','), "a secret has no comma");
     Ok(Secret::new(text)?)
 }
 
 /// Made by whoever comes first, whole and readable by the owner alone; everyone reads what is there then.
-fn kept_for(database: &Path) -> Result<(Secret, Vec<Secret>)> {
+fn kept_for(database: &Path) -> Result<KeyRing> {
     let path = beside(database, ".secret")?;
     if !path.exists() {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -57,11 +59,15 @@ fn kept_for(database: &Path) -> Result<(Secret, Vec<Secret>)> {
         }
     }
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut lines = text.lines().map(str::trim);
-    let current = Secret::new(lines.next().unwrap_or_default());
-    let previous = lines.filter(|line| !line.is_empty()).map(Secret::new).collect::<Result<_, _>>();
-    let unusable = || format!("{} is not usable", path.display());
-    Ok((current.with_context(unusable)?, previous.with_context(unusable)?))
+    kept(&text).with_context(|| format!("{} is not usable", path.display()))
+}
+
+/// One a line, the current one first.
+fn kept(lines: &str) -> Result<KeyRing> {
+    let mut lines = lines.lines().map(str::trim);
+    let current = usable(lines.next().unwrap_or_default())?;
+    let previous = lines.filter(|line| !line.is_empty()).map(usable);
+    Ok(KeyRing::new(current, previous.collect::<Result<Vec<_>>>()?)?)
 }
 
 /// A new secret of 64 letters and digits (380 bits).
@@ -137,6 +143,36 @@ mod tests {
         assert!(load(None, &[], &postgres()).is_err());
         assert!(load(Some("short"), &[], &postgres()).is_err());
         assert!(load(Some(&random()), &[], &postgres()).is_ok());
+    }
+
+    #[test]
+    fn a_secret_that_no_list_could_carry_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("a.db"));
+        for _ in 0..100 {
+            assert!(usable(&random()).is_ok(), "one that is made here is none");
+        }
+        for bad in [format!(" {}", random()), format!("{}\t", random()), format!("{0},{0}", random())] {
+            let error = format!("{:#}", load(Some(&bad), &[], &database).unwrap_err());
+            assert!(error.contains("--secret") && !error.contains(bad.trim()), "{error}");
+        }
+        assert!(load(Some(&format!("two words {}", random())), &[], &database).is_ok());
+    }
+
+    #[test]
+    fn too_many_lines_are_the_files_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(folder.path().join("a.db"));
+        let keep = |lines: usize| {
+            let secrets: Vec<String> = (0..lines).map(|_| random()).collect();
+            fs::write(folder.path().join("a.db.secret"), secrets.join("\n")).unwrap();
+        };
+        let blamed = |given: &[String]| format!("{:#}", load(None, given, &database).unwrap_err());
+        keep(KeyRing::MOST_PREVIOUS + 2);
+        assert!(blamed(&[]).contains("a.db.secret is not usable"));
+        keep(KeyRing::MOST_PREVIOUS + 1);
+        assert!(load(None, &[], &database).is_ok());
+        assert!(blamed(&[random()]).contains("--previous-secrets"));
     }
 
     #[test]

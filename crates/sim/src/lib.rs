@@ -35,7 +35,7 @@ use crate::scenario::Scenario;
 use crate::world::{About, Owner, World};
 
 /// The server's secret in every run. It protects nothing.
-const SECRET: &str = "the secret of a simulation, which is no secret";
+const SECRET: &str = "the secret of a simulation that is no secret";
 
 /// How to run a seed.
 #[derive(Debug, Clone, Copy, Default)]

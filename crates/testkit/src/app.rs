@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::postgres::{Cluster, Template, TestDatabase, database};
 
 /// The secret of every test server.
-pub const SECRET: &str = "a secret for tests, and for nothing else";
+pub const SECRET: &str = "a secret for tests and for nothing else";
 
 /// A migrated, empty database.
 static MIGRATED: LazyLock<Template> = LazyLock::new(|| {

@@ -64,7 +64,7 @@ pub struct KeyRing {
 
 /// There are more previous secrets than anybody needs: each costs a signature where a token does not name its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there may be at most {} previous secrets", KeyRing::MOST_PREVIOUS)]
+#[error("there may be at most {} previous secrets in all", KeyRing::MOST_PREVIOUS)]
 pub struct TooManySecrets;
 
 impl KeyRing {
@@ -76,13 +76,20 @@ impl KeyRing {
     /// # Errors
     /// [`TooManySecrets`] above [`KeyRing::MOST_PREVIOUS`].
     pub fn new(current: Secret, previous: impl IntoIterator<Item = Secret>) -> Result<Self, TooManySecrets> {
-        let mut ring = Self::from(&current);
+        Self::from(&current).believing(previous)
+    }
+
+    /// Believes these, too.
+    ///
+    /// # Errors
+    /// [`TooManySecrets`] above [`KeyRing::MOST_PREVIOUS`].
+    pub fn believing(mut self, previous: impl IntoIterator<Item = Secret>) -> Result<Self, TooManySecrets> {
         for secret in previous {
-            if secret != current && !ring.previous.contains(&secret) {
-                ring.previous.push(secret);
+            if secret != self.current && !self.previous.contains(&secret) {
+                self.previous.push(secret);
             }
         }
-        if ring.previous.len() > Self::MOST_PREVIOUS { Err(TooManySecrets) } else { Ok(ring) }
+        if self.previous.len() > Self::MOST_PREVIOUS { Err(TooManySecrets) } else { Ok(self) }
     }
 }
 

@@ -75,7 +75,7 @@ impl Subject {
     pub(crate) async fn new(world: &World, storage: Storage, mutation: Option<Mutation>) -> Self {
         let beginning = Timestamp::parse(BEGINNING).unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(beginning.unix_micros())));
-        let secret = Secret::new("a secret for tests, and for nothing else").unwrap();
+        let secret = Secret::new("a secret for tests and for nothing else").unwrap();
         let own: Arc<dyn AccessTokens> = Arc::new(AccessKeys::own(&secret));
         let lenient = mutation == Some(Mutation::KnowsGuestsTooLong);
         let identity = Identity {

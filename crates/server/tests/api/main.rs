@@ -210,6 +210,7 @@ macro_rules! contract {
                         the_description_is_complete;
                     slow_clients:
                         heads_have_limits,
+                        who_wants_another_protocol_is_answered_at_once,
                         deep_bodies_are_refused;
                 }
             }

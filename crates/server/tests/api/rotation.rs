@@ -12,7 +12,7 @@ use crate::support::{ask, asked, becomes, enter, now, place, place_status, refus
 
 /// What has signed so far. Operators' tokens of the tests are of it.
 const OLD: &str = SECRET;
-const NEW: &str = "the secret that signs from now on, long enough";
+const NEW: &str = "the secret that signs from now on and is long enough";
 
 async fn start(database: &Database, current: &str, previous: &[&str]) -> TestApp {
     TestApp::start(Settings { tokens: own_tokens(current, previous), ..settings(database) }).await

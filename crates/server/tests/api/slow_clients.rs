@@ -193,6 +193,19 @@ pub(crate) async fn who_reads_steadily_gets_all(database: &Database) {
     app.stop().await;
 }
 
+/// Sends this on a connection of its own, and reads the start of the answer.
+async fn ask_bare(app: &TestApp, request: &str) -> (TcpStream, String) {
+    let (mut stream, request) = (connect(app), request.to_owned());
+    let asked = spawn_blocking(move || {
+        // It may hang up before it has read all of it.
+        let _ = stream.write_all(request.as_bytes());
+        let mut start = [0; 12];
+        let _ = stream.read_exact(&mut start);
+        (stream, String::from_utf8_lossy(&start).into_owned())
+    });
+    asked.await.unwrap()
+}
+
 pub(crate) async fn heads_have_limits(app: &TestApp) {
     let long = "x".repeat(200_000);
     let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
@@ -210,21 +223,47 @@ pub(crate) async fn heads_have_limits(app: &TestApp) {
             "400",
         ),
     ] {
-        let mut stream = connect(app);
-        let said = spawn_blocking(move || {
-            // It may hang up before it has read all of it.
-            let _ = stream.write_all(request.as_bytes());
-            let mut start = [0; 12];
-            let _ = stream.read_exact(&mut start);
-            String::from_utf8_lossy(&start).into_owned()
-        })
-        .await
-        .unwrap();
+        let (_, said) = ask_bare(app, &request).await;
         assert_eq!(said, format!("HTTP/1.1 {expected}"), "{what}");
     }
     let answer = app.get(&format!("/concerts?{}", &long[..9_000]));
     refused(answer, 414, "URI_TOO_LONG").await;
     asked(app.get(&format!("/concerts?x={}", &long[..7_000])), 200).await;
+}
+
+/// A server may ignore that somebody would rather speak something else (RFC 9110, 7.8).
+pub(crate) async fn who_wants_another_protocol_is_answered_at_once(app: &TestApp) {
+    let buyer = app.guest().await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let post = format!("POST /accounts/{}/charge", buyer.user_id);
+    let charge = |more: &str, body: &str| head(&buyer, &post, &format!("{upgrade}{more}\r\n")) + body;
+    let sized = charge("Content-Length: 12", "{\"amount\":5}");
+    let large = charge("Content-Length: 70000", &" ".repeat(70_000));
+    let chunked = charge("Transfer-Encoding: chunked", "c\r\n{\"amount\":9}\r\n0\r\n\r\n");
+    let begin = Instant::now();
+    for (request, expected) in [
+        (head(&buyer, "GET /healthz", upgrade), "200"),
+        (head(&buyer, "GET /concerts", "Upgrade: WebSocket\r\n"), "200"),
+        (head(&buyer, "GET /concerts", "Connection: Upgrade\r\nUpgrade: h2c\r\n"), "200"),
+        (head(&buyer, "GET /nowhere", upgrade), "404"),
+        (head(&buyer, "PUT /concerts", upgrade), "405"),
+        (head(&buyer, "CONNECT /concerts", ""), "405"),
+        (head(&buyer, "CONNECT x:80", ""), "404"),
+        (head(&buyer, &post, upgrade), "400"),
+        (sized.clone(), "200"),
+        (large, "413"),
+        (chunked, "200"),
+    ] {
+        let (_, start) = ask_bare(app, &request).await;
+        assert_eq!(start, format!("HTTP/1.1 {expected}"), "{}", &request[..request.len().min(500)]);
+    }
+    // What follows may be of the other protocol: it is not taken for a request, nor for more of the body.
+    let (mut stream, start) = ask_bare(app, &(sized + "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    let (gone, rest) = spawn_blocking(move || read_to_the_end(&mut stream)).await.unwrap();
+    assert_eq!((start.as_str(), gone), ("HTTP/1.1 200", true));
+    assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    assert_eq!(crate::support::balance(app, &buyer).await, 5 + 9 + 5);
+    assert!(begin.elapsed() < ClientRules::default().timeout, "nobody waited for more");
 }
 
 pub(crate) async fn deep_bodies_are_refused(app: &TestApp) {

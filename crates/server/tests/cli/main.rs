@@ -106,6 +106,35 @@ fn wrong_options_are_refused_in_a_line() {
 }
 
 #[test]
+fn the_line_says_what_is_missing_or_may_be() {
+    let folder = tempdir().unwrap();
+    for (args, words) in [
+        ("load", "--people <PEOPLE>"),
+        ("token --role x", "[possible values: user, admin, cashier]"),
+        ("--wallet-charging x", "[possible values: self, cashier]"),
+        ("--log-format xml", "[possible values: text, json]"),
+        ("--cors-origins https://*.example", "a lone * for all"),
+    ] {
+        let output = run(folder.path(), args, &[]);
+        assert!(refused(&output).contains(words), "{args}: {output:?}");
+    }
+}
+
+#[test]
+fn a_filter_of_the_log_must_be_one() {
+    let folder = tempdir().unwrap();
+    let migrated = |filter| run(folder.path(), "migrate", &[("FRONTROW_LOG", filter)]);
+    for bad in ["foo=bar=baz", "info,frontrow=loud", "[{"] {
+        let output = migrated(bad);
+        assert!(refused(&output).contains("FRONTROW_LOG"), "{bad}: {output:?}");
+    }
+    // A target may have any name.
+    for good in ["zzz", "warn,frontrow=debug", ""] {
+        assert_eq!(migrated(good).code, Some(0), "{good}");
+    }
+}
+
+#[test]
 fn a_public_key_must_be_one() {
     let folder = tempdir().unwrap();
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/src/identity/test_keys");
@@ -218,10 +247,41 @@ fn a_bad_secret_is_refused_and_not_shown() {
         let output = run(folder.path(), &format!("{args} --secret {short}"), &[]);
         assert!(!refused(&output).contains(short));
     }
+    // The list of previous secrets could not carry these.
+    for bad in [
+        " hunter2-with-a-blank-before-it-00000",
+        "hunter2-with-a-blank-behind-it-00000 ",
+        "hunter2-with,a-comma-within-it-000000",
+    ] {
+        for args in ["token --role admin", "serve --bind 127.0.0.1:0", "demo --exit --bind 127.0.0.1:0"] {
+            let output = run(folder.path(), args, &[("FRONTROW_SECRET", bad)]);
+            let line = refused(&output);
+            assert!(line.contains("--secret (FRONTROW_SECRET)") && !line.contains("hunter2"), "{line}");
+        }
+    }
     for args in ["serve", "token --role admin"] {
         let output = run(folder.path(), args, &[("FRONTROW_DATABASE_URL", postgres)]);
         let line = refused(&output);
         assert!(line.to_lowercase().contains("secret") && !line.contains("pass-of-the-url"), "{line}");
+    }
+}
+
+#[test]
+fn too_many_secrets_are_blamed_on_where_they_are() {
+    let folder = tempdir().unwrap();
+    let secrets: Vec<String> = (0..10).map(|n| format!("hunter2-is-secret-number-{n}-of-ten")).collect();
+    let serve = "serve --bind 127.0.0.1:0";
+    std::fs::write(folder.path().join("frontrow.db.secret"), secrets.join("\n")).unwrap();
+    let kept = run(folder.path(), serve, &[]);
+    let listed = secrets.join(",");
+    let given = [("FRONTROW_SECRET", SECRET), ("FRONTROW_PREVIOUS_SECRETS", listed.as_str())];
+    let given = run(folder.path(), serve, &given);
+    for (output, blamed, not_blamed) in
+        [(&kept, "frontrow.db.secret", "--previous"), (&given, "--previous-secrets", "frontrow.db")]
+    {
+        let line = refused(output);
+        assert!(line.contains(blamed) && line.contains("at most 8"), "{line}");
+        assert!(!line.contains(not_blamed) && !line.contains("hunter2"), "{line}");
     }
 }
 
