@@ -2,7 +2,7 @@
 //!
 //! Requests that use storage are counted while they are under way. By Little's law (Little 1961) they take on average as
 //! long as that many take to leave: so the number that may be under way follows from how many were answered lately, and
-//! from how long they may take. Whoever is one too many is refused at once, before anything is looked at: `503` with
+//! from how long they may take. Whoever is one too many is refused at once, before token or body are looked at: `503` with
 //! `Retry-After`. The less urgent a request is, the sooner it is one too many; but each class has a few places of its
 //! own, so that none is shut out for ever. A burst of a second may take longer: as in CoDel (RFC 8289), only a queue that
 //! stands is cut down. Where nobody is refused, this costs two additions and two looks at the clock.
@@ -21,6 +21,8 @@ const WINDOW: Duration = Duration::from_millis(100);
 const WINDOWS_OF_A_BURST: u32 = 10;
 /// Each class has this part of all places to itself.
 const OWN_PART: u32 = 16;
+/// Within this time it is seen what is wrong with a request, where that needs no storage.
+const SEEN_WITHOUT_STORAGE: Duration = Duration::from_millis(1);
 /// After how many seconds whoever was refused is to come again.
 const RETRY_SECONDS: u64 = 1;
 
@@ -54,7 +56,7 @@ pub(crate) enum Class {
     Hold,
     /// Places in a line and their ends.
     Join,
-    /// Reads behind the gate and of one's own.
+    /// Reads of concerts, behind the gate, and of one's own.
     Look,
 }
 
@@ -152,12 +154,12 @@ impl Overload {
 
 impl UnderWay {
     /// It is answered. What is wrong with a request itself is found without storage, in microseconds: those who send such
-    /// requests must not make a busy server look idle.
+    /// requests must not make a busy server look idle. Some refusals had to ask storage first, and count if that took time.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        let asked_storage = status.is_success()
-            || status.is_server_error()
-            || [StatusCode::NOT_FOUND, StatusCode::CONFLICT].contains(&status);
-        self.is_measured &= asked_storage;
+        let says_nothing_of_storage = !status.is_success()
+            && !status.is_server_error()
+            && ![StatusCode::NOT_FOUND, StatusCode::CONFLICT].contains(&status);
+        self.is_measured &= !says_nothing_of_storage || self.since.elapsed() > SEEN_WITHOUT_STORAGE;
     }
 }
 
@@ -411,6 +413,32 @@ mod tests {
             times_in_a_storm(without).iter().all(|time| *time > 10 * target),
             "the control: whoever comes is let in, and late"
         );
+    }
+
+    /// What is counted of an answer that took so long.
+    fn counted(status: StatusCode, took: Duration) -> u32 {
+        let overload = patient();
+        let mut under_way = overload.enter(Class::Pay).unwrap();
+        // Later than now is no time at all.
+        under_way.since = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
+        if took > Duration::ZERO {
+            under_way.since = Instant::now().checked_sub(took).unwrap();
+        }
+        under_way.answered(status);
+        drop(under_way);
+        overload.0.window.answered.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn what_needs_no_storage_says_nothing_of_it() {
+        for status in [200, 201, 204, 404, 409, 500, 503] {
+            assert_eq!(counted(StatusCode::from_u16(status).unwrap(), Duration::ZERO), 1, "{status}");
+        }
+        for status in [301, 400, 401, 403, 413, 415, 422, 429] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(counted(status, Duration::ZERO), 0, "{status}");
+            assert_eq!(counted(status, Duration::from_millis(20)), 1, "{status}: it asked storage first");
+        }
     }
 
     #[test]

@@ -46,8 +46,8 @@ impl Abandonment {
         Self { lines, committer, clock, watched: Mutex::default() }
     }
 
-    /// One pass over the rooms with a grace. Returns how many places were given up. A room that cannot be swept keeps no other
-    /// room from it.
+    /// One pass over the rooms with a grace. Returns how many places were given up. A room that cannot be swept does not
+    /// end the pass.
     ///
     /// # Errors
     /// [`Failure`] of the last commit that failed. Polls that could not be noted are kept for the next pass.

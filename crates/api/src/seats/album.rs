@@ -77,7 +77,7 @@ impl Album {
     /// A picture of the map as it is at `now`, or was a moment ago.
     ///
     /// # Errors
-    /// Never, in effect: see [`Picture::draw`].
+    /// 503 when the map has been emptied meanwhile; else never, in effect: see [`Picture::draw`].
     pub(crate) async fn picture(
         self: &Arc<Self>,
         map: &Arc<SeatMap>,
@@ -138,7 +138,7 @@ impl Album {
     /// All seats for somebody who asked what has changed, but since when nobody knows.
     ///
     /// # Errors
-    /// Never, in effect: see [`Picture::since_unknown`].
+    /// As [`Self::picture`]; else never, in effect: see [`Picture::since_unknown`].
     pub(crate) async fn since_unknown(
         self: &Arc<Self>,
         map: &Arc<SeatMap>,

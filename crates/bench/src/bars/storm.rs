@@ -23,7 +23,7 @@ use crate::usage::resident_bytes;
 
 const BAR: &str = "STORM";
 /// More requests a second than are served; so many are prepared for times at capacity.
-const MOST_A_SECOND: f64 = 12_000.0;
+const MOST_A_SECOND: f64 = 30_000.0;
 /// More requests a second than one thread sends and this machine answers.
 const MOST_IN_A_STORM: f64 = 60_000.0;
 /// How many clients are served at capacity: as many as may be under way in any storm.
@@ -166,7 +166,7 @@ fn recovery(
 }
 
 /// Requests for one look.
-const MOST_OF_A_LOOK: u64 = 15_000;
+const MOST_OF_A_LOOK: u64 = 30_000;
 /// How many looks there are at most.
 const LOOKS: u64 = 10;
 

@@ -1,6 +1,6 @@
 //! The invariants of `frontrow audit`, checked on what is stored in memory.
 //!
-//! Missing are those of counters, since here there are none that could drift: `date-seats`, `date-available`, `line-waiting`,
+//! Missing are those of counters that are counted here, so that they cannot drift: `date-seats`, `date-available`, `line-waiting`,
 //! `line-admitted` and `line-behind`. What the last two say of tokens follows from `line-order` and `line-departures`.
 
 mod lines;

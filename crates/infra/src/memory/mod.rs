@@ -1,7 +1,7 @@
 //! Storage in memory: the reference for what a storage adapter does, and for tests of use cases.
 //!
 //! It is written to be read. Everything is found by looking at every row, and a commit copies the whole state. What
-//! the other adapters keep as counters (how many wait, the last ticket) is counted here, so it cannot drift.
+//! the other adapters keep as counters (how many wait, the last ticket) is counted here, so it cannot drift; but for what was pruned, which is gone and only its number kept.
 
 mod audit;
 mod commands;

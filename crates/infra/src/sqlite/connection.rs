@@ -1,8 +1,9 @@
 //! Opening connections, and the schema.
 
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::MigrationSource;
@@ -58,8 +59,8 @@ pub(super) fn require_file(path: &Path) -> Result<(), OpenError> {
 }
 
 fn require_one_name(path: &Path) -> Result<(), OpenError> {
-    match std::fs::metadata(path) {
-        Ok(file) if file.nlink() > 1 => Err(OpenError::SeveralNames(path.to_owned())),
+    match fs::metadata(path) {
+        Ok(file) if file.is_file() && file.nlink() > 1 => Err(OpenError::SeveralNames(path.to_owned())),
         _ => Ok(()),
     }
 }
@@ -87,28 +88,37 @@ const AUDIT_SETTINGS: &str = "
     PRAGMA cache_size = -131072;
 ";
 
-/// Lets `audit` read a file without changing it, and without leaving anything beside it.
+/// Lets `audit` read a file without changing what is in it, and without leaving anything beside it.
 ///
-/// Whoever may not write the file could only make the files by which SQLite locks and logs, and not remove them: the next
-/// server, of another user, could not open these. While nobody uses the file there is nothing to lock.
+/// Whoever may not write the file or its folder could not make or remove the files by which SQLite locks and logs; some
+/// could make them, and the next server, of another user, could not open them. While nobody uses the file there is nothing
+/// to lock.
 pub(super) fn with_auditor<T>(
     path: &Path,
     audit: impl FnOnce(&mut SqliteConnection) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
     require_one_name(path)?;
-    let absolute = absolute(path)?;
-    let is_used = || Path::new(&format!("{absolute}-wal")).exists();
+    // As SQLite does, which keeps the log beside the file that a link leads to.
+    let real = fs::canonicalize(path).map_err(|source| OpenError::Path(path.to_owned(), source))?;
+    let name = absolute(&real)?;
+    let log = PathBuf::from(format!("{name}-wal"));
     // Not by opening it: to close it again would free the locks that this process holds.
-    let may_write = access(path, Access::WRITE_OK).is_ok();
-    let looks_on = !may_write && !is_used();
-    let mode = if looks_on { "mode=ro&immutable=1" } else { "mode=rw" };
-    let mut connection = SqliteConnection::establish(&format!(
-        "file:{}?{mode}",
-        utf8_percent_encode(&absolute, NOT_IN_A_URI)
-    ))?;
+    let may_write = |path: &Path| access(path, Access::WRITE_OK).is_ok();
+    let takes_part = log.exists() || may_write(&real) && real.parent().is_some_and(may_write);
+    let mode = if takes_part { "mode=rw" } else { "mode=ro&immutable=1" };
+    let before = state_of(&real);
+    let uri = format!("file:{}?{mode}", utf8_percent_encode(&name, NOT_IN_A_URI));
+    let mut connection = SqliteConnection::establish(&uri)?;
     connection.batch_execute(AUDIT_SETTINGS)?;
     let audited = audit(&mut connection);
-    if looks_on && is_used() { Err(OpenError::InUse(path.to_owned())) } else { audited }
+    let was_still = !log.exists() && state_of(&real) == before;
+    if takes_part || was_still { audited } else { Err(OpenError::InUse(path.to_owned())) }
+}
+
+/// What changes when somebody writes to a file.
+fn state_of(path: &Path) -> Option<[i64; 5]> {
+    let file = fs::metadata(path).ok()?;
+    Some([file.size().cast_signed(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()])
 }
 
 /// What would end the path of a URI, or stand for something else.

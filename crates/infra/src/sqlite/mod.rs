@@ -233,7 +233,7 @@ impl Sqlite {
         connection::migrate(path.as_ref())
     }
 
-    /// Checks every invariant in one snapshot of a file, which may be in use. Changes nothing, and leaves nothing beside it.
+    /// Checks every invariant in one snapshot of a file, which may be in use. Changes nothing in it, and leaves nothing beside it.
     ///
     /// # Errors
     /// [`OpenError`] when the file is missing, cannot be read, or has another schema.

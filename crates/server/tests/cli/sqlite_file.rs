@@ -1,5 +1,6 @@
 //! A SQLite file with several names, and audits of files by whoever may only read them.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -65,20 +66,26 @@ async fn an_audit_changes_no_file() {
         .unwrap();
     execute_sqlite(&path("foreign.db"), "CREATE TABLE other (id INTEGER)");
     let sales = tempdir().unwrap();
-    execute_sqlite(
-        &sqlite_sale(sales.path()).await,
-        &format!("VACUUM INTO '{}'", path("own #1?%.db").display()),
-    );
+    let sale = sqlite_sale(sales.path()).await;
+    fs::copy(&sale, path("served.db")).unwrap();
+    let vacuumed = path("own #1?%.db");
+    execute_sqlite(&sale, &format!("VACUUM INTO '{}'", vacuumed.display()));
     let before = contents(folder.path());
     for name in ["empty.db", "text.db", "foreign.db"] {
         refused(&run(folder.path(), &format!("audit --database-url sqlite:{name}"), &[]));
     }
-    // Its arguments are separated by blanks.
-    let own = [("FRONTROW_DATABASE_URL", "sqlite:own #1?%.db")];
-    assert_eq!(run(folder.path(), "audit", &own).code, Some(0));
+    // By the environment, since arguments are separated by blanks here. An absolute path may begin with any number of slashes.
+    let absolute = format!("sqlite:////{}", vacuumed.display());
+    for url in ["sqlite:served.db", "sqlite:own #1?%.db", &absolute] {
+        assert_eq!(run(folder.path(), "audit", &[("FRONTROW_DATABASE_URL", url)]).code, Some(0), "{url}");
+    }
     let missing = run(folder.path(), "audit --database-url sqlite:missing.db", &[]);
     assert!(refused(&missing).contains("missing.db is not there"), "{missing:?}");
     assert!(contents(folder.path()) == before);
+
+    fs::create_dir_all(path("folder.db/inner")).unwrap();
+    let no_file = run(folder.path(), "audit --database-url sqlite:folder.db", &[]);
+    assert!(!refused(&no_file).contains("hard links"), "folders have many names: {no_file:?}");
 }
 
 /// A folder that everybody may look into, with a sale in it that nobody serves.
@@ -93,9 +100,9 @@ async fn sale_for_all() -> TempDir {
     folder
 }
 
-fn audit_as_a_reader(folder: &Path) -> Output {
+fn audit_as_a_reader(folder: &Path, name: &str) -> Output {
     let mut command = Command::new(folder.join("frontrow"));
-    command.current_dir(folder).env_clear().args(["audit", "--database-url", "sqlite:a.db"]);
+    command.current_dir(folder).env_clear().args(["audit", "--database-url", &format!("sqlite:{name}")]);
     if fs::metadata(folder).unwrap().uid() == 0 {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -104,27 +111,40 @@ fn audit_as_a_reader(folder: &Path) -> Output {
     Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    contents(folder).into_iter().map(|(name, _)| name).collect()
+fn names(folder: &Path) -> Vec<OsString> {
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_read_a_file_may_audit_it_and_leaves_nothing() {
     let folder = sale_for_all().await;
+    let [file, link] = ["a.db", "link.db"].map(|name| folder.path().join(name));
+    symlink(&file, &link).unwrap();
     let before = names(folder.path());
-    for mode in [0o755, 0o777] {
-        fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
-        let output = audit_as_a_reader(folder.path());
-        assert_eq!(output.code, Some(0), "{mode:o}: {output:?}");
-        assert_eq!(names(folder.path()), before, "{mode:o}");
+    let audited = |code: i32| {
+        for name in ["a.db", "link.db"] {
+            let output = audit_as_a_reader(folder.path(), name);
+            assert_eq!(output.code, Some(code), "{name}: {output:?}");
+        }
+    };
+    // Neither may be written, the folder alone, the file alone.
+    for (folder_mode, file_mode) in [(0o755, 0o444), (0o777, 0o444), (0o555, 0o666)] {
+        fs::set_permissions(&file, Permissions::from_mode(file_mode)).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(folder_mode)).unwrap();
+        audited(0);
+        assert_eq!(names(folder.path()), before, "{folder_mode:o} {file_mode:o}");
     }
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    // What is in the log beside the file counts as well: its writer has only not come to an end.
-    fs::set_permissions(folder.path().join("a.db"), Permissions::from_mode(0o644)).unwrap();
-    let mut writer = SqliteConnection::establish(folder.path().join("a.db").to_str().unwrap()).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    // What is in the log beside the file counts as well, as long as somebody has the file open.
+    let mut writer = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
     writer.batch_execute("UPDATE accounts SET balance = balance + 1").unwrap();
-    let output = audit_as_a_reader(folder.path());
-    assert_eq!(output.code, Some(1), "{output:?}");
+    audited(1);
+    drop(writer);
+    assert_eq!(names(folder.path()), before);
+    audited(1);
 }
 
 /// No sum that a database can hold is what they come to.

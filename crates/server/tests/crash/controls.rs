@@ -91,6 +91,7 @@ async fn an_answer_that_should_not_be_is_noticed() {
         assert!(broken.iter().any(|line| line.starts_with(complaint)), "{answer}: {broken:#?}");
     }
     let (_, broken) = judged(saying(AWAY)).await;
+    assert!(broken.iter().any(|line| line.ends_with("does not come back")), "it was asked: {broken:#?}");
     assert!(broken.iter().all(|line| !line.contains("answered")), "{broken:#?}");
 }
 
