@@ -11,7 +11,6 @@ use frontrow_testkit::postgres::Cluster;
 use futures_util::FutureExt;
 use reqwest::Method;
 use serde_json::Value;
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::check::{Differences, check};
@@ -149,6 +148,11 @@ async fn what_is_lost_doubled_or_half_is_found() {
     assert!(audit(&trial.node).is_some_and(|found| found.contains("ticket")), "the audit finds it too");
 }
 
+/// It ends with its cluster all the same, which kills whoever does not go.
+const WAL_WRITER_STANDS_STILL: &str = "DO $$ BEGIN EXECUTE format(
+    'COPY (SELECT 1) TO PROGRAM ''cat > /dev/null; kill -STOP %s''',
+    (SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter')); END $$";
+
 /// A database that acknowledges before it is durable loses something in a crash, and it is found.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_may_lose_is_found_out() {
@@ -157,13 +161,15 @@ async fn a_database_that_may_lose_is_found_out() {
     // Before the node's sessions begin: what is committed is written to the disk by the way, if nothing comes between.
     let name = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
     database.execute(name).await;
-    database.execute("ALTER SYSTEM SET wal_writer_delay = '10s'").await;
-    database.execute("ALTER SYSTEM SET wal_writer_flush_after = '1GB'").await;
+    // Nobody else may write the log by the way: neither who writes pages, nor who does nothing but that every ten seconds.
+    database.execute("ALTER SYSTEM SET bgwriter_lru_maxpages = 0").await;
     database.execute("SELECT pg_reload_conf()").await;
     let url = database.url();
     let mut trial = Trial::open("control: synchronous_commit = off", database, &url).await;
+    // There is something to buy after the crash.
+    trial.database.execute("CHECKPOINT").await;
+    trial.database.execute(WAL_WRITER_STANDS_STILL).await;
     trial.crowd(Duration::ZERO).await;
-    sleep(Duration::from_secs(1)).await;
     cluster.stop_immediate().await;
     cluster.start().await;
     trial.node.becomes_ready().await;
