@@ -10,16 +10,22 @@ use frontrow_testkit::app::{Database, Sale};
 use frontrow_testkit::postgres::Cluster;
 use futures_util::FutureExt;
 use reqwest::Method;
-use serde_json::Value;
-use uuid::Uuid;
+use serde_json::json;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::check::{Differences, check};
 use crate::crowd::{Api, Crowd, OnSale, newcomer};
 use crate::told::{Answer, Notes, Told, Tries};
 use crate::trial::{Account, Trial, audit, say};
 
-fn answer(replayed: bool) -> Told {
-    Told::Answer(Answer { status: 200, replayed, wait_token: None, body: Value::Null })
+/// When tries are sent here, since 1970.
+const SENT: Duration = Duration::from_millis(1_764_000_000_000);
+
+/// An answer to a payment that was decided upon a millisecond before the try was sent, or with it.
+fn answer(replayed: bool, decided: Duration) -> Told {
+    let at = Timestamp::from_unix(NoContext, decided.as_secs(), decided.subsec_nanos());
+    let body = json!({"reservationId": Uuid::nil(), "paymentId": Uuid::new_v7(at)});
+    Told::Answer(Answer { status: 200, replayed, wait_token: None, body })
 }
 
 /// Whoever was told that nothing was changed, and then gets the answer of the first try, was told the untruth.
@@ -27,13 +33,16 @@ fn answer(replayed: bool) -> Told {
 fn an_effect_that_was_denied_is_noticed() {
     let noted = |tries: &[Told]| {
         let mut noted = Tries::default();
-        tries.iter().try_for_each(|told| noted.note(told))
+        tries.iter().try_for_each(|told| noted.note(SENT, told))
     };
-    assert!(noted(&[Told::Unavailable, answer(true)]).is_err());
-    assert!(noted(&[Told::NotSent, Told::Unavailable, answer(true)]).is_err());
-    noted(&[Told::Unavailable, answer(false)]).unwrap();
-    noted(&[Told::Unavailable, Told::Unknown, answer(true)]).unwrap();
-    noted(&[Told::Unknown, Told::Unavailable, answer(false)]).unwrap();
+    let before = SENT - Duration::from_millis(1);
+    assert!(noted(&[Told::Unavailable, answer(true, before)]).is_err());
+    assert!(noted(&[Told::NotSent, Told::Unavailable, answer(true, before)]).is_err());
+    noted(&[Told::Unavailable, answer(false, SENT)]).unwrap();
+    noted(&[Told::Unavailable, Told::Unknown, answer(true, before)]).unwrap();
+    noted(&[Told::Unknown, Told::Unavailable, answer(false, SENT)]).unwrap();
+    // Its own COMMIT was lost, and looked up.
+    noted(&[Told::Unavailable, answer(true, SENT)]).unwrap();
 }
 
 const INTERNAL: &str = "500 Internal Server Error\r\nRetry-After: 1\r\n\r\n{\"code\":\"INTERNAL\"}";

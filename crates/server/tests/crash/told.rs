@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use frontrow_domain::ports::IdGenerator;
+use frontrow_infra::identity::UuidV7;
 use reqwest::RequestBuilder;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -47,6 +49,13 @@ impl Answer {
     pub(crate) fn id(&self, field: &str) -> Uuid {
         frontrow_testkit::app::id(&self.body, field)
     }
+
+    /// When its effect was decided upon, by the id that it was given then.
+    fn decided_at(&self) -> Option<Duration> {
+        let mut ids =
+            ["paymentId", "entryId", "reservationId"].iter().filter_map(|id| self.body[id].as_str());
+        made_at(Uuid::parse_str(ids.next()?).ok()?)
+    }
 }
 
 /// What became of a request that is sent until its outcome is known.
@@ -57,12 +66,15 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    /// Notes one outcome. An effect that shows up although every earlier try was refused for now: somebody was told
-    /// that nothing was changed, and that was not true.
-    pub(crate) fn note(&mut self, told: &Told) -> Result<(), &'static str> {
+    /// Notes one outcome of a try that was sent then, since 1970. An effect that shows up although every earlier try was
+    /// refused for now: somebody was told that nothing was changed, and that was not true. An effect of this very try may
+    /// come as a repeat, too: it is looked up when the answer to its COMMIT was lost.
+    pub(crate) fn note(&mut self, sent: Duration, told: &Told) -> Result<(), &'static str> {
         match told {
             Told::Unknown => self.doubtful = true,
-            Told::Answer(answer) if answer.replayed && !self.doubtful => {
+            Told::Answer(answer)
+                if answer.replayed && !self.doubtful && answer.decided_at().is_none_or(|at| at < sent) =>
+            {
                 return Err("had its effect, and was told that it had none");
             }
             Told::Answer(_) | Told::Unavailable | Told::NotSent => {}
@@ -169,8 +181,9 @@ impl Notes {
         let begun = Instant::now();
         let mut tries = Tries::default();
         while begun.elapsed() < patience {
+            let sent = made_at(UuidV7.next_id()).expect("the time in it");
             let told = self.send(what, request()).await;
-            if let Err(breach) = tries.note(&told) {
+            if let Err(breach) = tries.note(sent, &told) {
                 self.breach(format!("{what} {breach}"));
             }
             if let Told::Answer(answer) = told {
@@ -181,6 +194,12 @@ impl Notes {
         self.breach(format!("{what}: nothing for {patience:?}; the service does not come back"));
         None
     }
+}
+
+/// When an id was made, since 1970.
+fn made_at(id: Uuid) -> Option<Duration> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    Some(Duration::new(seconds, nanos))
 }
 
 /// Everything that was acknowledged to one person.

@@ -32,18 +32,21 @@ pub(super) struct Witness {
     transaction: i64,
 }
 
-/// NULL while the transaction is under way.
-const ASK: &str = "\
-    SELECT CASE WHEN pg_xact_status($1::TEXT::xid8) = 'in progress' THEN NULL ELSE \
-        EXISTS (SELECT FROM queue_tokens WHERE token_id = $2) \
-        OR EXISTS (SELECT FROM reservations WHERE reservation_id = $3) \
-        OR EXISTS (SELECT FROM entries WHERE entry_id = $4) \
-        OR EXISTS (SELECT FROM audit_log WHERE entry_id = $5) END AS committed";
+/// Whether the transaction has ended.
+const IS_OVER: &str = "SELECT pg_xact_status($1::TEXT::xid8) IS DISTINCT FROM 'in progress' AS answer";
+
+/// Asked by a statement of its own, after that: a statement sees what was committed before it began, and the transaction may
+/// end in the middle of one that asks both.
+const IS_THERE: &str = "\
+    SELECT EXISTS (SELECT FROM queue_tokens WHERE token_id = $1) \
+        OR EXISTS (SELECT FROM reservations WHERE reservation_id = $2) \
+        OR EXISTS (SELECT FROM entries WHERE entry_id = $3) \
+        OR EXISTS (SELECT FROM audit_log WHERE entry_id = $4) AS answer";
 
 #[derive(QueryableByName)]
 struct Answer {
-    #[diesel(sql_type = Nullable<Bool>)]
-    committed: Option<bool>,
+    #[diesel(sql_type = Bool)]
+    answer: bool,
 }
 
 impl Witness {
@@ -87,13 +90,17 @@ impl Witness {
 
     async fn ask_once(&self, pool: &Pool) -> Option<bool> {
         let mut connection = connection::acquire(pool).await.ok()?;
-        let query = sql_query(ASK)
-            .bind::<BigInt, _>(self.transaction)
+        let is_over = sql_query(IS_OVER).bind::<BigInt, _>(self.transaction);
+        let is_over: Answer = Cached(is_over).get_result(&mut connection).await.ok()?;
+        if !is_over.answer {
+            return None;
+        }
+        let is_there = sql_query(IS_THERE)
             .bind::<Nullable<Id>, _>(self.token)
             .bind::<Nullable<Id>, _>(self.reservation)
             .bind::<Nullable<Id>, _>(self.entry)
             .bind::<Nullable<Id>, _>(self.audit_entry);
-        let answer: Answer = Cached(query).get_result(&mut connection).await.ok()?;
-        answer.committed
+        let is_there: Answer = Cached(is_there).get_result(&mut connection).await.ok()?;
+        Some(is_there.answer)
     }
 }
