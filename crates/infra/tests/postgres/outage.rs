@@ -82,10 +82,10 @@ async fn a_database_killed_during_commits_keeps_every_word() {
     let database = cluster.database(&MIGRATED).await;
     let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
     let fixture = Arc::new(Fixture::new(Storage::new(Arc::new(postgres.clone())), ()));
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, somebody_was_refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let chargers: Vec<_> = (0..CHARGERS)
         .map(|_| {
-            let (fixture, stop) = (fixture.clone(), stop.clone());
+            let (fixture, stop, refusal) = (fixture.clone(), stop.clone(), somebody_was_refused.clone());
             tokio::spawn(async move {
                 let mut told = Told::default();
                 while !stop.load(Ordering::SeqCst) {
@@ -96,6 +96,7 @@ async fn a_database_killed_during_commits_keeps_every_word() {
                         Err(CommitError::OutcomeUnknown(_)) => told.unknown += 1,
                         Err(CommitError::Unavailable(_)) => {
                             told.refused.push(entry);
+                            refusal.store(true, Ordering::SeqCst);
                             tokio::time::sleep(Duration::from_millis(10)).await;
                         }
                         Err(error) => panic!("{error:?}"),
@@ -108,6 +109,10 @@ async fn a_database_killed_during_commits_keeps_every_word() {
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cluster.stop_immediate().await;
+        // All may be looking up what they have sent, which they give up in the end.
+        while !somebody_was_refused.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         cluster.start().await;
     }
     recovers(&postgres).await;
