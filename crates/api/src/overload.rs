@@ -156,10 +156,11 @@ impl UnderWay {
     /// It is answered. What is wrong with a request itself is found without storage, in microseconds: those who send such
     /// requests must not make a busy server look idle. Some refusals had to ask storage first, and count if that took time.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        let says_nothing_of_storage = !status.is_success()
-            && !status.is_server_error()
-            && ![StatusCode::NOT_FOUND, StatusCode::CONFLICT].contains(&status);
-        self.is_measured &= !says_nothing_of_storage || self.since.elapsed() > SEEN_WITHOUT_STORAGE;
+        let asked_storage = status.is_success()
+            || status.is_server_error()
+            || [StatusCode::NOT_FOUND, StatusCode::CONFLICT].contains(&status)
+            || self.since.elapsed() > SEEN_WITHOUT_STORAGE;
+        self.is_measured &= asked_storage;
     }
 }
 
