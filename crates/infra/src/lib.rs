@@ -1,6 +1,7 @@
 //! Adapters for the ports of the domain.
 
 pub mod audit;
+pub mod clock;
 pub mod identity;
 mod lanes;
 mod memory;

@@ -14,7 +14,7 @@ use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
-use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
+use frontrow_infra::identity::{UuidV7, WaitTokens};
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
@@ -156,15 +156,12 @@ pub async fn start(settings: Settings) -> Result<Running> {
         prepare(&settings.database, settings.global_policy).await?;
     }
     let backend = Backend::open(&settings.database, settings.group_commit_limit).await?;
-    let clock = Arc::new(SystemClock::default());
-    if let Some(offset) = backend.clock_offset_micros().await? {
-        clock.correct(offset);
-    }
+    let clock = Arc::new(backend.clock().await?);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.tokens.ring)),
         clock: clock.clone(),
-        ids: Arc::new(UuidV7),
+        ids: Arc::new(UuidV7::new(clock.clone())),
     };
     let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.rules());
     check_global_room(&use_cases, settings.global_policy).await?;
@@ -196,7 +193,8 @@ impl Running {
 pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomPolicy> {
     migrate(database).await?;
     let backend = Backend::open(database, None).await?;
-    let admin = admin_service(&backend.storage(), Arc::new(SystemClock::default()), Arc::new(UuidV7));
+    let clock = Arc::new(backend.clock().await?);
+    let admin = admin_service(&backend.storage(), clock.clone(), Arc::new(UuidV7::new(clock)));
     let policy = admin.ensure_global_room(policy).await;
     backend.close().await;
     Ok(policy?)

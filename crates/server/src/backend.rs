@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use frontrow_infra::Storage;
 use frontrow_infra::audit::Finding;
-use frontrow_infra::identity::SystemClock;
+use frontrow_infra::clock::{Policy, Reading, SystemClock, read_machine};
 use frontrow_infra::postgres::{self, Postgres, PostgresOptions};
 use frontrow_infra::sqlite::{Sqlite, SqliteOptions};
 
@@ -62,14 +62,27 @@ impl Backend {
         }
     }
 
-    /// The database's clock less the machine's, in microseconds; `None` where the machine's is the only one.
+    /// The clock that every process on this database follows: the database server's where several nodes share one, else
+    /// the machine's.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn clock_offset_micros(&self) -> Result<Option<i64>> {
+    pub async fn clock(&self) -> Result<SystemClock> {
+        let policy = match self {
+            Self::Sqlite(_) => Policy::MACHINE,
+            Self::Postgres(_) => Policy::DATABASE,
+        };
+        Ok(SystemClock::following(policy, self.read_clock().await?))
+    }
+
+    /// A reading of the clock that [`Self::clock`] follows.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn read_clock(&self) -> Result<Reading> {
         match self {
-            Self::Sqlite(_) => Ok(None),
-            Self::Postgres(adapter) => Ok(Some(adapter.clock_offset(&SystemClock::default()).await?)),
+            Self::Sqlite(_) => Ok(read_machine()),
+            Self::Postgres(adapter) => Ok(adapter.read_clock().await?),
         }
     }
 

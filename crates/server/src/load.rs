@@ -1,12 +1,13 @@
 //! `frontrow load`: a waiting room full of people who never come, beside whatever serves.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use frontrow_domain::ports::{Clock, IdGenerator};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, RoomPolicy};
 use frontrow_domain::unit_of_work::{Command, CommitError, Fill};
 use frontrow_domain::{QueueTokenId, RoomId, UnitOfWork, UserId};
-use frontrow_infra::Storage;
-use frontrow_infra::identity::{SystemClock, UuidV7};
+use frontrow_infra::identity::UuidV7;
 
 use crate::app::prepare;
 use crate::backend::Backend;
@@ -23,14 +24,15 @@ pub async fn load(args: LoadArgs, database: &DatabaseUrl, policy: RoomPolicy) ->
     prepare(database, policy).await?;
     let backend = Backend::open(database, None).await?;
     let room_id = args.room.map_or(DEFAULT_ROOM_ID, RoomId::new);
-    let filled = fill(&backend.storage(), room_id, args.people).await;
+    let filled = fill(&backend, room_id, args.people).await;
     backend.close().await;
     filled?;
     Ok(format!("{} people more wait in room {room_id}", args.people))
 }
 
-async fn fill(storage: &Storage, room_id: RoomId, people: u32) -> Result<()> {
-    let (clock, ids) = (SystemClock::default(), UuidV7);
+async fn fill(backend: &Backend, room_id: RoomId, people: u32) -> Result<()> {
+    let (storage, clock) = (backend.storage(), Arc::new(backend.clock().await?));
+    let ids = UuidV7::new(clock.clone());
     let mut left = people;
     while left > 0 {
         let block = left.min(BLOCK);

@@ -131,7 +131,7 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
         RoleArg::Cashier => Role::Cashier,
     };
     let claims = AccessClaims {
-        user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7.next_id())),
+        user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7::default().next_id())),
         role,
         expires_at: SystemClock::default().now().plus_seconds(args.ttl_seconds),
     };

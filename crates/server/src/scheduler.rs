@@ -1,14 +1,16 @@
-//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, and
-//! on PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may
+//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, the
+//! discipline of the clock, and a look at the keys of an outside identity provider. While the clock is unsettled, the passes
+//! that judge time pause (ADR 0017). Any number of nodes may
 //! run it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use frontrow_app::{Abandonment, Admission, Expiry, Lines, Pruning, SeatMaps};
-use frontrow_infra::identity::{KeySetFile, SystemClock};
+use frontrow_infra::clock::{SystemClock, Verdict};
+use frontrow_infra::identity::KeySetFile;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -27,8 +29,8 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 /// How often what is over long since is deleted, a few batches each time.
 const PRUNING_EVERY: Duration = Duration::from_secs(10);
-/// How often the clock is compared with the database's.
-const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How often the clock is asked whether it wants a reading of its reference; one that suspects a step always does.
+const CLOCK_EVERY: Duration = Duration::from_secs(2);
 /// How often the keys of an outside identity provider are read again.
 const KEY_SET_EVERY: Duration = Duration::from_secs(2);
 /// How long a pass that runs may take to finish when the server stops.
@@ -51,6 +53,8 @@ pub struct Pass {
     pub name: &'static str,
     /// How long after a pass the next one begins, at most.
     pub pace: Duration,
+    /// Whether it writes what the time decides: ticks, expiries, evictions.
+    pub judges_time: bool,
     /// Does it once.
     pub run: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
@@ -61,7 +65,22 @@ impl Pass {
         pace: Duration,
         run: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { name, pace, run: Box::new(move || run().boxed()) }
+        Self { name, pace, judges_time: false, run: Box::new(move || run().boxed()) }
+    }
+
+    /// A pass that writes what the time decides.
+    fn by_time(self) -> Self {
+        Self { judges_time: true, ..self }
+    }
+
+    /// The pass, which is skipped while it would judge by a clock that is not settled: other nodes may have another time.
+    fn while_settled(self, clock: &Arc<SystemClock>) -> Self {
+        if !self.judges_time {
+            return self;
+        }
+        let (clock, run) = (clock.clone(), self.run);
+        let run = move || if clock.is_settled() { run() } else { ready(()).boxed() };
+        Self { run: Box::new(run), ..self }
     }
 }
 
@@ -73,11 +92,11 @@ impl Work {
         let (abandonment, pruning) = (Arc::new(abandonment), Arc::new(pruning));
         vec![
             Pass::new("lines", LINES_EVERY, move || refresh(lines.clone())),
-            Pass::new("admission", ADMISSION_EVERY, move || admit(admission.clone())),
-            Pass::new("abandonment", ABANDONMENT_EVERY, move || give_up(abandonment.clone())),
-            Pass::new("expiry", EXPIRY_EVERY, move || expire(expiry.clone())),
+            Pass::new("admission", ADMISSION_EVERY, move || admit(admission.clone())).by_time(),
+            Pass::new("abandonment", ABANDONMENT_EVERY, move || give_up(abandonment.clone())).by_time(),
+            Pass::new("expiry", EXPIRY_EVERY, move || expire(expiry.clone())).by_time(),
             Pass::new("seat maps", SEAT_MAPS_EVERY, move || show(seat_maps.clone())),
-            Pass::new("pruning", PRUNING_EVERY, move || prune(pruning.clone())),
+            Pass::new("pruning", PRUNING_EVERY, move || prune(pruning.clone())).by_time(),
         ]
     }
 }
@@ -98,10 +117,12 @@ impl Scheduler {
         key_set: Option<Arc<KeySetFile>>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
+        let settled = clock.clone();
+        let discipline = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
         let key_set =
             key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
-        let passes = work.passes().into_iter().chain([clock]).chain(key_set);
+        let passes = work.passes().into_iter().map(|pass| pass.while_settled(&settled));
+        let passes = passes.chain([discipline]).chain(key_set);
         let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
         Self { stop, tasks }
     }
@@ -179,11 +200,32 @@ async fn show(seat_maps: SeatMaps) {
 }
 
 async fn correct(clock: Arc<SystemClock>, backend: Backend) {
-    match backend.clock_offset_micros().await {
-        Ok(Some(offset)) => clock.correct(offset),
-        Ok(None) => {}
-        Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
+    if !clock.wants_reading() {
+        return;
     }
+    match backend.read_clock().await.map(|reading| clock.observe(reading)) {
+        Ok(Verdict::Steady | Verdict::Unconfirmed) => {}
+        Ok(Verdict::Suspected(step)) => tracing::warn!(
+            step_seconds = seconds(step),
+            paused = !clock.is_settled(),
+            "the reference clock has stepped; the step is not believed before it lasts (ADR 0017)"
+        ),
+        Ok(Verdict::Dismissed) => {
+            tracing::info!("the step of the reference clock is over; nothing was changed");
+        }
+        Ok(Verdict::Adopted(step)) => {
+            tracing::warn!(
+                step_seconds = seconds(step),
+                "the time of the reference clock is confirmed and adopted"
+            );
+        }
+        Err(error) => tracing::warn!(%error, "the reference clock could not be read; trying again"),
+    }
+}
+
+/// Microseconds as whole seconds, for the log.
+const fn seconds(micros: i64) -> i64 {
+    micros / 1_000_000
 }
 
 /// What keeps the keys from being read is logged where it is found, and changes nothing.

@@ -130,7 +130,8 @@ pub struct TestApp {
     /// The HTTP client. Follows no redirect.
     pub client: Client,
     base: String,
-    running: Running,
+    /// `None` for a node in a process of its own.
+    running: Option<Running>,
 }
 
 /// Settings for a test: the contract's defaults, a free port.
@@ -176,9 +177,19 @@ impl TestApp {
     /// When it does not start.
     pub async fn start(settings: Settings) -> Self {
         let running = start(settings).await.expect("the server starts");
+        let address = running.address.to_string();
+        Self { running: Some(running), ..Self::at(&address) }
+    }
+
+    /// A node that serves in another process, at `host:port`.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn at(address: &str) -> Self {
         let client = Client::builder().redirect(redirect::Policy::none()).no_proxy();
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Self { client, base: format!("http://{}", running.address), running }
+        Self { client, base: format!("http://{address}"), running: None }
     }
 
     /// Stops the node.
@@ -186,7 +197,9 @@ impl TestApp {
     /// # Panics
     /// When it does not stop in order.
     pub async fn stop(self) {
-        self.running.stop().await.expect("the server stops");
+        if let Some(running) = self.running {
+            running.stop().await.expect("the server stops");
+        }
     }
 
     /// The URL of a path.
@@ -366,7 +379,7 @@ impl Buyer {
 /// Never.
 #[must_use]
 pub fn admin_token() -> String {
-    token(UuidV7.next_id(), Role::Admin)
+    token(UuidV7::default().next_id(), Role::Admin)
 }
 
 /// An access token of a user.

@@ -5,17 +5,18 @@ use uuid::Uuid;
 use crate::queue::{QueueToken, TicketNumber};
 use crate::{QueueTokenId, RoomId, Timestamp, UserId};
 
-/// The time of a request. Nodes on PostgreSQL follow the database's clock.
+/// The time of a request. Never goes back, except by a confirmed step of the clock that it follows: the machine's, or the
+/// database's where several nodes share one.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
 }
 
-/// Makes ids.
+/// Makes the ids of one cell, which is one database and all that is stored in it.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait IdGenerator: Send + Sync {
-    /// A UUID v7 that was never given before, ordered by time.
+    /// A new UUID v7 with the number of the cell, greater than all ids that this generator has made before.
     fn next_id(&self) -> Uuid;
 }
 

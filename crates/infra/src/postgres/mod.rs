@@ -109,11 +109,11 @@ mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel_async::RunQueryDsl;
-use frontrow_domain::ports::{Clock, StorageError};
+use frontrow_domain::ports::StorageError;
 
 use self::batches::Bounds;
 use self::cached::Cached;
@@ -122,14 +122,12 @@ use self::connection::{Connection, Pool};
 use self::error::read_error;
 use self::repositories::Loaders;
 use self::target::Target;
-use crate::sql::types::{DbTime, Instant as DbInstant};
+use crate::clock::{ROUNDS, Reading, reading, uptime_micros};
+use crate::sql::types::{DbTime, Instant};
 
 pub use self::audit::audit;
 pub use self::error::{ConnectError, MigrateError};
 pub use self::migrate::migrate;
-
-/// How often the clocks are compared; the quickest answer counts.
-const CLOCK_ROUNDS: usize = 5;
 
 /// How connections are made, kept and bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,7 +212,7 @@ impl fmt::Debug for Postgres {
 
 #[derive(QueryableByName)]
 struct ServerTime {
-    #[diesel(sql_type = DbInstant)]
+    #[diesel(sql_type = Instant)]
     server_time: DbTime,
 }
 
@@ -249,27 +247,24 @@ impl Postgres {
         }
     }
 
-    /// What to add to `clock` to have the database's clock, in microseconds: the quickest of a few round trips, taken to
-    /// have been answered half way. Nodes that correct their clocks by it judge deadlines alike.
+    /// A reading of the database's clock: the quickest of a few round trips, taken to be of half way. Nodes that follow it
+    /// judge deadlines alike.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] when the database does not answer.
-    pub async fn clock_offset(&self, clock: &dyn Clock) -> Result<i64, StorageError> {
+    pub async fn read_clock(&self) -> Result<Reading, StorageError> {
         let mut connection = self.connection().await?;
-        let mut quickest: Option<(Duration, i64)> = None;
-        for _ in 0..CLOCK_ROUNDS {
-            let (sent_at, started) = (clock.now(), Instant::now());
+        let mut quickest = Reading { offset: 0, error: i64::MAX };
+        for _ in 0..ROUNDS {
+            let asked_at = uptime_micros();
             let query = Cached(diesel::sql_query("SELECT clock_timestamp() AS server_time"));
             let answer = query.get_result::<ServerTime>(&mut connection).await.map_err(read_error)?;
-            let took = started.elapsed();
-            let half_way = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX);
-            let ours = sent_at.unix_micros().saturating_add(half_way);
-            let offset = answer.server_time.0.unix_micros().saturating_sub(ours);
-            if quickest.is_none_or(|(best, _)| took < best) {
-                quickest = Some((took, offset));
+            let reading = reading(asked_at, answer.server_time.0, uptime_micros());
+            if reading.error < quickest.error {
+                quickest = reading;
             }
         }
-        Ok(quickest.map_or(0, |(_, offset)| offset))
+        Ok(quickest)
     }
 
     /// Takes no more units of work, and finishes what is queued, in at most `limit`; false when that was not enough.

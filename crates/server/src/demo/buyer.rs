@@ -238,7 +238,7 @@ impl Buyer {
     /// A refusal leaves its key free, so the twin of a refused order may still succeed, when a seat was given back in
     /// between. Whoever was refused asks again, and must hear what the twin heard.
     async fn order(&mut self, path: &str, body: &Value) -> Result<Answer> {
-        let key = UuidV7.next_id().to_string();
+        let key = UuidV7::default().next_id().to_string();
         let call = || self.http.send(self.own(Call::post(path, body)).key(&key));
         if self.habit != Habit::DoubleClicks {
             return call().await;

@@ -88,7 +88,7 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
     let mut hold_rules = options.hold_rules();
     hold_rules.hold_seconds = options.hold_seconds.unwrap_or(HOLD_SECONDS);
     let claims = AccessClaims {
-        user_id: UserId::new(UuidV7.next_id()),
+        user_id: UserId::new(UuidV7::default().next_id()),
         role: Role::Admin,
         expires_at: SystemClock::default().now().plus_seconds(24 * 60 * 60),
     };

@@ -258,7 +258,7 @@ pub(crate) async fn patch_room(node: &TestApp, sale: &Sale, policy: &Value) {
 /// People whom the server has never seen.
 pub(crate) fn strangers(size: usize) -> Vec<Buyer> {
     let stranger = |_| {
-        let user_id = UuidV7.next_id();
+        let user_id = UuidV7::default().next_id();
         Buyer { user_id, access_token: token(user_id, Role::User), wait_token: None }
     };
     (0..size).map(stranger).collect()
@@ -368,11 +368,7 @@ impl Hammer {
         blow: impl Fn(Storage, Arc<dyn Clock>) -> F + Clone + Send + 'static,
     ) -> Self {
         let backend = Backend::open(&arena.database.url(), None).await.unwrap();
-        let clock = SystemClock::default();
-        if let Some(offset) = backend.clock_offset_micros().await.unwrap() {
-            clock.correct(offset);
-        }
-        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let clock: Arc<dyn Clock> = Arc::new(backend.clock().await.unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let hand = || {
             let (storage, clock, stop, blow) = (backend.storage(), clock.clone(), stop.clone(), blow.clone());
