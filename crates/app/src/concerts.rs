@@ -56,7 +56,9 @@ impl ConcertService {
         seat_maps: SeatMaps,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (listed, dates) = (Arc::new(Kept::new(clock.clone())), Arc::new(Kept::new(clock.clone())));
+        let incarnation = seat_maps.incarnation();
+        let listed = Arc::new(Kept::new(clock.clone(), incarnation.clone()));
+        let dates = Arc::new(Kept::new(clock.clone(), incarnation));
         Self { concerts, queries, seat_maps, clock, listed, dates }
     }
 

@@ -73,7 +73,7 @@ impl Pruning {
     }
 
     async fn tokens(&self) -> Result<u64, Failure> {
-        let mut lines = self.queries.lines().await?;
+        let mut lines = self.queries.lines().await?.lines;
         lines.sort_by_key(|line| line.room.value.id);
         let (mut deleted, mut batches) = (0_u64, 0);
         let mut at = self.resumed(&lines);

@@ -11,7 +11,7 @@ use frontrow_domain::ports::{Clock, Committer, Concerts, IdGenerator, TokenProvi
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds, poll_after_seconds,
 };
-use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Join};
+use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Join};
 use frontrow_domain::{ConcertId, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 
 use crate::lines::Standing;
@@ -88,6 +88,9 @@ pub enum LookUpError {
     /// The Wait-Token is forged, of another server, or another user's.
     #[error("the Wait-Token is not valid")]
     Invalid,
+    /// The Wait-Token was issued by this server, and storage does not know it: its data went back, or the token was pruned.
+    #[error("the place in line is gone: enter the waiting room again")]
+    Gone,
     /// See [`Failure`].
     #[error(transparent)]
     Failure(#[from] Failure),
@@ -97,6 +100,7 @@ impl From<GateError> for LookUpError {
     fn from(error: GateError) -> Self {
         match error {
             GateError::Missing => Self::Missing,
+            GateError::Gone => Self::Gone,
             GateError::Invalid | GateError::NotActive | GateError::Expired => Self::Invalid,
             GateError::Failure(failure) => Self::Failure(failure),
         }
@@ -123,9 +127,19 @@ impl QueueService {
     /// # Errors
     /// [`EnterError`] says why not.
     pub async fn enter(&self, user_id: UserId, concert_id: Option<ConcertId>) -> Result<Entered, EnterError> {
-        let room_id = self.room_of(concert_id).await?;
+        let mut is_gone = false;
         for _ in 0..MAX_ATTEMPTS {
-            let entered = self.join(room_id, user_id).await?;
+            let generation = self.lines.generation();
+            let room_id = self.room_of(concert_id).await?;
+            let Some(entered) = self.join(room_id, user_id).await? else {
+                // A concert that is known has a room, unless the data has gone back to before either was made.
+                if std::mem::replace(&mut is_gone, true) || concert_id.is_none() {
+                    return Err(concert_id.map_or_else(no_room, |_| EnterError::ConcertNotFound));
+                }
+                self.lines.incarnation().report_gone_back(generation);
+                self.lines.refresh().await?;
+                continue;
+            };
             // A place that was there may have been paid with or given up meanwhile.
             if entered.is_new || entered.place.status != QueueTokenStatus::Expired {
                 return Ok(entered);
@@ -144,7 +158,7 @@ impl QueueService {
         wait_token: Option<&str>,
     ) -> Result<QueuePlace, LookUpError> {
         let claims = self.gate.own_claims(user_id, wait_token)?;
-        let standing = self.lines.standing(&claims).await?.ok_or(LookUpError::Invalid)?;
+        let standing = self.lines.standing(&claims).await?.ok_or(LookUpError::Gone)?;
         Ok(QueuePlace::new(&standing, self.clock.now()))
     }
 
@@ -171,31 +185,37 @@ impl QueueService {
         concert.map(|concert| concert.room_id).ok_or(EnterError::ConcertNotFound)
     }
 
-    async fn join(&self, room_id: RoomId, user_id: UserId) -> Result<Entered, EnterError> {
+    /// `None` when there is no such room.
+    async fn join(&self, room_id: RoomId, user_id: UserId) -> Result<Option<Entered>, EnterError> {
         let token_id = QueueTokenId::new(self.ids.next_id());
         let join = Join { token_id, room_id, user_id, now: self.clock.now() };
         let work = UnitOfWork { command: Some(Command::Join(join)), ..UnitOfWork::default() };
         let committed = match self.committer.commit(work).await {
             Ok(committed) => committed,
             Err(CommitError::Refused(refusal)) => return Err(EnterError::Refused(refusal)),
+            Err(CommitError::Conflict(AggregateRef::Room(_))) => return Ok(None),
             Err(error) => return Err(Failure::from(error).into()),
         };
-        match committed.outcome {
-            Some(CommandOutcome::Joined(token)) => self.entered(&WaitClaims::from(&token), true).await,
-            Some(CommandOutcome::AlreadyJoined(token)) => {
-                self.entered(&WaitClaims::from(&token), false).await
-            }
-            other => Err(Failure::Internal(format!("joining came to {other:?}")).into()),
-        }
+        let (token, is_new) = match committed.outcome {
+            Some(CommandOutcome::Joined(token)) => (token, true),
+            Some(CommandOutcome::AlreadyJoined(token)) => (token, false),
+            other => return Err(Failure::Internal(format!("joining came to {other:?}")).into()),
+        };
+        self.entered(&WaitClaims::from(&token), is_new).await.map(Some)
     }
 
     async fn entered(&self, claims: &WaitClaims, is_new: bool) -> Result<Entered, EnterError> {
         let standing = self.lines.standing(claims).await?;
-        let standing =
-            standing.ok_or_else(|| Failure::Internal(format!("queue token {} is gone", claims.token_id)))?;
+        // Only data that has gone back since the commit loses a token that was written.
+        let lost = || Failure::Unavailable(format!("queue token {} is gone", claims.token_id).into());
+        let standing = standing.ok_or_else(lost)?;
         let place = QueuePlace::new(&standing, self.clock.now());
         Ok(Entered { place, wait_token: self.provider.issue(claims), is_new })
     }
+}
+
+fn no_room() -> EnterError {
+    Failure::Unavailable("there is no global waiting room".into()).into()
 }
 
 /// The work of giving a place up; nothing when it is over already.

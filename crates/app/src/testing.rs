@@ -15,7 +15,7 @@ use frontrow_domain::ports::{
     Accounts, Clock, Committer, Concerts, IdGenerator, IdempotencyRecords, InvalidWaitToken, MockAccounts,
     MockClock, MockCommitter, MockConcerts, MockIdGenerator, MockIdempotencyRecords, MockQueueQueries,
     MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, QueueQueries, QueueTokens,
-    Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
+    Reservations, Rooms, Seats, StorageError, StoredLines, TokenProvider, WaitClaims,
 };
 use frontrow_domain::queue::{
     Departure, LineState, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
@@ -24,8 +24,8 @@ use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus, Res
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Committed};
 use frontrow_domain::{
-    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
-    UnitOfWork, UserId, Version, Versioned,
+    ConcertId, Incarnation, IncarnationId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId,
+    RoomId, SeatId, Timestamp, UnitOfWork, UserId, Version, Versioned,
 };
 use uuid::Uuid;
 
@@ -49,6 +49,15 @@ pub(crate) const PRICE: i64 = 100;
 /// This many seconds after 1970.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(seconds * 1_000_000).unwrap()
+}
+
+/// The n-th incarnation of the data, which began long before everything else.
+pub(crate) fn incarnation_of(n: u128) -> Incarnation {
+    Incarnation { id: IncarnationId::new(Uuid::from_u128(n)), started_at: at(0) }
+}
+
+fn next(incarnation: Incarnation) -> Incarnation {
+    incarnation_of(incarnation.id.get().as_u128() + 1)
 }
 
 /// The time of every test until it turns the clock.
@@ -233,6 +242,7 @@ pub(crate) struct Facts {
     pub(crate) reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
     pub(crate) account: Option<Versioned<Account>>,
     pub(crate) record: Option<IdempotencyRecord>,
+    pub(crate) incarnation: Incarnation,
     /// Wait-Tokens that were issued, whether or not they are stored.
     pub(crate) signed: Vec<WaitClaims>,
     /// This kind of read fails.
@@ -342,6 +352,7 @@ pub(crate) fn world() -> World {
         reservations: BTreeMap::new(),
         account: None,
         record: None,
+        incarnation: incarnation_of(1),
         signed: Vec::new(),
         down: None,
         loads: Vec::new(),
@@ -497,14 +508,24 @@ impl World {
         mock.expect_lines().returning(move || {
             let mut facts = world.facts();
             facts.read(Load::Lines)?;
-            Ok(facts.rooms.values().map(|room| facts.line(*room)).collect())
+            let lines = facts.rooms.values().map(|room| facts.line(*room)).collect();
+            Ok(StoredLines { incarnation: facts.incarnation, lines })
         });
         let world = self.handle();
         mock.expect_lines_of().returning(move |rooms| {
             let mut facts = world.facts();
             facts.read(Load::Lines)?;
             let found = rooms.iter().filter_map(|id| facts.rooms.get(id));
-            Ok(found.map(|room| facts.line(*room)).collect())
+            let lines = found.map(|room| facts.line(*room)).collect();
+            Ok(StoredLines { incarnation: facts.incarnation, lines })
+        });
+        let world = self.handle();
+        mock.expect_begin_incarnation().returning(move |after, now| {
+            let mut facts = world.facts();
+            if facts.incarnation.id == after {
+                facts.incarnation = Incarnation { started_at: now, ..next(facts.incarnation) };
+            }
+            Ok(())
         });
         let world = self.handle();
         mock.expect_departures().returning(move |after, limit| {

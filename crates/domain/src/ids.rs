@@ -55,4 +55,6 @@ ids! {
     TicketId,
     /// A line of what operators did.
     AuditEntryId,
+    /// One life of the stored data.
+    IncarnationId,
 }

@@ -227,7 +227,7 @@ async fn call_everything(fixture: &Fixture) {
     let (concert, date, now) = (sale.concert.id, sale.date.id, at(0));
     storage.queue_tokens.find_live(sale.room.id, user).await.unwrap().unwrap();
     storage.queue_queries.lines().await.unwrap();
-    assert_eq!(storage.queue_queries.lines_of(vec![sale.room.id]).await.unwrap().len(), 1);
+    assert_eq!(storage.queue_queries.lines_of(vec![sale.room.id]).await.unwrap().lines.len(), 1);
     storage.queue_queries.departures(vec![(sale.room.id, 0)], 10).await.unwrap();
     storage.queue_queries.departed_tickets(sale.room.id, TicketNumber(0), 10).await.unwrap();
     storage.rooms.due(now, 10).await.unwrap();

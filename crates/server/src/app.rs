@@ -113,7 +113,7 @@ impl Node {
     pub fn new(storage: Storage, identity: &Identity, rules: Rules) -> Self {
         let clock = &identity.clock;
         let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
-        let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+        let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone(), lines.incarnation());
         let storage = showing(storage, &lines, &seat_maps);
         let use_cases = compose(&storage, identity, &lines, &seat_maps, rules);
         let work = Work {
@@ -235,7 +235,7 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
 fn showing(storage: Storage, lines: &Lines, seat_maps: &SeatMaps) -> Storage {
     let committer = Arc::new(WatchedCommitter::new(storage.committer, lines.clone()));
     let committer = Arc::new(AnnouncingCommitter::new(committer, seat_maps.clone()));
-    let concerts = Arc::new(KnownConcerts::new(storage.concerts));
+    let concerts = Arc::new(KnownConcerts::new(storage.concerts, lines.incarnation()));
     Storage { committer, concerts, ..storage }
 }
 

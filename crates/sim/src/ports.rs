@@ -13,15 +13,15 @@ use frontrow_domain::ports::{
     AccountQueries, Accounts, AdminQueries, Clock, Committer, ConcertQueries, Concerts, DateFilter,
     DateSummary, IdGenerator, IdempotencyRecords, QueueQueries, QueueTokens, ReservationQueries,
     ReservationView, Reservations, RoomOverview, Rooms, Sales, SeatFeeds, SeatNews, Seats, SeatsOfDate,
-    StorageError,
+    StorageError, StoredLines,
 };
-use frontrow_domain::queue::{Departure, LineState, QueueToken, Room, TicketNumber};
+use frontrow_domain::queue::{Departure, QueueToken, Room, TicketNumber};
 use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::unit_of_work::{CommitError, Committed};
 use frontrow_domain::{
-    AuditEntryId, ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
-    UnitOfWork, UserId, Versioned,
+    AuditEntryId, ConcertId, IncarnationId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId,
+    Timestamp, UnitOfWork, UserId, Versioned,
 };
 use frontrow_infra::Storage;
 use tokio::sync::oneshot;
@@ -300,12 +300,16 @@ impl IdempotencyRecords for NodePorts {
 
 #[async_trait]
 impl QueueQueries for NodePorts {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
         self.read(self.storage.queue_queries.lines()).await
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
         self.read(self.storage.queue_queries.lines_of(rooms)).await
+    }
+
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        self.read(self.storage.queue_queries.begin_incarnation(after, now)).await
     }
 
     async fn departures(

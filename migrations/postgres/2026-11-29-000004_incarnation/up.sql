@@ -7,6 +7,9 @@ CREATE TABLE incarnation (
     started_at TIMESTAMPTZ NOT NULL,
     -- The server and the timeline that this incarnation lives on; absent until a node has seen them.
     system_identifier BIGINT,
-    timeline BIGINT
+    timeline BIGINT,
+    -- The transaction that wrote this row. A row that another transaction has put here is a copy, as by pg_restore.
+    written_by BIGINT
 );
-INSERT INTO incarnation (incarnation_id, started_at) VALUES (gen_random_uuid(), clock_timestamp());
+INSERT INTO incarnation (incarnation_id, started_at, written_by)
+VALUES (gen_random_uuid(), clock_timestamp(), pg_current_xact_id()::text::bigint);

@@ -81,7 +81,7 @@ impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
         let code = match error {
             GateError::Missing => Code::WaitTokenMissing,
-            GateError::Invalid => Code::WaitTokenInvalid,
+            GateError::Invalid | GateError::Gone => Code::WaitTokenInvalid,
             GateError::NotActive => Code::WaitTokenNotActive,
             GateError::Expired => Code::WaitTokenExpired,
             GateError::Failure(failure) => return failure.into(),
@@ -101,7 +101,7 @@ impl From<LookUpError> for Problem {
     fn from(error: LookUpError) -> Self {
         let code = match error {
             LookUpError::Missing => Code::WaitTokenMissing,
-            LookUpError::Invalid => Code::WaitTokenInvalid,
+            LookUpError::Invalid | LookUpError::Gone => Code::WaitTokenInvalid,
             LookUpError::Failure(failure) => return failure.into(),
         };
         said(code, &error).with_status(StatusCode::UNAUTHORIZED)

@@ -20,15 +20,15 @@ use frontrow_domain::ports::{
     AccessClaims, InvalidAccessToken, InvalidWaitToken, MockAccessTokens, MockAccountQueries, MockAccounts,
     MockAdminQueries, MockClock, MockCommitter, MockConcertQueries, MockConcerts, MockIdGenerator,
     MockIdempotencyRecords, MockQueueQueries, MockQueueTokens, MockReservationQueries, MockReservations,
-    MockRooms, MockSeatFeeds, MockSeats, MockTokenProvider, Role, WaitClaims,
+    MockRooms, MockSeatFeeds, MockSeats, MockTokenProvider, Role, StoredLines, WaitClaims,
 };
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber,
 };
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::{
-    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, RoomId, SeatId, Timestamp, UserId, Version,
-    Versioned,
+    ConcertId, Incarnation, IncarnationId, Label, Money, PerformanceDateId, QueueTokenId, RoomId, SeatId,
+    Timestamp, UserId, Version, Versioned,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -110,6 +110,12 @@ pub(crate) fn line(admitted_through: i64) -> LineState {
         admitted_through: TicketNumber(admitted_through),
         departures: 0,
     }
+}
+
+/// Lines of an incarnation that began before everything else.
+pub(crate) fn stored_lines(lines: Vec<LineState>) -> StoredLines {
+    let incarnation = Incarnation { id: IncarnationId::new(Uuid::nil()), started_at: Timestamp::MIN };
+    StoredLines { incarnation, lines }
 }
 
 /// Every port. Those that a test does not set up must not be called.
@@ -194,7 +200,7 @@ impl Ports {
 
     fn use_cases(mut self, clock: Arc<MockClock>, ids: Arc<MockIdGenerator>) -> UseCases {
         // What a test says itself comes first.
-        self.queue_queries.expect_lines().returning(|| Ok(vec![line(1_000)]));
+        self.queue_queries.expect_lines().returning(|| Ok(stored_lines(vec![line(1_000)])));
         let (provider, tokens) = (Arc::new(self.provider), Arc::new(self.tokens));
         let lines = Lines::new(Arc::new(self.queue_queries), tokens.clone(), clock.clone());
         let (concerts, seats) = (Arc::new(self.concerts), Arc::new(self.seats));
@@ -215,7 +221,7 @@ impl Ports {
                 gate: gate.clone(),
                 provider,
                 concerts: concerts.clone(),
-                lines,
+                lines: lines.clone(),
                 committer: committer.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -223,7 +229,7 @@ impl Ports {
             concerts: ConcertService::new(
                 concerts.clone(),
                 Arc::new(self.concert_queries),
-                SeatMaps::new(Arc::new(self.seat_feeds), clock.clone()),
+                SeatMaps::new(Arc::new(self.seat_feeds), clock.clone(), lines.incarnation()),
                 clock.clone(),
             ),
             reservations: ReservationService {

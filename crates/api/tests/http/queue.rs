@@ -6,13 +6,14 @@ use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed};
 use serde_json::json;
 
 use crate::harness::{
-    BEARER, CONCERT, JSON, Ports, TOKEN, USER, WAIT_TOKEN, active, ask, line, now, stored, token,
+    BEARER, CONCERT, JSON, Ports, TOKEN, USER, WAIT_TOKEN, active, ask, line, now, stored, stored_lines,
+    token,
 };
 
 fn newcomer() -> Ports {
     let mut ports = Ports::new();
     let before = token(QueueTokenState::Wait).ticket.0 - 1;
-    ports.queue_queries.expect_lines().returning(move || Ok(vec![line(before)]));
+    ports.queue_queries.expect_lines().returning(move || Ok(stored_lines(vec![line(before)])));
     ports
 }
 

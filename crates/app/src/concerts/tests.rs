@@ -6,6 +6,7 @@ use frontrow_domain::ports::{
 };
 use frontrow_domain::seat::{FeedVersion, SeatState, SeatStatus};
 
+use crate::incarnation::KnownIncarnation;
 use crate::testing::{
     CONCERT, DATE, HELD, Load, OTHER_CONCERT, OTHER_DATE, OTHER_ROOM, ROOM, World, at, concert, date,
     held_by, now, refusal, seat, stored, world,
@@ -15,7 +16,12 @@ use crate::{ConcertService, SeatMaps};
 fn service_with(world: &World, queries: MockConcertQueries, feeds: MockSeatFeeds) -> ConcertService {
     let queries: Arc<dyn ConcertQueries> = Arc::new(queries);
     let feeds: Arc<dyn SeatFeeds> = Arc::new(feeds);
-    ConcertService::new(world.concerts(), queries, SeatMaps::new(feeds, world.clock()), world.clock())
+    ConcertService::new(
+        world.concerts(),
+        queries,
+        SeatMaps::new(feeds, world.clock(), KnownIncarnation::default()),
+        world.clock(),
+    )
 }
 
 fn service(world: &World, queries: MockConcertQueries) -> ConcertService {

@@ -10,6 +10,7 @@ use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed, Unit
 use frontrow_domain::{Change, QueueTokenId, Version, Versioned};
 
 use super::Lines;
+use crate::incarnation::Generation;
 
 /// Commits, and lets the lines know before anybody else hears of it. A caller that goes away takes that with it; the next
 /// refresh makes up for it.
@@ -30,13 +31,14 @@ impl WatchedCommitter {
         tokens: &[Versioned<QueueToken>],
         has_rooms: bool,
         outcome: Option<CommandOutcome>,
+        generation: Generation,
     ) {
         for token in tokens {
-            self.lines.remember(Versioned::new(token.value, token.version.next()));
+            self.lines.remember(Versioned::new(token.value, token.version.next()), generation);
         }
         let has_moved = match outcome {
             Some(CommandOutcome::Joined(token)) => {
-                self.lines.remember(Versioned::new(token, Version::FIRST));
+                self.lines.remember(Versioned::new(token, Version::FIRST), generation);
                 false
             }
             Some(CommandOutcome::Admitted(people) | CommandOutcome::GivenUp(people)) => people > 0,
@@ -64,11 +66,12 @@ impl Committer for WatchedCommitter {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let (tokens, has_rooms) = (work.queue_tokens.clone(), !work.rooms.is_empty());
         let paid_under = paid_under(&work);
+        let generation = self.lines.generation();
         let committed = self.committer.commit(work).await;
         match &committed {
             Ok(committed) => {
                 paid_under.into_iter().for_each(|id| self.lines.forget(id));
-                self.committed(&tokens, has_rooms, committed.outcome).await;
+                self.committed(&tokens, has_rooms, committed.outcome, generation).await;
             }
             Err(CommitError::OutcomeUnknown(_)) => {
                 tokens.iter().for_each(|token| self.lines.forget(token.value.id));

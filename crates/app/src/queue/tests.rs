@@ -1,4 +1,6 @@
-use frontrow_domain::ports::WaitClaims;
+use std::sync::Arc;
+
+use frontrow_domain::ports::{Concerts, WaitClaims};
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, RoomRefusal,
     poll_after_seconds,
@@ -244,8 +246,8 @@ async fn a_signed_token_that_is_not_stored_as_the_callers_is_unknown() {
         world.facts().tokens = stored_token.map(|token| (TOKEN, stored(token, 1))).into_iter().collect();
         world.facts().signed = vec![WaitClaims::from(&token(WAITING))];
         let text = wait_token(&token(WAITING));
-        assert_eq!(refusal(service(&world).look_up(USER, Some(&text)).await), "Invalid");
-        assert_eq!(refusal(service(&world).leave(USER, Some(&text)).await), "Invalid");
+        assert_eq!(refusal(service(&world).look_up(USER, Some(&text)).await), "Gone");
+        assert_eq!(refusal(service(&world).leave(USER, Some(&text)).await), "Gone");
         world.assert_untouched();
     }
 }
@@ -319,4 +321,36 @@ async fn no_estimate_while_the_room_admits_nobody() {
         assert_eq!((place.position, place.estimated_wait_seconds), (1, None));
         assert!((8..=10).contains(&place.poll_after_seconds));
     }
+}
+
+/// A concert that is known here and was never made, as the data has it now.
+#[tokio::test]
+async fn a_concert_that_the_data_has_lost_is_not_found() {
+    for is_back in [false, true] {
+        let world = world();
+        let lines = world.lines();
+        lines.refresh().await.unwrap();
+        let known = Arc::new(crate::KnownConcerts::new(world.concerts(), lines.incarnation()));
+        let service = QueueService { concerts: known.clone(), lines, ..service(&world) };
+        known.find(CONCERT).await.unwrap().unwrap();
+        let incarnation = world.facts().incarnation;
+        world.on_commit(move |facts| {
+            if !is_back {
+                facts.concerts.clear();
+            }
+            Err(CommitError::Conflict(AggregateRef::Room(ROOM)))
+        });
+        if is_back {
+            world.on_commit(|_| Err(CommitError::Conflict(AggregateRef::Room(ROOM))));
+        }
+        assert_eq!(refusal(service.enter(USER, Some(CONCERT)).await), "ConcertNotFound");
+        assert_ne!(world.facts().incarnation, incarnation, "the data has gone back");
+    }
+}
+
+#[tokio::test]
+async fn without_the_global_room_nothing_can_be_joined() {
+    let world = world();
+    world.on_commit(|_| Err(CommitError::Conflict(AggregateRef::Room(DEFAULT_ROOM_ID))));
+    assert!(refusal(service(&world).enter(USER, None).await).contains("Unavailable"));
 }

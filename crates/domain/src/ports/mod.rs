@@ -15,7 +15,7 @@ pub use identity::{
 pub use identity::{MockAccessTokens, MockClock, MockIdGenerator, MockTokenProvider};
 pub use queries::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatsOfDate,
+    ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatsOfDate, StoredLines,
 };
 #[cfg(feature = "mocks")]
 pub use queries::{

@@ -10,19 +10,33 @@ use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
 use crate::seat::{FeedVersion, Seat, SeatPlace, SeatUpdate};
 use crate::{
-    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
-    Versioned,
+    AuditEntryId, ConcertId, Incarnation, IncarnationId, Money, PerformanceDateId, ReservationId, RoomId,
+    SeatId, Timestamp, UserId, Versioned,
 };
 
-/// Reads lines.
+/// Lines as stored at one moment, and the incarnation of the data that they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLines {
+    /// The incarnation: never later than the lines.
+    pub incarnation: Incarnation,
+    /// The rooms with the counters of their lines, in any order.
+    pub lines: Vec<LineState>,
+}
+
+/// Reads lines, and the incarnation of the data along with them.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait QueueQueries: Send + Sync {
-    /// Every room with the counters of its line, all of them from one snapshot.
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError>;
+    /// Every room with the counters of its line, all of them from one snapshot. Where storage itself can tell that its data
+    /// has gone back, a new incarnation has begun before this returns.
+    async fn lines(&self) -> Result<StoredLines, StorageError>;
 
-    /// Those of these rooms that there are with the counters of their lines, all of them from one snapshot.
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError>;
+    /// As [`QueueQueries::lines`], those of these rooms that there are. Of no room this is the incarnation alone.
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError>;
+
+    /// Begins a new incarnation at `now`, unless another one has followed on this one already: of any number of nodes that
+    /// find out the same, one does it.
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError>;
 
     /// Who left each of these lines after the departure with this number, without being admitted: for each line the first
     /// `limit`, by number, without a gap. Departures are numbered in commit order, so that none comes in later before one

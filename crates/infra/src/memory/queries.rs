@@ -6,29 +6,42 @@ use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    ReservationView, RoomOverview, Sales, StorageError, StoredLines,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{SeatPlace, SeatStatus};
 use frontrow_domain::{
-    AuditEntryId, ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp,
-    UserId, Versioned,
+    AuditEntryId, ConcertId, Incarnation, IncarnationId, Label, Money, PerformanceDateId, ReservationId,
+    RoomId, SeatId, Timestamp, UserId, Versioned,
 };
+use uuid::Uuid;
 
 use super::{Memory, State, at_most, count};
 
 #[async_trait]
 impl QueueQueries for Memory {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
+        let incarnation = *self.incarnation();
         let state = self.state();
-        Ok(state.rooms.values().map(|room| state.line(*room)).collect())
+        let lines = state.rooms.values().map(|room| state.line(*room)).collect();
+        Ok(StoredLines { incarnation, lines })
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
+        let incarnation = *self.incarnation();
         let state = self.state();
         let found = rooms.iter().filter_map(|id| state.rooms.get(id));
-        Ok(found.map(|room| state.line(*room)).collect())
+        Ok(StoredLines { incarnation, lines: found.map(|room| state.line(*room)).collect() })
+    }
+
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        let mut incarnation = self.incarnation();
+        if incarnation.id == after {
+            let id = IncarnationId::new(Uuid::from_u128(after.get().as_u128().wrapping_add(1)));
+            *incarnation = Incarnation { id, started_at: now };
+        }
+        Ok(())
     }
 
     async fn departures(

@@ -232,6 +232,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql::types::{Id, Instant};
+
+    // Has one row. PostgreSQL has more columns, which its adapter alone knows.
+    incarnation (incarnation_id) {
+        incarnation_id -> Id,
+        started_at -> Instant,
+    }
+}
+
 diesel::joinable!(lines -> rooms (room_id));
 diesel::joinable!(concerts -> rooms (room_id));
 diesel::joinable!(performance_dates -> concerts (concert_id));

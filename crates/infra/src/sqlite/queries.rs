@@ -15,13 +15,14 @@ use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    ReservationView, RoomOverview, Sales, StorageError, StoredLines,
 };
-use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
+use frontrow_domain::queue::{Departure, Room, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::seat::SeatPlace;
 use frontrow_domain::{
-    AuditEntryId, ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, Incarnation, IncarnationId, PerformanceDateId, ReservationId, RoomId, SeatId,
+    Timestamp, UserId, Versioned,
 };
 
 use super::Sqlite;
@@ -32,38 +33,80 @@ use crate::sql::rows::{
     AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
 };
 use crate::sql::schema::{
-    audit_log, concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
+    audit_log, concerts, entries, incarnation, lines, queue_tokens, reservation_seats, reservations, rooms,
+    seats,
 };
-use crate::sql::types::{DbId, DbTime, Instant};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+const INCARNATION_ID: &str = "(SELECT incarnation_id FROM incarnation)";
+const STARTED_AT: &str = "(SELECT started_at FROM incarnation)";
+
+/// A line, and the incarnation of the same snapshot.
+type StoredLineRow = (RoomRow, LineRow, DbId, DbTime);
+
+/// Without any line the incarnation is read by itself.
+fn stored_lines(
+    rows: Vec<StoredLineRow>,
+    connection: &mut SqliteConnection,
+) -> Result<StoredLines, ReadError> {
+    let (id, started_at) =
+        match rows.as_slice() {
+            [(_, _, id, started_at), ..] => (*id, *started_at),
+            [] => incarnation::table
+                .select((incarnation::incarnation_id, incarnation::started_at))
+                .first::<(DbId, DbTime)>(connection)?,
+        };
+    let incarnation = Incarnation { id: IncarnationId::new(id.0), started_at: started_at.0 };
+    let lines = rows.into_iter().map(|(room, line, ..)| line.with_room(room));
+    Ok(StoredLines { incarnation, lines: lines.collect::<Result<_, _>>()? })
+}
+
 #[async_trait]
 impl QueueQueries for Sqlite {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
         self.read(|connection| {
-            let rows: Vec<(RoomRow, LineRow)> = rooms::table
-                .inner_join(lines::table)
-                .select((RoomRow::as_select(), LineRow::as_select()))
-                .load(connection)?;
-            Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+            let query = rooms::table.inner_join(lines::table).select((
+                RoomRow::as_select(),
+                LineRow::as_select(),
+                sql::<Id>(INCARNATION_ID),
+                sql::<Instant>(STARTED_AT),
+            ));
+            let rows: Vec<StoredLineRow> = Cached(query).load(connection)?;
+            stored_lines(rows, connection)
         })
         .await
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
         self.read(move |connection| {
             let named = sql::<Bool>("rooms.room_id IN (SELECT unhex(value) FROM json_each(")
                 .bind::<Text, _>(json_of(rooms.into_iter().map(RoomId::get)))
                 .sql("))");
-            let query = rooms::table
-                .inner_join(lines::table)
-                .filter(named)
-                .select((RoomRow::as_select(), LineRow::as_select()));
-            let rows: Vec<(RoomRow, LineRow)> = Cached(query).load(connection)?;
-            Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+            let query = rooms::table.inner_join(lines::table).filter(named).select((
+                RoomRow::as_select(),
+                LineRow::as_select(),
+                sql::<Id>(INCARNATION_ID),
+                sql::<Instant>(STARTED_AT),
+            ));
+            let rows: Vec<StoredLineRow> = Cached(query).load(connection)?;
+            stored_lines(rows, connection)
+        })
+        .await
+    }
+
+    /// On a connection that reads: the writer's is for units of work, and this is done once in a long while.
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        self.read(move |connection| {
+            run(connection, "PRAGMA query_only = OFF")?;
+            let text = "UPDATE incarnation SET incarnation_id = randomblob(16), started_at = ? \
+                        WHERE incarnation_id = ?";
+            let begun = Sql(text, (DbTime(now), DbId(after.get()))).execute(connection);
+            run(connection, "PRAGMA query_only = ON")?;
+            Ok(begun.map(|_| ())?)
         })
         .await
     }

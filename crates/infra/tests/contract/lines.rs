@@ -13,7 +13,7 @@ use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versi
 use crate::fixture::{Fixture, at, commanded};
 
 pub(crate) async fn state(fixture: &Fixture, room: RoomId) -> LineState {
-    let lines = fixture.storage.queue_queries.lines().await.unwrap();
+    let lines = fixture.storage.queue_queries.lines().await.unwrap().lines;
     *lines.iter().find(|line| line.room.value.id == room).unwrap()
 }
 
@@ -43,7 +43,7 @@ async fn view(fixture: &Fixture, room: RoomId) -> LineView {
 }
 
 pub(crate) async fn a_line_counts_what_moves_it(fixture: &Fixture) {
-    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap(), []);
+    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap().lines, []);
     let room = fixture.default_room().await;
     let expected = LineState {
         room: Versioned::new(room, Version::FIRST),
@@ -52,7 +52,7 @@ pub(crate) async fn a_line_counts_what_moves_it(fixture: &Fixture) {
         admitted_through: TicketNumber(0),
         departures: 0,
     };
-    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap(), [expected]);
+    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap().lines, [expected]);
     let crowd = fixture.crowd(room.id, 6, at(0)).await;
     assert_eq!(counters(fixture, room.id).await, (6, 6, 0, 0));
     fixture.leave(crowd[2].id, at(1)).await;
@@ -85,7 +85,7 @@ pub(crate) async fn lines_are_read_by_room(fixture: &Fixture) {
         (vec![ids[1]], vec![states[1]]),
         (vec![ids[2], nowhere, ids[0]], vec![states[0], states[2]]),
     ] {
-        let mut found = fixture.storage.queue_queries.lines_of(wanted).await.unwrap();
+        let mut found = fixture.storage.queue_queries.lines_of(wanted).await.unwrap().lines;
         found.sort_by_key(|line| line.waiting);
         assert_eq!(found, expected);
     }

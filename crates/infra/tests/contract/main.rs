@@ -23,6 +23,7 @@ mod feeds;
 mod fixture;
 mod holds;
 mod idempotency;
+mod incarnation;
 mod lines;
 mod order;
 mod prune;
@@ -92,6 +93,9 @@ macro_rules! contract {
                     only_waiters_are_given_up,
                     departures_are_gapless_when_many_leave_at_once,
                     a_crowd_is_put_at_the_tail_in_order;
+                incarnation:
+                    lines_come_with_the_incarnation_of_the_data,
+                    an_incarnation_begins_after_the_one_that_is_named;
                 concerts:
                     concerts_and_dates_are_absent_until_inserted,
                     every_field_of_a_concert_comes_back,

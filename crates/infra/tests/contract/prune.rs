@@ -31,7 +31,7 @@ impl Fixture {
     }
 
     async fn line(&self, id: RoomId) -> LineState {
-        let lines = self.storage.queue_queries.lines().await.unwrap();
+        let lines = self.storage.queue_queries.lines().await.unwrap().lines;
         lines.into_iter().find(|line| line.room.value.id == id).unwrap()
     }
 }

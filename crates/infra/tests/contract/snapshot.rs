@@ -55,7 +55,7 @@ async fn facts_of(fixture: &Fixture, id: Uuid) -> (Uuid, Vec<String>) {
 }
 
 async fn line_of(fixture: &Fixture, id: RoomId) -> impl std::fmt::Debug {
-    let lines = fixture.storage.queue_queries.lines().await.unwrap();
+    let lines = fixture.storage.queue_queries.lines().await.unwrap().lines;
     let departures = fixture.storage.queue_queries.departures(vec![(id, 0)], ALL).await.unwrap();
     lines.into_iter().find(|line| line.room.value.id == id).map(|line| (line, departures))
 }

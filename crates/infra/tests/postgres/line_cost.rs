@@ -110,14 +110,14 @@ impl Line {
         let poll = self
             .cost(async |node| {
                 let queries = &node.storage.queue_queries;
-                assert_eq!(queries.lines_of(vec![room_id]).await.unwrap().len(), 1);
+                assert_eq!(queries.lines_of(vec![room_id]).await.unwrap().lines.len(), 1);
                 assert_eq!(queries.departures(vec![(room_id, 1)], 100).await.unwrap().len(), 2);
             })
             .await;
         let start = self
             .cost(async |node| {
                 let queries = &node.storage.queue_queries;
-                let lines = queries.lines().await.unwrap();
+                let lines = queries.lines().await.unwrap().lines;
                 let line = lines.iter().find(|line| line.room.value.id == room_id).unwrap();
                 let departed = queries.departed_tickets(room_id, line.admitted_through, 100);
                 assert_eq!(departed.await.unwrap().len(), 3);

@@ -15,6 +15,7 @@ mod counters;
 #[path = "../contract/fixture.rs"]
 #[allow(dead_code, reason = "the contract uses the rest")]
 mod fixture;
+mod incarnation;
 mod line_cost;
 mod lost;
 mod migrations;

@@ -604,7 +604,7 @@ fn failed(failure: &Failure) -> Refusal {
 fn gate_refused(error: GateError) -> Refusal {
     match error {
         GateError::Missing => Refusal::WaitTokenMissing,
-        GateError::Invalid => Refusal::WaitTokenInvalid,
+        GateError::Invalid | GateError::Gone => Refusal::WaitTokenInvalid,
         GateError::NotActive => Refusal::WaitTokenNotActive,
         GateError::Expired => Refusal::WaitTokenExpired,
         GateError::Failure(failure) => failed(&failure),
@@ -614,7 +614,7 @@ fn gate_refused(error: GateError) -> Refusal {
 fn look_up_refused(error: LookUpError) -> Refusal {
     match error {
         LookUpError::Missing => Refusal::WaitTokenMissing,
-        LookUpError::Invalid => Refusal::WaitTokenInvalid,
+        LookUpError::Invalid | LookUpError::Gone => Refusal::WaitTokenInvalid,
         LookUpError::Failure(failure) => failed(&failure),
     }
 }

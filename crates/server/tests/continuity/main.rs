@@ -1,4 +1,4 @@
-//! What should go on as if nothing had happened: clocks that step under nodes.
+//! What should go on as if nothing had happened: clocks that step under nodes, and data that goes back under them.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
 )]
 
 mod clocks;
+mod restores;
 mod shimmed;
 
 use std::time::{Duration, Instant};
