@@ -422,6 +422,12 @@ async fn a_commit_of_an_earlier_incarnation_is_not_shown() {
     });
     committer.commit(hold(1)).await.unwrap();
     assert_eq!(seen(&world, &maps).await, [A, A, A]);
+    // The map of the new incarnation is there already when the commit returns.
+    let held = Versioned::new(seat(1, held_by(HELD, 2_000)), version(2));
+    for (of, shown) in [(1, [A, A, A]), (2, [R, A, A])] {
+        maps.anticipate(DATE, &[SeatUpdate::of(&held)], Some(incarnation_of(of)));
+        assert_eq!(seen(&world, &maps).await, shown, "2 is the control");
+    }
 }
 
 #[tokio::test]
