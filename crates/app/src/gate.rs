@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use frontrow_domain::ports::{Clock, QueueTokens, TokenProvider, WaitClaims};
-use frontrow_domain::queue::{QueueToken, QueueTokenError};
+use frontrow_domain::queue::{QueueToken, QueueTokenError, SalePaused};
 use frontrow_domain::{RoomId, Timestamp, UserId, Versioned};
 
 use crate::{Failure, Lines};
@@ -58,6 +58,11 @@ impl GatePass {
     /// The token with the version that was judged.
     pub(crate) fn token(&self) -> Versioned<QueueToken> {
         self.token
+    }
+
+    /// Checks that the sale is not paused. The token knows: its version guards this too.
+    pub(crate) fn require_unpaused(&self) -> Result<(), SalePaused> {
+        self.token.value.require_unpaused()
     }
 
     /// Checks that the pass is of this room.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{Concerts, StorageError};
-use frontrow_domain::{ConcertId, PerformanceDateId};
+use frontrow_domain::{ConcertId, PerformanceDateId, Timestamp};
 
 /// The most that is remembered of each kind; then all is forgotten and learnt anew.
 const MOST: usize = 10_000;
@@ -44,6 +44,10 @@ impl Concerts for KnownConcerts {
             return Ok(Some(known));
         }
         Ok(self.found_dates.learn(id, self.concerts.find_date(id).await?))
+    }
+
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError> {
+        self.concerts.sales_starts(id).await
     }
 }
 

@@ -3,8 +3,8 @@
 //! The views follow the database by [`Lines::refresh`], which the scheduler runs several times a second. What this node
 //! commits itself is in them at once: [`WatchedCommitter`] sees to it. They answer reads alone; no write is decided by them.
 //!
-//! Reads: a refresh is 1 read, and 1 more when somebody left a line. It reads the rooms that somebody asked for lately, and all
-//! of them every few seconds. Who waits costs none, unless the room was left out: then 1 refresh, which others share. Who does not
+//! Reads: a refresh is 1 read, 1 more when somebody left a line, and 1 more every few seconds. It reads the rooms that somebody asked for lately, and all
+//! with waiters every few seconds; a room without waiters that no client asks for is not read (ADR 0023). Who waits costs none, unless the room was left out: then 1 refresh, which others share. Who does not
 //! wait costs 1 read of the token, unless it was read or written here within a second.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,8 @@ const TOKEN_ANSWERS_FOR_SECONDS: u64 = 120;
 const TOKEN_FRESH_SECONDS: u64 = 1;
 /// The most departures of a line, and tickets of those, in one read.
 const BATCH: u32 = 10_000;
-/// How often a refresh reads all rooms: those that are new, and those that somebody else has changed and nobody asks for here.
+/// How often a refresh reads all rooms with waiters: those that are new, and those that another node has changed and no client
+/// asks for here.
 const ALL_EVERY: Duration = Duration::from_secs(5);
 
 /// Where a token stands.
@@ -134,13 +135,14 @@ impl Lines {
     async fn load(&self, this: u64) -> Result<(), Failure> {
         let inner = &*self.0;
         let now = inner.clock.now();
-        let some = self.rooms_to_read(now);
-        let reads_all = some.is_none();
-        let states = match some {
-            None => inner.queries.lines().await?,
-            Some(rooms) if rooms.is_empty() => Vec::new(),
-            Some(rooms) => inner.queries.lines_of(rooms).await?,
-        };
+        let (mut rooms, reads_all) = self.rooms_to_read(now);
+        let mut states = if reads_all { inner.queries.lines().await? } else { Vec::new() };
+        for state in &states {
+            rooms.remove(&state.room.value.id);
+        }
+        if !rooms.is_empty() {
+            states.extend(inner.queries.lines_of(rooms.into_iter().collect()).await?);
+        }
         let mut behind = Vec::new();
         for state in &states {
             match self.advance(state) {
@@ -155,7 +157,7 @@ impl Lines {
         self.write(|views| {
             for state in &states {
                 if let Some(line) = views.by_room.get_mut(&state.room.value.id) {
-                    line.was_read(now, this);
+                    line.was_read(now, this, state.waiting > 0);
                 }
             }
             views.wanted.retain(|_, begun| *begun >= this);
@@ -167,18 +169,15 @@ impl Lines {
         Ok(())
     }
 
-    /// Which rooms a refresh reads; `None` for all of them, which are due again after a while, and when the clock was turned
-    /// back.
-    fn rooms_to_read(&self, now: Timestamp) -> Option<Vec<RoomId>> {
+    /// Which rooms a refresh reads, and whether all others with waiters as well: those are due again after a while, and when
+    /// the clock was turned back.
+    fn rooms_to_read(&self, now: Timestamp) -> (BTreeSet<RoomId>, bool) {
         self.write(|views| {
             let lately = |as_of: Timestamp| as_of <= now && now.since(as_of) < ALL_EVERY;
-            if !views.all_as_of.is_some_and(lately) {
-                return None;
-            }
+            let reads_all = !views.all_as_of.is_some_and(lately);
             let watched = views.by_room.iter().filter(|(_, line)| line.is_watched(now));
-            let rooms: BTreeSet<_> =
-                watched.map(|(room_id, _)| room_id).chain(views.wanted.keys()).copied().collect();
-            Some(rooms.into_iter().collect())
+            let rooms = watched.map(|(room_id, _)| room_id).chain(views.wanted.keys()).copied().collect();
+            (rooms, reads_all)
         })
     }
 
@@ -293,7 +292,11 @@ impl Lines {
     ) -> Result<Option<Versioned<QueueToken>>, Failure> {
         let known = self.0.known.get(claims.token_id);
         let known = known.filter(|known| !has_left || known.token.value.state != QueueTokenState::Wait);
-        if let Some(known) = known.filter(|known| known.age_seconds(now) < TOKEN_FRESH_SECONDS) {
+        // A deadline that passes may have been moved: by a pause of the sale.
+        let is_over =
+            |token: &QueueToken| matches!(token.state, QueueTokenState::Active { .. }) && !token.is_live(now);
+        let fresh = known.filter(|known| known.age_seconds(now) < TOKEN_FRESH_SECONDS);
+        if let Some(known) = fresh.filter(|known| !is_over(&known.token.value)) {
             return Ok(Some(known.token));
         }
         match self.0.tokens.find(claims.token_id).await {
@@ -338,12 +341,17 @@ impl Lines {
         self.0.known.remove(id);
     }
 
+    /// Drops the tokens of a room, all of which may have changed.
+    fn forget_room(&self, room_id: RoomId) {
+        self.0.known.remove_room(room_id);
+    }
+
     /// The rooms in which abandoned places are given up; `None` when what is known is older than `seconds`.
     pub(crate) fn rooms_with_grace(&self, seconds: u64, now: Timestamp) -> Option<Vec<Room>> {
         let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
         views.as_of.filter(|as_of| now.since(*as_of).as_secs() < seconds)?;
-        let rooms = views.by_room.values().map(|line| *line.view.room());
-        Some(rooms.filter(|room| room.policy.wait_grace_seconds.is_some()).collect())
+        let lines = views.by_room.values().filter(|line| line.gives_up_places());
+        Some(lines.map(|line| *line.view.room()).collect())
     }
 
     pub(crate) fn polls<T>(&self, work: impl FnOnce(&mut Polls) -> T) -> T {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use frontrow_domain::ports::{Clock, Committer, Concerts, IdGenerator, TokenProvider, WaitClaims};
 use frontrow_domain::queue::{
-    DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds, poll_after_seconds,
+    DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomMode, RoomRefusal, estimated_wait_seconds,
+    poll_after_seconds,
 };
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Join};
 use frontrow_domain::{ConcertId, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
@@ -30,6 +31,8 @@ pub struct QueuePlace {
     pub estimated_wait_seconds: Option<u64>,
     /// After how many seconds to ask again.
     pub poll_after_seconds: u64,
+    /// Whether the sale of the room is paused.
+    pub sale_paused: bool,
 }
 
 impl QueuePlace {
@@ -37,12 +40,14 @@ impl QueuePlace {
         let token = standing.token.value;
         let status = token.status_at(now);
         let position = if status == QueueTokenStatus::Wait { standing.position } else { 0 };
+        let room = standing.room.caught_up(Some(token.entered_at), now);
         Self {
             token,
             status,
             position,
-            estimated_wait_seconds: estimated_wait_seconds(&standing.room, position, now),
-            poll_after_seconds: poll_after_seconds(status, position, &standing.room, token.id, now),
+            estimated_wait_seconds: estimated_wait_seconds(&room, position, now),
+            poll_after_seconds: poll_after_seconds(status, position, &room, token.id, now),
+            sale_paused: room.policy.mode == RoomMode::Paused,
         }
     }
 }

@@ -18,7 +18,7 @@ use frontrow_domain::ports::{
     Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
 };
 use frontrow_domain::queue::{
-    Departure, LineState, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
+    Departure, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, RoomWithWaiters, TicketNumber,
 };
 use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
@@ -86,7 +86,7 @@ pub(crate) const WAITING: QueueTokenState = QueueTokenState::Wait;
 
 /// ACTIVE since second 500, until `until`.
 pub(crate) fn active_until(until: i64) -> QueueTokenState {
-    QueueTokenState::Active { activated_at: at(500), expires_at: at(until) }
+    QueueTokenState::Active { activated_at: at(500), expires_at: at(until), paused_at: None }
 }
 
 /// Over since second 800.
@@ -224,6 +224,8 @@ pub(crate) struct Facts {
     pub(crate) tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
     /// How many wait before the first token that waits.
     pub(crate) ahead: i64,
+    /// When the first waiter of every room entered.
+    pub(crate) waiting_since: Option<Timestamp>,
     /// Who left [`ROOM`] without being admitted.
     pub(crate) departures: Vec<Departure>,
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Room>>,
@@ -312,6 +314,10 @@ impl Facts {
         }
     }
 
+    fn with_waiters(&self, room: Versioned<Room>) -> RoomWithWaiters {
+        RoomWithWaiters { room, waiting_since: self.waiting_since }
+    }
+
     fn holdings(&self, user: UserId, date: PerformanceDateId, now: Timestamp) -> Holdings {
         let own = self.reservations.values().map(|row| &row.value);
         let own = own.filter(|r| (r.user_id, r.performance_date_id) == (user, date));
@@ -334,6 +340,7 @@ pub(crate) fn world() -> World {
         now: now(),
         tokens: BTreeMap::new(),
         ahead: 0,
+        waiting_since: Some(at(1)),
         departures: Vec::new(),
         rooms: BTreeMap::new(),
         concerts: BTreeMap::from([(CONCERT, concert(CONCERT, ROOM))]),
@@ -497,7 +504,15 @@ impl World {
         mock.expect_lines().returning(move || {
             let mut facts = world.facts();
             facts.read(Load::Lines)?;
-            Ok(facts.rooms.values().map(|room| facts.line(*room)).collect())
+            let have_waiters = facts.waiting_since.is_some();
+            let rooms = facts.rooms.values().filter(|_| have_waiters);
+            Ok(rooms.map(|room| facts.line(*room)).collect())
+        });
+        let world = self.handle();
+        mock.expect_rooms_after().returning(move |after, limit| {
+            let facts = world.facts();
+            let ids = facts.rooms.keys().copied().filter(|id| after.is_none_or(|after| *id > after));
+            Ok(ids.take(usize::try_from(limit).unwrap()).collect())
         });
         let world = self.handle();
         mock.expect_lines_of().returning(move |rooms| {
@@ -543,13 +558,22 @@ impl World {
             Ok(facts.rooms.get(&id).copied())
         });
         let world = self.handle();
-        mock.expect_due().returning(move |now, _| {
+        mock.expect_find_with_waiters().returning(move |id| {
+            let mut facts = world.facts();
+            facts.read(Load::Room)?;
+            Ok(facts.rooms.get(&id).map(|room| facts.with_waiters(*room)))
+        });
+        let world = self.handle();
+        mock.expect_due().returning(move |now, after, limit| {
             let mut facts = world.facts();
             facts.read(Load::DueRooms)?;
-            let due = |room: &&Versioned<Room>| {
-                now >= room.value.next_tick_at || room.value.policy.mode == RoomMode::Open
-            };
-            Ok(facts.rooms.values().filter(due).copied().collect())
+            let key = |found: &RoomWithWaiters| (found.room.value.next_tick_at, found.room.value.id);
+            let found = facts.rooms.values().map(|room| facts.with_waiters(*room));
+            let mut due: Vec<_> =
+                found.filter(|found| found.has_work(now) && Some(key(found)) > after).collect();
+            due.sort_by_key(key);
+            due.truncate(usize::try_from(limit).unwrap());
+            Ok(due)
         });
         Arc::new(mock)
     }
@@ -568,6 +592,12 @@ impl World {
             facts.read(Load::Date)?;
             let date = facts.dates.get(&id).copied();
             Ok(date.map(|date| (date, facts.concerts[&date.concert_id].clone())))
+        });
+        let world = self.handle();
+        mock.expect_sales_starts().returning(move |id| {
+            let facts = world.facts();
+            let dates = facts.dates.values().filter(|date| date.concert_id == id);
+            Ok(dates.map(|date| date.on_sale_at).collect())
         });
         Arc::new(mock)
     }

@@ -58,6 +58,7 @@ pub enum Refusal {
     /// With the seats of another date, if that is why.
     InvalidRequest(Vec<usize>),
     InvalidPolicy(String),
+    SalePaused,
     NotOnSale,
     SeatNotFound(Vec<usize>),
     SeatLimitExceeded,

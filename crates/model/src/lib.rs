@@ -149,7 +149,7 @@ impl Model {
 
     /// Every time from now on at which something happens by itself.
     fn deadlines(&self) -> Vec<Time> {
-        let ticks = self.rooms.iter().map(|room| room.next_tick);
+        let ticks = self.rooms.iter().map(|room| room.upcoming(self.now).next_tick);
         let tokens = self.tokens.values().filter_map(Token::deadline);
         let holds = self.reservations.values().filter_map(Reservation::deadline);
         let keys = self.kept.values().map(|kept| kept.until);

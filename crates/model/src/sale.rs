@@ -136,6 +136,9 @@ impl Model {
         }
         let on = self.dates.get(date).ok_or(Refusal::PerformanceDateNotFound)?;
         self.require_room(&token, on.concert)?;
+        if token.is_paused() {
+            return Err(Refusal::SalePaused);
+        }
         if !on.is_on_sale(self.now) {
             return Err(Refusal::NotOnSale);
         }

@@ -15,7 +15,7 @@ use frontrow_domain::ports::{
     ReservationView, Reservations, RoomOverview, Rooms, Sales, SeatFeeds, SeatNews, Seats, SeatsOfDate,
     StorageError,
 };
-use frontrow_domain::queue::{Departure, LineState, QueueToken, Room, TicketNumber};
+use frontrow_domain::queue::{Departure, LineState, QueueToken, Room, RoomWithWaiters, TicketNumber};
 use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::unit_of_work::{CommitError, Committed};
@@ -210,8 +210,17 @@ impl Rooms for NodePorts {
         self.read(self.storage.rooms.find(id)).await
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
-        self.read(self.storage.rooms.due(now, limit)).await
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError> {
+        self.read(self.storage.rooms.find_with_waiters(id)).await
+    }
+
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError> {
+        self.read(self.storage.rooms.due(now, after, limit)).await
     }
 }
 
@@ -245,6 +254,10 @@ impl Concerts for NodePorts {
         id: PerformanceDateId,
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
         self.read(self.storage.concerts.find_date(id)).await
+    }
+
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError> {
+        self.read(self.storage.concerts.sales_starts(id)).await
     }
 }
 
@@ -306,6 +319,10 @@ impl QueueQueries for NodePorts {
 
     async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
         self.read(self.storage.queue_queries.lines_of(rooms)).await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        self.read(self.storage.queue_queries.rooms_after(after, limit)).await
     }
 
     async fn departures(

@@ -134,6 +134,7 @@ pub(crate) async fn reserve(
         Err(ReserveError::Conflict) => Verdict::NotNow,
         Err(
             error @ (ReserveError::TooManySeats { .. }
+            | ReserveError::SalePaused(_)
             | ReserveError::SeatLimitExceeded { .. }
             | ReserveError::SeatNotAvailable(_)),
         ) => Verdict::Refused(error.to_string()),
@@ -207,6 +208,7 @@ fn administered(result: Result<(), AdminError>) -> Verdict<Vec<u8>> {
         Ok(()) => done(Vec::new()),
         Err(AdminError::Failure(failure)) => failed(failure),
         Err(AdminError::Conflict) => Verdict::NotNow,
+        Err(AdminError::SalePaused(paused)) => Verdict::Refused(paused.to_string()),
         Err(error) => Verdict::Internal(error.to_string()),
     }
 }

@@ -55,6 +55,7 @@ codes! {
     ReservationNotFound = "RESERVATION_NOT_FOUND", NOT_FOUND, "There is no such reservation";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The method is not allowed here";
     RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The request came too slowly";
+    SalePaused = "SALE_PAUSED", CONFLICT, "The sale is paused";
     NotOnSale = "NOT_ON_SALE", CONFLICT, "The date is not on sale";
     SeatLimitExceeded = "SEAT_LIMIT_EXCEEDED", CONFLICT, "Too many seats for one person";
     SeatNotAvailable = "SEAT_NOT_AVAILABLE", CONFLICT, "A seat is taken";
@@ -262,6 +263,7 @@ mod tests {
             (
                 409,
                 &[
+                    "SALE_PAUSED",
                     "NOT_ON_SALE",
                     "SEAT_LIMIT_EXCEEDED",
                     "SEAT_NOT_AVAILABLE",

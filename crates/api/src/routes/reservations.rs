@@ -114,7 +114,7 @@ impl<'a> From<&'a ReservationView> for ReservationDto<'a> {
 problems! {
     ReserveProblems: BEARER, GATE, KEYED, JSON,
     &[
-        Code::InvalidRequest, Code::PerformanceDateNotFound, Code::SeatNotFound, Code::NotOnSale,
+        Code::InvalidRequest, Code::PerformanceDateNotFound, Code::SeatNotFound, Code::SalePaused, Code::NotOnSale,
         Code::SeatLimitExceeded, Code::SeatNotAvailable, Code::Conflict,
     ]
 }

@@ -71,7 +71,7 @@ pub(crate) fn stored<T>(value: T) -> Versioned<T> {
 }
 
 pub(crate) fn active() -> QueueTokenState {
-    QueueTokenState::Active { activated_at: now(), expires_at: now().plus_seconds(60) }
+    QueueTokenState::Active { activated_at: now(), expires_at: now().plus_seconds(60), paused_at: None }
 }
 
 pub(crate) fn token(state: QueueTokenState) -> QueueToken {

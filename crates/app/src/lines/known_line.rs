@@ -20,6 +20,8 @@ pub(super) struct KnownLine {
     as_of: Timestamp,
     /// The refresh that read it last.
     read_by: u64,
+    /// Whether it had waiters then.
+    has_waiters: bool,
     /// In microseconds of 1970.
     asked_for_at: AtomicI64,
 }
@@ -27,13 +29,20 @@ pub(super) struct KnownLine {
 impl KnownLine {
     /// A line that is new counts as asked for: whoever made it is going to use it.
     pub(super) const fn new(view: LineView, now: Timestamp) -> Self {
-        Self { view, as_of: now, read_by: 0, asked_for_at: AtomicI64::new(now.unix_micros()) }
+        Self {
+            view,
+            as_of: now,
+            read_by: 0,
+            has_waiters: true,
+            asked_for_at: AtomicI64::new(now.unix_micros()),
+        }
     }
 
     /// All of it was read by this refresh, which was begun at this time.
-    pub(super) fn was_read(&mut self, at: Timestamp, by: u64) {
+    pub(super) fn was_read(&mut self, at: Timestamp, by: u64, has_waiters: bool) {
         self.as_of = self.as_of.max(at);
         self.read_by = by;
+        self.has_waiters = has_waiters;
     }
 
     /// The refresh that read it last.
@@ -53,10 +62,14 @@ impl KnownLine {
         }
     }
 
-    /// Whether every refresh is to read it. Where places are given up somebody has to look, although nobody asks.
+    /// Whether places of inactive waiters are given up in it.
+    pub(super) fn gives_up_places(&self) -> bool {
+        self.has_waiters && self.view.room().policy.wait_grace_seconds.is_some()
+    }
+
+    /// Whether every refresh is to read it. Where places are given up it is read without being asked for.
     pub(super) fn is_watched(&self, now: Timestamp) -> bool {
-        let gives_up = self.view.room().policy.wait_grace_seconds.is_some();
-        gives_up || now.since(self.asked_for_at()) < WATCHED_FOR
+        self.gives_up_places() || now.since(self.asked_for_at()) < WATCHED_FOR
     }
 
     fn asked_for_at(&self) -> Timestamp {

@@ -1,7 +1,7 @@
 //! Tokens that were read or written a moment ago.
 
 use frontrow_domain::queue::QueueToken;
-use frontrow_domain::{QueueTokenId, Timestamp, Versioned};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Versioned};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
 /// How many tokens are known at most: some 200 bytes each.
@@ -56,5 +56,10 @@ impl KnownTokens {
 
     pub(super) fn remove(&self, id: QueueTokenId) {
         self.0.remove(&id);
+    }
+
+    /// Removes every token of a room.
+    pub(super) fn remove_room(&self, room_id: RoomId) {
+        self.0.retain(|_, known| known.token.value.room_id != room_id);
     }
 }

@@ -374,6 +374,10 @@ impl QueueQueries for Slow {
         Ok(lines)
     }
 
+    async fn rooms_after(&self, _: Option<RoomId>, _: u32) -> Result<Vec<RoomId>, StorageError> {
+        Ok(Vec::new())
+    }
+
     async fn departures(
         &self,
         _: Vec<(RoomId, i64)>,
@@ -486,6 +490,10 @@ impl QueueQueries for Counting {
         Ok(self.count(self.queries.lines_of(rooms).await?))
     }
 
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        self.queries.rooms_after(after, limit).await
+    }
+
     async fn departures(
         &self,
         after: Vec<(RoomId, i64)>,
@@ -558,6 +566,37 @@ async fn a_refresh_reads_the_rooms_that_are_asked_for_and_seldom_the_others() {
     counting.take();
     refresh_after(&world, &lines, 250).await;
     assert_eq!(counting.take(), 0, "nobody has asked again");
+}
+
+#[tokio::test]
+async fn rooms_without_waiters_are_read_only_when_asked_for() {
+    let (world, counting, lines) = many_rooms().await;
+    world.facts().waiting_since = None;
+    refresh_after(&world, &lines, 5_000).await;
+    assert_eq!(counting.take(), 0, "not with all the others");
+    position(&lines, 1).await;
+    assert_eq!(counting.take(), 1);
+    refresh_after(&world, &lines, 5_000).await;
+    assert_eq!(counting.take(), 1, "it is due with the others, and asked for");
+}
+
+/// A pause may have moved the deadline since the token was read.
+#[tokio::test]
+async fn a_token_whose_deadline_passes_is_read_again() {
+    let world = world();
+    let lines = world.lines();
+    let paused_at = Some(at(1_099));
+    let active = token(active_until(1_100));
+    world.facts().now = at(1_099);
+    assert_eq!(status(&lines, &world, &active).await, QueueTokenStatus::Active);
+    let state = QueueTokenState::Active { activated_at: at(500), expires_at: at(1_100), paused_at };
+    world.facts().put_token(stored(token(state), 3));
+    world.facts().now = at(1_099).plus(Duration::from_millis(900));
+    world.take_loads();
+    assert_eq!(status(&lines, &world, &active).await, QueueTokenStatus::Active);
+    assert_eq!(world.take_loads(), [], "it is fresh");
+    world.facts().now = at(1_099).plus(Duration::from_millis(1_000));
+    assert_eq!(status(&lines, &world, &active).await, QueueTokenStatus::Active, "past its deadline");
 }
 
 /// Whatever was changed by others while nobody asked here.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use frontrow_domain::ports::Committer;
 use frontrow_domain::queue::QueueToken;
 use frontrow_domain::reservation::ReservationStatus;
-use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed, UnitOfWork};
-use frontrow_domain::{Change, QueueTokenId, Version, Versioned};
+use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Committed, UnitOfWork};
+use frontrow_domain::{Change, QueueTokenId, RoomId, Version, Versioned};
 
 use super::Lines;
 
@@ -42,6 +42,7 @@ impl WatchedCommitter {
             Some(CommandOutcome::Admitted(people) | CommandOutcome::GivenUp(people)) => people > 0,
             Some(
                 CommandOutcome::AlreadyJoined(_)
+                | CommandOutcome::TokensPaused(_)
                 | CommandOutcome::TokensExpired(_)
                 | CommandOutcome::HoldsExpired(_)
                 | CommandOutcome::PollsNoted(_)
@@ -64,18 +65,29 @@ impl Committer for WatchedCommitter {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let (tokens, has_rooms) = (work.queue_tokens.clone(), !work.rooms.is_empty());
         let paid_under = paid_under(&work);
+        let paused = paused_room(&work);
         let committed = self.committer.commit(work).await;
         match &committed {
             Ok(committed) => {
                 paid_under.into_iter().for_each(|id| self.lines.forget(id));
+                paused.into_iter().for_each(|room_id| self.lines.forget_room(room_id));
                 self.committed(&tokens, has_rooms, committed.outcome).await;
             }
             Err(CommitError::OutcomeUnknown(_)) => {
                 tokens.iter().for_each(|token| self.lines.forget(token.value.id));
+                paused.into_iter().for_each(|room_id| self.lines.forget_room(room_id));
             }
             Err(_) => {}
         }
         committed
+    }
+}
+
+/// The room whose ACTIVE tokens are paused or resumed here.
+const fn paused_room(work: &UnitOfWork) -> Option<RoomId> {
+    match work.command {
+        Some(Command::PauseTokens(pause)) => Some(pause.room_id),
+        _ => None,
     }
 }
 

@@ -39,6 +39,7 @@ const BY_FIVE: RoomPolicy = RoomPolicy {
     max_active: None,
     max_waiting: None,
     wait_grace_seconds: None,
+    opens_at: None,
     mode: RoomMode::Auto,
 };
 
@@ -77,6 +78,7 @@ async fn a_newcomer_takes_a_place_in_the_global_room() {
         position: 7,
         estimated_wait_seconds: Some(500 + 600),
         poll_after_seconds: poll_after_seconds(QueueTokenStatus::Wait, 7, &global, joined.id, now()),
+        sale_paused: false,
     };
     assert_eq!(entered, Entered { place, wait_token: wait_token(&joined), is_new: true });
     assert_eq!(world.work(), join_of(DEFAULT_ROOM_ID));
@@ -215,6 +217,7 @@ async fn a_place_is_looked_up_in_every_state() {
             position,
             estimated_wait_seconds: estimate,
             poll_after_seconds: poll_after_seconds(status, position, &room, TOKEN, now()),
+            sale_paused: false,
         };
         assert_eq!(found, place);
         assert_eq!(world.take_loads(), loads);

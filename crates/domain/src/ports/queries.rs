@@ -18,11 +18,14 @@ use crate::{
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait QueueQueries: Send + Sync {
-    /// Every room with the counters of its line, all of them from one snapshot.
+    /// Every room with waiters, with the counters of its line, all of them from one snapshot. Rooms without cost nothing.
     async fn lines(&self) -> Result<Vec<LineState>, StorageError>;
 
     /// Those of these rooms that there are with the counters of their lines, all of them from one snapshot.
     async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError>;
+
+    /// Up to `limit` rooms with an id after `after`, by id.
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError>;
 
     /// Who left each of these lines after the departure with this number, without being admitted: for each line the first
     /// `limit`, by number, without a gap. Departures are numbered in commit order, so that none comes in later before one

@@ -22,13 +22,20 @@ use super::{Memory, State, at_most, count};
 impl QueueQueries for Memory {
     async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
         let state = self.state();
-        Ok(state.rooms.values().map(|room| state.line(*room)).collect())
+        let lines = state.rooms.values().map(|room| state.line(*room));
+        Ok(lines.filter(|line| line.waiting > 0).collect())
     }
 
     async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
         let state = self.state();
         let found = rooms.iter().filter_map(|id| state.rooms.get(id));
         Ok(found.map(|room| state.line(*room)).collect())
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        let state = self.state();
+        let ids = state.rooms.keys().copied().filter(|id| after.is_none_or(|after| *id > after));
+        Ok(ids.take(at_most(limit)).collect())
     }
 
     async fn departures(

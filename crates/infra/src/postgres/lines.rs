@@ -1,9 +1,10 @@
 //! Lines, as the nodes follow them: one statement each, by index, whatever their length.
 
 use async_trait::async_trait;
+use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt};
+use diesel::sql_types::{Array, BigInt, Bool};
 use diesel_async::RunQueryDsl;
 use frontrow_domain::RoomId;
 use frontrow_domain::ports::{QueueQueries, StorageError};
@@ -37,8 +38,10 @@ struct DepartureRow {
 #[async_trait]
 impl QueueQueries for Postgres {
     async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
-        let query =
-            rooms::table.inner_join(lines::table).select((RoomRow::as_select(), LineRow::as_select()));
+        let query = rooms::table
+            .inner_join(lines::table)
+            .filter(sql::<Bool>("lines.is_waiting"))
+            .select((RoomRow::as_select(), LineRow::as_select()));
         let mut connection = self.connection().await?;
         let rows = Cached(query).load::<(RoomRow, LineRow)>(&mut connection).await;
         drop(connection);
@@ -55,6 +58,18 @@ impl QueueQueries for Postgres {
         let rows = Cached(query).load::<(RoomRow, LineRow)>(&mut connection).await;
         drop(connection);
         rows.map_err(read_error)?.into_iter().map(|(room, line)| line.with_room(room)).collect()
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        let mut query = rooms::table.select(rooms::room_id).into_boxed();
+        if let Some(after) = after {
+            query = query.filter(rooms::room_id.gt(DbId(after.get())));
+        }
+        let query = query.order(rooms::room_id).limit(i64::from(limit));
+        let mut connection = self.connection().await?;
+        let ids = Cached(query).load::<DbId>(&mut connection).await;
+        drop(connection);
+        Ok(ids.map_err(read_error)?.into_iter().map(|id| RoomId::new(id.0)).collect())
     }
 
     async fn departures(

@@ -265,10 +265,10 @@ impl Postgres {
     ) -> Result<Vec<RoomOverview>, StorageError> {
         let active = sql::<BigInt>(
             "(SELECT count(*) FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id \
-             AND queue_tokens.status = 'ACTIVE' AND queue_tokens.expires_at > ",
+             AND queue_tokens.status = 'ACTIVE' AND (queue_tokens.paused_at IS NOT NULL OR queue_tokens.expires_at > ",
         )
         .bind::<Instant, _>(DbTime(now))
-        .sql(")");
+        .sql("))");
         let mut query = rooms::table
             .inner_join(lines::table)
             .select((RoomRow::as_select(), lines::waiting, active))

@@ -320,6 +320,10 @@ async fn statements_are_as_few_as_written_and_prepared_once() {
         step("join again", &watched, 3, "ROLLBACK");
         watched.postgres.lines().await.unwrap();
         step("lines", &watched, 1, "");
+        watched.postgres.due(now(), None, 10).await.unwrap();
+        step("rooms with work", &watched, 1, "");
+        watched.postgres.find_with_waiters(sale.room_id).await.unwrap();
+        step("a room with its first waiter", &watched, 1, "");
         watched.postgres.lines_of(vec![sale.room_id]).await.unwrap();
         step("lines of some rooms", &watched, 1, "");
         watched.postgres.departures(vec![(sale.room_id, 0)], 10).await.unwrap();

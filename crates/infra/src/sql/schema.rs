@@ -17,6 +17,9 @@ diesel::table! {
         last_tick_at -> Instant,
         next_tick_at -> Instant,
         version -> BigInt,
+        opens_at -> Nullable<Instant>,
+        sales_open_at -> Nullable<Instant>,
+        paused -> Bool,
     }
 }
 
@@ -73,6 +76,7 @@ diesel::table! {
         departure -> Nullable<BigInt>,
         last_seen_at -> Nullable<Instant>,
         version -> BigInt,
+        paused_at -> Nullable<Instant>,
     }
 }
 

@@ -44,10 +44,13 @@ fn count(number: i64) -> u64 {
 impl QueueQueries for Sqlite {
     async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
         self.read(|connection| {
-            let rows: Vec<(RoomRow, LineRow)> = rooms::table
+            let waiting =
+                "rooms.room_id IN (SELECT room_id FROM lines INDEXED BY lines_waiting WHERE waiting > 0)";
+            let query = rooms::table
                 .inner_join(lines::table)
-                .select((RoomRow::as_select(), LineRow::as_select()))
-                .load(connection)?;
+                .filter(sql::<Bool>(waiting))
+                .select((RoomRow::as_select(), LineRow::as_select()));
+            let rows: Vec<(RoomRow, LineRow)> = Cached(query).load(connection)?;
             Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
         })
         .await
@@ -64,6 +67,18 @@ impl QueueQueries for Sqlite {
                 .select((RoomRow::as_select(), LineRow::as_select()));
             let rows: Vec<(RoomRow, LineRow)> = Cached(query).load(connection)?;
             Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        self.read(move |connection| {
+            let mut query = rooms::table.order(rooms::room_id).select(rooms::room_id).into_boxed::<Backend>();
+            if let Some(after) = after {
+                query = query.filter(rooms::room_id.gt(DbId(after.get())));
+            }
+            let ids: Vec<DbId> = Cached(query.limit(i64::from(limit))).load(connection)?;
+            Ok(ids.into_iter().map(|id| RoomId::new(id.0)).collect())
         })
         .await
     }
@@ -304,10 +319,10 @@ fn overviews(
 ) -> Result<Vec<RoomOverview>, ReadError> {
     let active = sql::<BigInt>(
         "(SELECT COUNT(*) FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id \
-          AND queue_tokens.status = 'ACTIVE' AND queue_tokens.expires_at > ",
+          AND queue_tokens.status = 'ACTIVE' AND (queue_tokens.paused_at IS NOT NULL OR queue_tokens.expires_at > ",
     )
     .bind::<Instant, _>(DbTime(now))
-    .sql(")");
+    .sql("))");
     let mut query = rooms::table
         .inner_join(lines::table)
         .order(rooms::room_id)

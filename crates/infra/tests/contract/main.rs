@@ -25,6 +25,7 @@ mod holds;
 mod idempotency;
 mod lines;
 mod order;
+mod pauses;
 mod prune;
 mod queue;
 mod races;
@@ -56,6 +57,10 @@ macro_rules! contract {
                     every_field_of_a_room_comes_back,
                     rooms_are_listed_by_id_in_pages,
                     a_room_is_due_from_its_tick_on,
+                    a_tick_that_passed_before_the_first_waiter_is_not_due,
+                    rooms_are_due_as_the_domain_says,
+                    a_tick_too_far_ahead_is_found,
+                    the_starts_of_sales_are_those_of_the_dates,
                     an_open_room_is_due_while_somebody_waits,
                     due_rooms_come_longest_due_first,
                     an_overview_counts_the_waiting_and_the_unlapsed;
@@ -82,6 +87,7 @@ macro_rules! contract {
                 lines:
                     a_line_counts_what_moves_it,
                     lines_are_read_by_room,
+                    rooms_are_paged_by_id,
                     whoever_goes_straight_through_is_the_last_one_admitted,
                     paying_while_waiting_is_a_departure,
                     departures_are_read_from_where_one_was,
@@ -149,6 +155,14 @@ macro_rules! contract {
                     an_admission_says_how_many_it_came_to,
                     an_action_that_fails_is_not_recorded,
                     an_entry_is_recorded_once;
+                pauses:
+                    a_pause_keeps_the_time_that_remains,
+                    a_pause_never_shortens_a_token,
+                    paused_tokens_count_as_active,
+                    a_paused_token_ends_when_it_is_given_up,
+                    a_hold_that_was_decided_before_a_pause_conflicts,
+                    no_hold_slips_past_a_pause,
+                    a_pause_of_no_room_is_a_conflict;
                 prune:
                     ended_tokens_are_pruned_from_their_time_on,
                     pruning_goes_on_where_it_was,

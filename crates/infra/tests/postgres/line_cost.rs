@@ -152,3 +152,43 @@ async fn without_its_index_admission_grows_with_the_line() {
     }
     assert!(!admissions[1].is_flat(admissions[0]), "{admissions:?}");
 }
+
+/// Rooms whose ticks are long over and in which no one waits.
+async fn old_rooms(line: &Line, count: i64) {
+    let rooms = format!(
+        "INSERT INTO rooms (room_id, admit_batch, admit_interval_seconds, active_ttl_seconds, mode, \
+             last_tick_at, next_tick_at, version) \
+         SELECT gen_random_uuid(), 10, 1, 600, 'AUTO', to_timestamp(0), to_timestamp(1), 1 \
+         FROM generate_series(1, {count}); \
+         INSERT INTO lines (room_id) SELECT room_id FROM rooms WHERE room_id NOT IN (SELECT room_id FROM lines)"
+    );
+    line.database.execute(&rooms).await.unwrap();
+    line.database.execute("VACUUM ANALYZE").await.unwrap();
+}
+
+/// What the passes of a node read, twice: the rooms with work, and the lines with waiters.
+async fn cost_of_passes(line: &Line) -> Cost {
+    line.cost(async |node| {
+        for _ in 0..2 {
+            let due = node.storage.rooms.due(at(1_000), None, 200).await.unwrap();
+            assert_eq!(due.iter().map(|found| found.room.value.id).collect::<Vec<_>>(), [line.room_id]);
+            assert_eq!(node.storage.queue_queries.lines().await.unwrap().len(), 1);
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleeping_rooms_add_nothing_to_what_a_pass_reads() {
+    let Some(line) = Line::of(SHORT).await else { return };
+    old_rooms(&line, 10).await;
+    let few = cost_of_passes(&line).await;
+    old_rooms(&line, 10_000).await;
+    let many = cost_of_passes(&line).await;
+    assert!(many.is_flat(few), "{few:?} with 10 rooms, {many:?} with 10,000");
+
+    // The control: without the index of lines with waiters they are read, as they were when each had a tick to be written.
+    line.database.execute("DROP INDEX lines_waiting").await.unwrap();
+    let without = cost_of_passes(&line).await;
+    assert!(!without.is_flat(few) && without.rows > 10_000, "{without:?}");
+}

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::{Made, OwnToken};
-use crate::subject::{OPERATOR, Subject, patch, policy_seen};
+use crate::subject::{OPERATOR, Subject};
 
 /// An answer in the ids of the real thing. What the request made is known by its name already.
 #[derive(Debug)]
@@ -127,7 +127,8 @@ impl Subject {
             }
             Operation::Pay { call, user, reservation, key } => self.pay(call, user, reservation, key).await,
             Operation::ChangeRoom { room, patch: ref given } => {
-                let changed = use_cases.admin.change_room(OPERATOR, self.room(room), &patch(given)).await;
+                let changed =
+                    use_cases.admin.change_room(OPERATOR, self.room(room), &self.patch(given)).await;
                 Ok(Told::Plain(Answer::Room(self.room_seen(&changed.map_err(admin_refused)?))))
             }
             Operation::Admit { room, count } => {
@@ -376,7 +377,9 @@ impl Subject {
         let token = &place.token;
         let (activated_at, expires_at) = match token.state {
             QueueTokenState::Wait => (None, None),
-            QueueTokenState::Active { activated_at, expires_at } => (Some(activated_at), Some(expires_at)),
+            QueueTokenState::Active { activated_at, expires_at, .. } => {
+                (Some(activated_at), Some(expires_at))
+            }
             QueueTokenState::Expired { activated_at, expires_at } => (activated_at, Some(expires_at)),
         };
         Place {
@@ -436,7 +439,7 @@ impl Subject {
         let RoomOverview { room, waiting, active } = *overview;
         RoomSeen {
             room: self.room_number(room.id),
-            policy: policy_seen(&room.policy),
+            policy: self.policy_seen(&room.policy),
             waiting,
             active,
             next_tick_at: self.time(room.next_tick_at),
@@ -585,6 +588,7 @@ impl Subject {
                 Refusal::InvalidRequest(Vec::new())
             }
             ReserveError::PerformanceDateNotFound => Refusal::PerformanceDateNotFound,
+            ReserveError::SalePaused(_) => Refusal::SalePaused,
             ReserveError::NotOnSale(_) => Refusal::NotOnSale,
             ReserveError::SeatNotFound(ids) => Refusal::SeatNotFound(numbers(&ids)),
             ReserveError::SeatOfAnotherDate(ids) => Refusal::InvalidRequest(numbers(&ids)),
@@ -700,6 +704,7 @@ fn admin_refused(error: AdminError) -> Refusal {
         AdminError::PerformanceDateNotFound => Refusal::PerformanceDateNotFound,
         AdminError::RoomNotFound => Refusal::RoomNotFound,
         AdminError::InvalidPolicy(invalid) => Refusal::InvalidPolicy(invalid.field.to_owned()),
+        AdminError::SalePaused(_) => Refusal::SalePaused,
         AdminError::NeverOnSale(_) => Refusal::InvalidRequest(Vec::new()),
         AdminError::Conflict => Refusal::Failure("a conflict without end".into()),
         AdminError::Failure(failure) => failed(&failure),

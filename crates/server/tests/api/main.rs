@@ -26,6 +26,7 @@ mod identity;
 mod lapsing;
 mod lines;
 mod nodes;
+mod openings;
 mod outage;
 mod outside_identity;
 mod payment;
@@ -188,6 +189,11 @@ macro_rules! contract {
                         what_is_paid_is_not_given_back,
                         own_reservations_come_in_pages,
                         a_hold_outlives_its_token;
+                    openings:
+                        no_tick_admits_before_the_opening,
+                        an_opening_is_set_moved_and_cleared,
+                        the_dates_of_a_concert_open_its_own_room,
+                        a_pause_stops_the_sale_and_keeps_what_is_held;
                     rooms:
                         a_room_is_made_with_the_defaults_of_the_contract,
                         rooms_are_counted_and_listed_in_pages,
@@ -237,6 +243,9 @@ macro_rules! contract {
                         modes_take_effect_on_every_node,
                         what_entering_says_holds_for_polls,
                         an_abandoned_place_is_given_up;
+                    openings:
+                        a_pause_holds_on_every_node,
+                        a_tick_that_a_wrong_clock_wrote_heals;
                     outside_identity:
                         eddsa,
                         rs256,

@@ -215,14 +215,15 @@ impl Plan<'_> {
         };
         let did_something = |verdict: &Verdict| {
             use CommandOutcome::{
-                Admitted, AlreadyJoined, AnswersPruned, HoldsExpired, PollsNoted, TokensExpired, TokensPruned,
+                Admitted, AlreadyJoined, AnswersPruned, HoldsExpired, PollsNoted, TokensExpired,
+                TokensPaused, TokensPruned,
             };
             let Verdict::Done(outcome) = verdict else { return false };
             match outcome {
                 None | Some(AlreadyJoined(_)) => false,
                 Some(
                     Admitted(rows) | TokensExpired(rows) | HoldsExpired(rows) | PollsNoted(rows)
-                    | AnswersPruned(rows),
+                    | AnswersPruned(rows) | TokensPaused(rows),
                 ) => *rows > 0,
                 Some(TokensPruned(pruned)) => pruned.deleted > 0,
                 Some(_) => true,

@@ -199,6 +199,7 @@ fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
         Some(Command::Admit(admit)) => Some(admit.room_id),
         Some(Command::GiveUpAbandoned(sweep)) => Some(sweep.room_id),
         Some(Command::Fill(fill)) => Some(fill.room_id),
+        Some(Command::PauseTokens(pause)) => Some(pause.room_id),
         Some(
             Command::ExpireTokens { .. }
             | Command::ExpireHolds { .. }
