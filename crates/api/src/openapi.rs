@@ -45,6 +45,7 @@ pub fn openapi_json() -> String {
     ),
     paths(
         sessions::open,
+        sessions::renew,
         queue::enter,
         queue::look_up,
         queue::leave,
@@ -187,14 +188,22 @@ pub(crate) fn ids(description: &str) -> ArrayBuilder {
     ArrayBuilder::new().items(id).description(Some(description))
 }
 
+/// What no label contains: control characters, line breaks, bidirectional controls.
+const REFUSED: &str = r"\x00-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u206F";
+/// What shows nothing, as far as it is in the basic plane: patterns have no escape beyond it that all engines know.
+const INVISIBLE: &str = r"\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200F\u2060-\u2065\u2800\u3164\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB";
+
 /// A name for people, as the domain's `Label` takes it.
 pub(crate) fn label(example: &str) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("Not blank, and without control characters."))
+        .description(Some(
+            "With at least one visible character; without control characters, line breaks and bidirectional controls. \
+             Stored in NFC, in which the characters are counted.",
+        ))
         .min_length(Some(1))
         .max_length(Some(Label::MAX_CHARS))
-        .pattern(Some(r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$"))
+        .pattern(Some(format!("^[^{REFUSED}]*[^\\s{REFUSED}{INVISIBLE}][^{REFUSED}]*$")))
         .examples([example])
         .build()
 }

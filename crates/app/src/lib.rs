@@ -16,6 +16,7 @@ mod idempotency;
 mod kept;
 mod known_concerts;
 mod lines;
+mod offers;
 mod outage;
 mod payment;
 mod pruning;
@@ -39,6 +40,7 @@ pub use gate::{Gate, GateError, GatePass, WrongRoom};
 pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
 pub use known_concerts::KnownConcerts;
 pub use lines::{Lines, WatchedCommitter};
+pub use offers::Offers;
 pub use payment::{PayError, PayReceipt, PaymentService};
 pub use pruning::{Pruned, Pruning};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
@@ -47,7 +49,7 @@ pub use reservations::{
     CancelError, Held, HoldRules, ReadReservationError, ReservationService, ReserveError, ReserveRequest,
 };
 pub use seat_maps::{SeatMap, SeatMaps, SeatsChanged, SeatsShown};
-pub use sessions::{Caller, Session, SessionService, Unauthenticated};
+pub use sessions::{Caller, RenewError, Session, SessionService, Unauthenticated};
 
 /// Every use case, for a transport to call.
 #[derive(Clone)]

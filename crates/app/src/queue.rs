@@ -1,13 +1,19 @@
 //! The waiting room: enter, look up, leave (seed: QueueService, 유저 대기열 토큰 발급/조회 기능).
 //!
-//! Reads and writes: entering anew is 1 read (the user's live token) and 1 commit, a concert's room 1 read more; entering
-//! again is 1 read; looking up is no read while WAIT, and at most 1 a second and token after that; leaving is 1 read and
-//! 1 commit. Positions come from [`Lines`], whatever the length of the line.
+//! Reads and writes: entering is 1 commit, whose Join finds a live place as well; a concert that is not known yet is 1 read
+//! more, and the offer of a concert with a room of its own 1 read twice a second and node, see [`Offers`]. Being refused
+//! as sold out is 1 read (the user's live token) and no commit. Looking up is no read while WAIT, and at most 1 a second and
+//! token after that; leaving is 1 read and 1 commit. Positions come from [`Lines`], whatever the length of the line.
+//!
+//! A newcomer is refused in this order: unknown concert, sold out, room closed, room full. Sold out comes before the room's
+//! own refusals because those ask the client to come back later, which would be for nothing.
 
 use std::fmt;
 use std::sync::Arc;
 
-use frontrow_domain::ports::{Clock, Committer, Concerts, IdGenerator, TokenProvider, WaitClaims};
+use frontrow_domain::ports::{
+    Clock, Committer, Concerts, IdGenerator, QueueTokens, TokenProvider, WaitClaims,
+};
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenStatus, RoomRefusal, estimated_wait_seconds, poll_after_seconds,
 };
@@ -15,7 +21,7 @@ use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Join};
 use frontrow_domain::{ConcertId, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
 
 use crate::lines::Standing;
-use crate::{Failure, Gate, GateError, Lines, MAX_ATTEMPTS};
+use crate::{Failure, Gate, GateError, Lines, MAX_ATTEMPTS, Offers};
 
 /// Where somebody stands in line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +77,9 @@ pub enum EnterError {
     /// There is no such concert.
     #[error("there is no such concert")]
     ConcertNotFound,
+    /// Every seat of every date ahead is sold, and the user has no live place.
+    #[error("every seat of this concert is sold; one that is given back can be joined for within a second")]
+    SoldOut,
     /// The room takes no newcomers.
     #[error(transparent)]
     Refused(RoomRefusal),
@@ -110,6 +119,8 @@ pub struct QueueService {
     pub gate: Gate,
     pub provider: Arc<dyn TokenProvider>,
     pub concerts: Arc<dyn Concerts>,
+    pub offers: Offers,
+    pub tokens: Arc<dyn QueueTokens>,
     pub lines: Lines,
     pub committer: Arc<dyn Committer>,
     pub clock: Arc<dyn Clock>,
@@ -123,7 +134,10 @@ impl QueueService {
     /// # Errors
     /// [`EnterError`] says why not.
     pub async fn enter(&self, user_id: UserId, concert_id: Option<ConcertId>) -> Result<Entered, EnterError> {
-        let room_id = self.room_of(concert_id).await?;
+        let room_id = match concert_id {
+            Some(concert_id) => self.room_to_enter(user_id, concert_id).await?,
+            None => DEFAULT_ROOM_ID,
+        };
         for _ in 0..MAX_ATTEMPTS {
             let entered = self.join(room_id, user_id).await?;
             // A place that was there may have been paid with or given up meanwhile.
@@ -165,10 +179,19 @@ impl QueueService {
         Err(Failure::Unavailable("the place kept changing while it was given up".into()).into())
     }
 
-    async fn room_of(&self, concert_id: Option<ConcertId>) -> Result<RoomId, EnterError> {
-        let Some(concert_id) = concert_id else { return Ok(DEFAULT_ROOM_ID) };
+    /// The room of a concert, unless nothing is left to sell there. The global room is never refused: it serves others too.
+    async fn room_to_enter(&self, user_id: UserId, concert_id: ConcertId) -> Result<RoomId, EnterError> {
         let concert = self.concerts.find(concert_id).await.map_err(Failure::from)?;
-        concert.map(|concert| concert.room_id).ok_or(EnterError::ConcertNotFound)
+        let room_id = concert.ok_or(EnterError::ConcertNotFound)?.room_id;
+        let is_open = room_id == DEFAULT_ROOM_ID
+            || !self.offers.is_sold_out(concert_id).await
+            || self.has_live_place(room_id, user_id).await?;
+        if is_open { Ok(room_id) } else { Err(EnterError::SoldOut) }
+    }
+
+    async fn has_live_place(&self, room_id: RoomId, user_id: UserId) -> Result<bool, Failure> {
+        let live = self.tokens.find_live(room_id, user_id).await?;
+        Ok(live.is_some_and(|token| token.value.is_live(self.clock.now())))
     }
 
     async fn join(&self, room_id: RoomId, user_id: UserId) -> Result<Entered, EnterError> {

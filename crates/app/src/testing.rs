@@ -13,9 +13,9 @@ use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
 use frontrow_domain::ports::{
     Accounts, Clock, Committer, Concerts, IdGenerator, IdempotencyRecords, InvalidWaitToken, MockAccounts,
-    MockClock, MockCommitter, MockConcerts, MockIdGenerator, MockIdempotencyRecords, MockQueueQueries,
-    MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, QueueQueries, QueueTokens,
-    Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
+    MockClock, MockCommitter, MockConcertQueries, MockConcerts, MockIdGenerator, MockIdempotencyRecords,
+    MockQueueQueries, MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, Offer,
+    QueueQueries, QueueTokens, Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
 };
 use frontrow_domain::queue::{
     Departure, LineState, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
@@ -29,7 +29,7 @@ use frontrow_domain::{
 };
 use uuid::Uuid;
 
-use crate::{Gate, GatePass, Idempotency, Keyed, Lines};
+use crate::{Gate, GatePass, Idempotency, Keyed, Lines, Offers};
 
 pub(crate) const USER: UserId = UserId::new(Uuid::from_u128(0x11));
 pub(crate) const STRANGER: UserId = UserId::new(Uuid::from_u128(0x12));
@@ -111,6 +111,16 @@ pub(crate) fn room(policy: RoomPolicy, created_at: Timestamp) -> Room {
 
 pub(crate) fn concert(id: ConcertId, room_id: RoomId) -> Concert {
     Concert { id, title: label("Concert"), venue: label("Hall"), room_id }
+}
+
+/// A seat is left, and a date to come.
+pub(crate) fn open_offer() -> Offer {
+    Offer { next_date_at: Some(at(9_000)), from_price: Some(money(PRICE)) }
+}
+
+/// A date to come without an unsold seat.
+pub(crate) fn sold_out() -> Offer {
+    Offer { from_price: None, ..open_offer() }
 }
 
 /// A date of [`CONCERT`] that is on sale from second 0 to second 9,000.
@@ -206,6 +216,7 @@ pub(crate) enum Load {
     Room,
     DueRooms,
     Concert,
+    Offers,
     Date,
     Seats,
     Holdings,
@@ -228,6 +239,8 @@ pub(crate) struct Facts {
     pub(crate) departures: Vec<Departure>,
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Room>>,
     pub(crate) concerts: BTreeMap<ConcertId, Concert>,
+    /// Those that are not here have a seat left, see [`open_offer`].
+    pub(crate) offers: BTreeMap<ConcertId, Offer>,
     pub(crate) dates: BTreeMap<PerformanceDateId, PerformanceDate>,
     pub(crate) seats: BTreeMap<SeatId, Versioned<Seat>>,
     pub(crate) reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
@@ -337,6 +350,7 @@ pub(crate) fn world() -> World {
         departures: Vec::new(),
         rooms: BTreeMap::new(),
         concerts: BTreeMap::from([(CONCERT, concert(CONCERT, ROOM))]),
+        offers: BTreeMap::new(),
         dates: BTreeMap::from([(DATE, date(DATE))]),
         seats: BTreeMap::new(),
         reservations: BTreeMap::new(),
@@ -570,6 +584,17 @@ impl World {
             Ok(date.map(|date| (date, facts.concerts[&date.concert_id].clone())))
         });
         Arc::new(mock)
+    }
+
+    pub(crate) fn offers(&self) -> Offers {
+        let (world, mut mock) = (self.handle(), MockConcertQueries::new());
+        mock.expect_offers().returning(move |ids, _| {
+            let mut facts = world.facts();
+            facts.read(Load::Offers)?;
+            let offer = |id| (id, facts.offers.get(&id).copied().unwrap_or_else(open_offer));
+            Ok(ids.into_iter().map(offer).collect())
+        });
+        Offers::new(Arc::new(mock), self.clock())
     }
 
     pub(crate) fn seats(&self) -> Arc<dyn Seats> {

@@ -238,6 +238,7 @@ async fn call_everything(fixture: &Fixture) {
     for after in [None, Some(concert)] {
         storage.concert_queries.list_concerts(after, 10).await.unwrap();
     }
+    storage.concert_queries.offers(vec![concert], now).await.unwrap();
     for filter in [DateFilter::All, DateFilter::Reservable] {
         storage.concert_queries.list_dates(concert, filter, now).await.unwrap();
     }

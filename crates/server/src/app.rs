@@ -7,7 +7,7 @@ use actix_web::dev::ServerHandle;
 use anyhow::{Result, bail};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, Readiness,
+    HoldRules, Idempotency, KnownConcerts, Lines, Offers, PaymentService, Pruning, QueueService, Readiness,
     ReservationService, SeatMaps, SessionService, UseCases, WatchedCommitter,
 };
 use frontrow_domain::account::WalletCharging;
@@ -251,6 +251,7 @@ fn compose(
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
     let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
+    let offers = Offers::new(storage.concert_queries.clone(), clock.clone());
     UseCases {
         sessions: SessionService { tokens: access_tokens, clock: clock.clone(), ids: ids.clone() },
         gate: gate.clone(),
@@ -259,6 +260,8 @@ fn compose(
             gate: gate.clone(),
             provider: wait_tokens,
             concerts: storage.concerts.clone(),
+            offers: offers.clone(),
+            tokens: storage.queue_tokens.clone(),
             lines: lines.clone(),
             committer: storage.committer.clone(),
             clock: clock.clone(),
@@ -267,6 +270,7 @@ fn compose(
         concerts: ConcertService::new(
             storage.concerts.clone(),
             storage.concert_queries.clone(),
+            offers,
             seat_maps.clone(),
             clock.clone(),
         ),

@@ -11,7 +11,7 @@ use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
     AccountQueries, Accounts, AdminQueries, Clock, Committer, ConcertQueries, Concerts, DateFilter,
-    DateSummary, IdGenerator, IdempotencyRecords, QueueQueries, QueueTokens, ReservationQueries,
+    DateSummary, IdGenerator, IdempotencyRecords, Offer, QueueQueries, QueueTokens, ReservationQueries,
     ReservationView, Reservations, RoomOverview, Rooms, Sales, SeatFeeds, SeatNews, Seats, SeatsOfDate,
     StorageError,
 };
@@ -334,6 +334,14 @@ impl ConcertQueries for NodePorts {
         limit: u32,
     ) -> Result<Vec<Concert>, StorageError> {
         self.read(self.storage.concert_queries.list_concerts(after, limit)).await
+    }
+
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        self.read(self.storage.concert_queries.offers(ids, now)).await
     }
 
     async fn list_dates(

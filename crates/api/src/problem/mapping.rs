@@ -4,7 +4,7 @@ use std::error::Error;
 
 use frontrow_app::{
     AdminError, CancelError, ChargeError, ConcertError, EnterError, Failure, GateError, LookUpError,
-    PayError, ReadReservationError, ReplayError, ReserveError, Unauthenticated, WrongRoom,
+    PayError, ReadReservationError, RenewError, ReplayError, ReserveError, Unauthenticated, WrongRoom,
 };
 use frontrow_domain::SeatId;
 use frontrow_domain::account::ChargingRefusal;
@@ -77,6 +77,15 @@ impl From<NoIssuer> for Problem {
     }
 }
 
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::NoIssuer(no_issuer) => no_issuer.into(),
+            RenewError::HasRole => said(Code::Forbidden, &error),
+        }
+    }
+}
+
 impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
         let code = match error {
@@ -112,6 +121,7 @@ impl From<EnterError> for Problem {
     fn from(error: EnterError) -> Self {
         match error {
             EnterError::ConcertNotFound => said(Code::ConcertNotFound, &error),
+            EnterError::SoldOut => said(Code::SoldOut, &error),
             EnterError::Refused(refusal) => {
                 let code = match refusal {
                     RoomRefusal::Closed => Code::RoomClosed,

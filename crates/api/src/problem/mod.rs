@@ -55,6 +55,7 @@ codes! {
     ReservationNotFound = "RESERVATION_NOT_FOUND", NOT_FOUND, "There is no such reservation";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The method is not allowed here";
     RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The request came too slowly";
+    SoldOut = "SOLD_OUT", CONFLICT, "The concert is sold out";
     NotOnSale = "NOT_ON_SALE", CONFLICT, "The date is not on sale";
     SeatLimitExceeded = "SEAT_LIMIT_EXCEEDED", CONFLICT, "Too many seats for one person";
     SeatNotAvailable = "SEAT_NOT_AVAILABLE", CONFLICT, "A seat is taken";

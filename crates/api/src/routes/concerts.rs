@@ -11,9 +11,9 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, rt};
 use frontrow_app::{ConcertService, SeatMap, SeatsChanged};
 use frontrow_domain::concert::Concert;
-use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter};
+use frontrow_domain::ports::{DateFilter, DateSummary, Offer, SeatFilter};
 use frontrow_domain::seat::{FeedVersion, SeatSpot, SeatStatus};
-use frontrow_domain::{ConcertId, PerformanceDateId, Timestamp};
+use frontrow_domain::{ConcertId, Money, PerformanceDateId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -58,22 +58,36 @@ pub(crate) struct ConcertDto {
     venue: String,
     /// The waiting room in front of it.
     room_id: Uuid,
+    /// Whether there are dates ahead (`startsAt` later than now), and every seat of them is sold. Held seats are unsold.
+    sold_out: bool,
+    /// The earliest `startsAt` ahead. Absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    next_date_at: Option<String>,
+    /// The lowest price among the unsold seats (AVAILABLE or RESERVED) of the dates ahead, in minor units. Absent when there
+    /// is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    from_price: Option<i64>,
 }
 
-impl From<Concert> for ConcertDto {
-    fn from(concert: Concert) -> Self {
+impl ConcertDto {
+    fn new(concert: &Concert, offer: Offer) -> Self {
         Self {
             concert_id: concert.id.get(),
             title: concert.title.as_str().to_owned(),
             venue: concert.venue.as_str().to_owned(),
             room_id: concert.room_id.get(),
+            sold_out: offer.is_sold_out(),
+            next_date_at: offer.next_date_at.map(|time| time.to_string()),
+            from_price: offer.from_price.map(Money::minor_units),
         }
     }
 }
 
 problems! { ConcertsProblems: PUBLIC, STORAGE, &[Code::MalformedRequest] }
 
-/// The concerts.
+/// Lists concerts, each with what is left to sell (at most 1 s old).
 #[utoipa::path(
     get, path = "/concerts", tag = "concerts", operation_id = "listConcerts",
     params(Page<ConcertId>),
@@ -82,8 +96,12 @@ problems! { ConcertsProblems: PUBLIC, STORAGE, &[Code::MalformedRequest] }
 pub(crate) async fn list_concerts(state: State, req: HttpRequest) -> Result<HttpResponse, Problem> {
     let page = Page::<ConcertId>::parse(req.query_string())?;
     let concerts = &state.use_cases.concerts;
-    let concerts = patiently(|| concerts.list_concerts(page.after, page.fetch())).await?;
-    let items = Items::new(page.cut(concerts, |concert| concert.id), ConcertDto::from);
+    let listed = patiently(|| concerts.list_concerts(page.after, page.fetch())).await?;
+    let (listed, next) = page.cut(listed, |concert| concert.id);
+    let ids: Vec<ConcertId> = listed.iter().map(|concert| concert.id).collect();
+    let offers = patiently(|| concerts.offers(&ids)).await?;
+    let items = listed.iter().zip(offers).collect();
+    let items = Items::new((items, next), |(concert, offer)| ConcertDto::new(concert, offer));
     Ok(fresh(StatusCode::OK, &items))
 }
 

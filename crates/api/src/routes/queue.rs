@@ -110,9 +110,15 @@ fn shown(status: StatusCode, place: &QueuePlace) -> HttpResponse {
     response
 }
 
-problems! { EnterProblems: BEARER, JSON, &[Code::ConcertNotFound, Code::RoomClosed, Code::RoomFull] }
+problems! {
+    EnterProblems: BEARER, JSON,
+    &[Code::ConcertNotFound, Code::SoldOut, Code::RoomClosed, Code::RoomFull]
+}
 
-/// Enters the waiting room. Whoever has a live place there gets that one again, with the same Wait-Token.
+/// Enters the waiting room. A user with a live place there gets the same place and the same Wait-Token again.
+///
+/// The own room of a concert whose `soldOut` is true takes no newcomers: `SOLD_OUT`, until a seat is given back. The global
+/// room, which serves other concerts too, does not refuse for that.
 #[utoipa::path(
     post, path = "/queue", tag = "queue", operation_id = "enterQueue",
     request_body = EnterBody,

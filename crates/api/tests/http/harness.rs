@@ -11,7 +11,7 @@ use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, web};
 use frontrow_api::{ApiState, OverloadLimits};
 use frontrow_app::{
-    AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
+    AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines, Offers,
     PaymentService, QueueService, Readiness, ReservationService, SeatMaps, SessionService, UseCases,
 };
 use frontrow_domain::account::WalletCharging;
@@ -201,6 +201,8 @@ impl Ports {
         let (reservations, accounts) = (Arc::new(self.reservations), Arc::new(self.accounts));
         let (rooms, committer) = (Arc::new(self.rooms), Arc::new(self.committer));
         let admin_queries = Arc::new(self.admin_queries);
+        let concert_queries = Arc::new(self.concert_queries);
+        let offers = Offers::new(concert_queries.clone(), clock.clone());
         let gate = Gate::new(provider.clone(), tokens.clone(), lines.clone(), clock.clone());
         let idempotency = Idempotency::new(Arc::new(self.records), clock.clone());
         UseCases {
@@ -215,6 +217,8 @@ impl Ports {
                 gate: gate.clone(),
                 provider,
                 concerts: concerts.clone(),
+                offers: offers.clone(),
+                tokens: tokens.clone(),
                 lines,
                 committer: committer.clone(),
                 clock: clock.clone(),
@@ -222,7 +226,8 @@ impl Ports {
             },
             concerts: ConcertService::new(
                 concerts.clone(),
-                Arc::new(self.concert_queries),
+                concert_queries,
+                offers,
                 SeatMaps::new(Arc::new(self.seat_feeds), clock.clone()),
                 clock.clone(),
             ),

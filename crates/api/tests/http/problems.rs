@@ -1,7 +1,7 @@
 use frontrow_domain::ports::{NoIssuer, StorageError};
 use serde_json::json;
 
-use crate::harness::{BEARER, JSON, Ports, USER, ask};
+use crate::harness::{ADMIN, BEARER, JSON, Ports, USER, ask};
 
 #[actix_web::test]
 async fn unknown_paths_and_methods() {
@@ -71,6 +71,21 @@ async fn sessions_are_opened_unless_somebody_else_does() {
     );
     assert_ne!(body["userId"], USER.to_string());
     ask(&state, "POST", "/sessions", &[], "").await.assert_problem(404, "NOT_FOUND");
+    ask(&state, "POST", "/sessions/renew", &[BEARER], "").await.assert_problem(404, "NOT_FOUND");
+}
+
+#[actix_web::test]
+async fn a_session_is_renewed_for_its_own_user() {
+    let mut ports = Ports::new();
+    ports.access.expect_issue().returning(|_| Ok("renewed".to_owned()));
+    let state = ports.state();
+    let answer = ask(&state, "POST", "/sessions/renew", &[BEARER], "").await;
+    assert_eq!((answer.status, answer.header("cache-control")), (201, "no-store"));
+    let body = answer.json();
+    assert_eq!((&body["userId"], &body["accessToken"]), (&USER.to_string().into(), &"renewed".into()));
+    assert_eq!(body["expiresAt"], "2026-11-23T12:00:00Z");
+    ask(&state, "POST", "/sessions/renew", &[], "").await.assert_problem(401, "UNAUTHENTICATED");
+    ask(&state, "POST", "/sessions/renew", &[ADMIN], "").await.assert_problem(403, "FORBIDDEN");
 }
 
 #[actix_web::test]

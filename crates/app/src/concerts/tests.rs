@@ -10,12 +10,13 @@ use crate::testing::{
     CONCERT, DATE, HELD, Load, OTHER_CONCERT, OTHER_DATE, OTHER_ROOM, ROOM, World, at, concert, date,
     held_by, now, refusal, seat, stored, world,
 };
-use crate::{ConcertService, SeatMaps};
+use crate::{ConcertService, Offers, SeatMaps};
 
 fn service_with(world: &World, queries: MockConcertQueries, feeds: MockSeatFeeds) -> ConcertService {
     let queries: Arc<dyn ConcertQueries> = Arc::new(queries);
     let feeds: Arc<dyn SeatFeeds> = Arc::new(feeds);
-    ConcertService::new(world.concerts(), queries, SeatMaps::new(feeds, world.clock()), world.clock())
+    let offers = Offers::new(queries.clone(), world.clock());
+    ConcertService::new(world.concerts(), queries, offers, SeatMaps::new(feeds, world.clock()), world.clock())
 }
 
 fn service(world: &World, queries: MockConcertQueries) -> ConcertService {

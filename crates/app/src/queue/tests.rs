@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use frontrow_domain::ports::WaitClaims;
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, RoomRefusal,
@@ -8,7 +10,7 @@ use frontrow_domain::{QueueTokenId, RoomId, UnitOfWork};
 
 use crate::testing::{
     CONCERT, Load, OTHER_CONCERT, OTHER_ROOM, ROOM, STRANGER, TOKEN, USER, WAITING, World, active_until, at,
-    concert, given, now, over, refusal, stored, token, wait_token, world,
+    concert, given, now, open_offer, over, refusal, sold_out, stored, token, wait_token, world,
 };
 use crate::{Entered, Failure, LookUpError, MAX_ATTEMPTS, QueuePlace, QueueService};
 
@@ -18,6 +20,8 @@ fn service(world: &World) -> QueueService {
         gate: world.gate_over(lines.clone()),
         provider: world.provider(),
         concerts: world.concerts(),
+        offers: world.offers(),
+        tokens: world.tokens(),
         lines,
         committer: world.committer(),
         clock: world.clock(),
@@ -121,7 +125,7 @@ async fn after_the_end_of_a_place_there_is_a_new_one() {
         let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
         assert_eq!((entered.place.token, entered.is_new), (joined, true), "{state:?}");
         assert_eq!(world.work(), join_of(ROOM), "{state:?}");
-        assert_eq!(world.take_loads(), [Load::Concert, Load::Lines], "{state:?}");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::Offers, Load::Lines], "{state:?}");
     }
 }
 
@@ -156,6 +160,91 @@ async fn refusals_of_the_room_are_told() {
         world.will_fail(CommitError::Refused(refused));
         assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), expected);
     }
+}
+
+/// A world in which [`CONCERT`] is sold out, and the user's token in its room is stored like this.
+fn sold_out_world_with(state: QueueTokenState) -> World {
+    let world = world_with(state);
+    world.facts().offers.insert(CONCERT, sold_out());
+    world
+}
+
+#[tokio::test]
+async fn newcomers_to_a_sold_out_concert_are_refused() {
+    for state in [over(), active_until(1_000)] {
+        let world = sold_out_world_with(state);
+        assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), "SoldOut");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::Offers, Load::LiveToken]);
+        world.assert_untouched();
+    }
+}
+
+#[tokio::test]
+async fn a_live_place_is_found_again_although_all_is_sold() {
+    for state in [WAITING, active_until(1_001)] {
+        let world = sold_out_world_with(state);
+        world.will_come_to(CommandOutcome::AlreadyJoined(token(state)));
+        let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
+        assert_eq!((entered.wait_token, entered.is_new), (wait_token(&token(state)), false));
+        assert_eq!(refusal(service(&world).enter(STRANGER, Some(CONCERT)).await), "SoldOut");
+    }
+}
+
+#[tokio::test]
+async fn the_global_room_is_never_sold_out() {
+    let world = sold_out_world_with(over());
+    let global = Room::new(DEFAULT_ROOM_ID, BY_FIVE, at(900));
+    world.facts().put_room(stored(global, 1));
+    world.facts().concerts.insert(CONCERT, concert(CONCERT, DEFAULT_ROOM_ID));
+    for concert_id in [Some(CONCERT), None] {
+        let joined = new_token(DEFAULT_ROOM_ID);
+        will_join(&world, joined, CommandOutcome::Joined(joined));
+        assert!(service(&world).enter(USER, concert_id).await.unwrap().is_new);
+        assert!(!world.take_loads().contains(&Load::Offers));
+    }
+}
+
+#[tokio::test]
+async fn a_seat_that_comes_back_is_noticed_within_a_second() {
+    let world = sold_out_world_with(over());
+    let service = service(&world);
+    let enter = async || service.enter(USER, Some(CONCERT)).await;
+    assert_eq!(refusal(enter().await), "SoldOut");
+    world.facts().offers.insert(CONCERT, open_offer());
+    world.facts().now = now().plus(Duration::from_millis(499));
+    world.take_loads();
+    assert_eq!(refusal(enter().await), "SoldOut", "by the view");
+    assert_eq!(world.take_loads(), [Load::Concert, Load::LiveToken]);
+    world.facts().now = now().plus(Duration::from_millis(500));
+    let joined = new_token(ROOM);
+    will_join(&world, joined, CommandOutcome::Joined(joined));
+    assert!(enter().await.unwrap().is_new);
+}
+
+#[tokio::test]
+async fn sold_out_is_said_before_closed_and_full() {
+    let world = sold_out_world_with(over());
+    // A commit would be refused; there is none.
+    assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), "SoldOut");
+    world.assert_untouched();
+    world.facts().offers.clear();
+    world.will_fail(CommitError::Refused(RoomRefusal::Closed));
+    assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), "Refused(Closed)");
+}
+
+#[tokio::test]
+async fn an_offer_that_cannot_be_read_refuses_no_newcomer() {
+    let world = sold_out_world_with(over());
+    world.facts().down = Some(Load::Offers);
+    let joined = new_token(ROOM);
+    will_join(&world, joined, CommandOutcome::Joined(joined));
+    assert!(service(&world).enter(USER, Some(CONCERT)).await.unwrap().is_new);
+
+    let world = sold_out_world_with(over());
+    world.facts().down = Some(Load::LiveToken);
+    let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
+    assert!(refused.starts_with("Failure(Unavailable"), "{refused}");
+    world.assert_untouched();
 }
 
 #[tokio::test]

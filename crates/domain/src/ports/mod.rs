@@ -14,8 +14,8 @@ pub use identity::{
 #[cfg(feature = "mocks")]
 pub use identity::{MockAccessTokens, MockClock, MockIdGenerator, MockTokenProvider};
 pub use queries::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatsOfDate,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView, QueueQueries,
+    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatsOfDate,
 };
 #[cfg(feature = "mocks")]
 pub use queries::{

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::account::Entry;
+use crate::account::{Entry, Ticket};
 use crate::audit_log::AuditEntry;
 use crate::concert::Concert;
 use crate::ports::StorageError;
@@ -10,8 +10,8 @@ use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
 use crate::seat::{FeedVersion, Seat, SeatPlace, SeatUpdate};
 use crate::{
-    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
-    Versioned,
+    AuditEntryId, ConcertId, Money, PaymentId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp,
+    UserId, Versioned,
 };
 
 /// Reads lines.
@@ -66,6 +66,23 @@ pub struct DateSummary {
     pub available_seats: u64,
 }
 
+/// What a concert has left to sell on the dates that start after the time asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offer {
+    /// The earliest start among those dates; absent when there is none.
+    pub next_date_at: Option<Timestamp>,
+    /// The lowest price among their unsold seats, those stored as AVAILABLE or RESERVED; absent when there is none.
+    pub from_price: Option<Money>,
+}
+
+impl Offer {
+    /// Whether there are dates ahead, and every seat of them is sold. A held seat is unsold: its hold may end unpaid.
+    #[must_use]
+    pub const fn is_sold_out(&self) -> bool {
+        self.next_date_at.is_some() && self.from_price.is_none()
+    }
+}
+
 /// Which seats to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeatFilter {
@@ -82,6 +99,13 @@ pub trait ConcertQueries: Send + Sync {
     /// Up to `limit` concerts with an id after `after`, by id.
     async fn list_concerts(&self, after: Option<ConcertId>, limit: u32)
     -> Result<Vec<Concert>, StorageError>;
+
+    /// The offers of these concerts at `now`, in any order; that of an unknown concert is empty.
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError>;
 
     /// The dates of a concert, by start.
     async fn list_dates(
@@ -145,8 +169,19 @@ pub struct ReservationView {
     pub total_amount: Money,
     /// Its status at the time asked.
     pub status: ReservationStatus,
-    /// From when on the hold is lapsed.
+    /// The deadline of the hold (exclusive).
     pub hold_expires_at: Timestamp,
+    /// The payment of a DONE reservation; absent in every other state.
+    pub payment: Option<PaymentView>,
+}
+
+/// The payment of a reservation, as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentView {
+    /// Which payment.
+    pub id: PaymentId,
+    /// One ticket for each seat, in the order of the seats.
+    pub tickets: Vec<Ticket>,
 }
 
 /// Reads reservations.

@@ -5,12 +5,12 @@ use frontrow_domain::account::Entry;
 use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView, QueueQueries,
+    ReservationQueries, ReservationView, RoomOverview, Sales, StorageError,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
-use frontrow_domain::seat::{SeatPlace, SeatStatus};
+use frontrow_domain::seat::{SeatPlace, SeatState, SeatStatus};
 use frontrow_domain::{
     AuditEntryId, ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp,
     UserId, Versioned,
@@ -73,6 +73,15 @@ impl ConcertQueries for Memory {
         let state = self.state();
         let rest = state.concerts.values().filter(|concert| after.is_none_or(|after| concert.id > after));
         Ok(rest.take(at_most(limit)).cloned().collect())
+    }
+
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        let state = self.state();
+        Ok(ids.into_iter().map(|id| (id, state.offer(id, now))).collect())
     }
 
     async fn list_dates(
@@ -212,10 +221,26 @@ impl State {
         }
     }
 
+    fn offer(&self, id: ConcertId, now: Timestamp) -> Offer {
+        let of_concert = self.performance_dates.values().filter(|date| date.concert_id == id);
+        let ahead: Vec<_> = of_concert.filter(|date| date.starts_at > now).collect();
+        let seats = ahead.iter().flat_map(|date| self.seats_of(date.id));
+        let unsold = seats.filter(|seat| !matches!(seat.state, SeatState::Unavailable { .. }));
+        Offer {
+            next_date_at: ahead.iter().map(|date| date.starts_at).min(),
+            from_price: unsold.map(|seat| seat.place.price).min(),
+        }
+    }
+
     fn view(&self, reservation: &Reservation, now: Timestamp) -> ReservationView {
         let place_of = |id: SeatId| self.seats.get(&id).map(|row| (id, row.value.place.clone()));
         let mut seats: Vec<_> = reservation.seat_ids().into_iter().filter_map(place_of).collect();
         seats.sort_by(|(_, a), (_, b)| in_house(a).cmp(&in_house(b)));
+        let payment = self.payments.values().find(|payment| payment.reservation_id == reservation.id);
+        let payment = payment.map(|payment| {
+            let ticket_of = |(id, _): &(SeatId, SeatPlace)| payment.tickets.iter().find(|t| t.seat_id == *id);
+            PaymentView { id: payment.id, tickets: seats.iter().filter_map(ticket_of).copied().collect() }
+        });
         ReservationView {
             id: reservation.id,
             user_id: reservation.user_id,
@@ -224,6 +249,7 @@ impl State {
             total_amount: reservation.total_amount,
             status: reservation.status_at(now),
             hold_expires_at: reservation.hold_expires_at,
+            payment,
         }
     }
 

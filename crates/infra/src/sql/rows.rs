@@ -8,7 +8,7 @@ use frontrow_domain::account::{Account, Entry, EntryKind, Payment, Ticket};
 use frontrow_domain::audit_log::{AuditEntry, Fact, Facts, OperatorAction};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
-use frontrow_domain::ports::{DateSummary, StorageError};
+use frontrow_domain::ports::{DateSummary, Offer, StorageError};
 use frontrow_domain::queue::{
     LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, TicketNumber,
 };
@@ -43,7 +43,7 @@ pub(crate) fn money(units: i64) -> Result<Money, StorageError> {
 }
 
 fn label(text: &str) -> Result<Label, StorageError> {
-    Label::new(text).map_err(corrupt)
+    Label::stored(text).map_err(corrupt)
 }
 
 fn count(number: i32) -> Result<u32, StorageError> {
@@ -793,5 +793,27 @@ impl From<DateSummaryRow> for DateSummary {
             total_seats: counted(row.total_seats),
             available_seats: counted(row.available_seats),
         }
+    }
+}
+
+/// The offer of a concert.
+#[derive(QueryableByName)]
+pub(crate) struct OfferRow {
+    #[diesel(sql_type = Id)]
+    concert_id: DbId,
+    #[diesel(sql_type = Nullable<Instant>)]
+    next_date_at: Option<DbTime>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    from_price: Option<i64>,
+}
+
+impl OfferRow {
+    /// What the row says of this concert.
+    pub(crate) fn offer(self) -> Result<(ConcertId, Offer), StorageError> {
+        let offer = Offer {
+            next_date_at: self.next_date_at.map(|time| time.0),
+            from_price: self.from_price.map(money).transpose()?,
+        };
+        Ok((ConcertId::new(self.concert_id.0), offer))
     }
 }

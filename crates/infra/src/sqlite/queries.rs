@@ -5,23 +5,24 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::{
-    Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
-    RunQueryDsl, SelectableHelper,
+    BoolExpressionMethods, Connection, ExpressionMethods, JoinOnDsl, NullableExpressionMethods,
+    OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
-use frontrow_domain::account::Entry;
+use frontrow_domain::account::{Entry, Ticket};
 use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView, QueueQueries,
+    ReservationQueries, ReservationView, RoomOverview, Sales, StorageError,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::seat::SeatPlace;
 use frontrow_domain::{
-    AuditEntryId, ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, PaymentId, PerformanceDateId, ReservationId, RoomId, SeatId, TicketId,
+    Timestamp, UserId, Versioned,
 };
 
 use super::Sqlite;
@@ -29,10 +30,12 @@ use super::error::ReadError;
 use super::repositories::json_of;
 use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
-    AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
+    AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, OfferRow, ReservationRow, RoomRow, SeatPlaceRow,
+    money,
 };
 use crate::sql::schema::{
-    audit_log, concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
+    audit_log, concerts, entries, lines, payments, queue_tokens, reservation_seats, reservations, rooms,
+    seats, tickets,
 };
 use crate::sql::types::{DbId, DbTime, Instant};
 
@@ -134,6 +137,30 @@ impl ConcertQueries for Sqlite {
         .await
     }
 
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        self.read(move |connection| {
+            // One probe of `seats_unsold` for each date ahead: neither sold dates nor their seats are read.
+            let text = "WITH asked (concert_id) AS MATERIALIZED (SELECT unhex(value) FROM json_each(?1)) \
+                SELECT asked.concert_id, \
+                    (SELECT min(starts_at) FROM performance_dates AS date \
+                        WHERE date.concert_id = asked.concert_id AND date.starts_at > ?2) AS next_date_at, \
+                    (SELECT min((SELECT price FROM seats \
+                            WHERE seats.performance_date_id = date.performance_date_id \
+                                AND seats.status <> 'UNAVAILABLE' ORDER BY price LIMIT 1)) \
+                        FROM performance_dates AS date \
+                        WHERE date.concert_id = asked.concert_id AND date.starts_at > ?2) AS from_price \
+                FROM asked";
+            let ids = json_of(ids.into_iter().map(ConcertId::get));
+            let rows: Vec<OfferRow> = Sql(text, (ids, DbTime(now))).load(connection)?;
+            Ok(rows.into_iter().map(OfferRow::offer).collect::<Result<_, StorageError>>()?)
+        })
+        .await
+    }
+
     async fn list_dates(
         &self,
         concert_id: ConcertId,
@@ -161,25 +188,52 @@ impl ConcertQueries for Sqlite {
     }
 }
 
-/// The seats of each of these reservations, in the order of the house.
-fn places_of(
+/// What is stored of a reservation in other tables: its seats in the order of the house, and its payment.
+#[derive(Default)]
+struct Details {
+    seats: Vec<(SeatId, SeatPlace)>,
+    payment: Option<PaymentView>,
+}
+
+/// A seat of a reservation; once paid, with the payment and the ticket of that seat.
+type ReservedRow = (DbId, DbId, SeatPlaceRow, Option<DbId>, Option<DbId>);
+
+fn details_of(
     connection: &mut SqliteConnection,
     rows: &[ReservationRow],
-) -> Result<HashMap<DbId, Vec<(SeatId, SeatPlace)>>, ReadError> {
+) -> Result<HashMap<DbId, Details>, ReadError> {
     let named = sql::<Bool>("reservation_seats.reservation_id IN (SELECT unhex(value) FROM json_each(")
         .bind::<Text, _>(json_of(rows.iter().map(|row| row.reservation_id.0)))
         .sql("))");
     let query = reservation_seats::table
         .inner_join(seats::table)
+        .left_join(payments::table.on(payments::reservation_id.eq(reservation_seats::reservation_id)))
+        .left_join(
+            tickets::table
+                .on(tickets::payment_id.eq(payments::payment_id).and(tickets::seat_id.eq(seats::seat_id))),
+        )
         .filter(named)
         .order((seats::section, seats::row_number, seats::seat_number))
-        .select((reservation_seats::reservation_id, seats::seat_id, SeatPlaceRow::as_select()));
-    let found: Vec<(DbId, DbId, SeatPlaceRow)> = Cached(query).load(connection)?;
-    let mut places: HashMap<_, Vec<_>> = HashMap::new();
-    for (reservation_id, seat_id, place) in found {
-        places.entry(reservation_id).or_default().push((SeatId::new(seat_id.0), place.try_into()?));
+        .select((
+            reservation_seats::reservation_id,
+            seats::seat_id,
+            SeatPlaceRow::as_select(),
+            payments::payment_id.nullable(),
+            tickets::ticket_id.nullable(),
+        ));
+    let found: Vec<ReservedRow> = Cached(query).load(connection)?;
+    let mut details: HashMap<DbId, Details> = HashMap::new();
+    for (reservation_id, seat_id, place, payment_id, ticket_id) in found {
+        let seat_id = SeatId::new(seat_id.0);
+        let of_reservation = details.entry(reservation_id).or_default();
+        of_reservation.seats.push((seat_id, place.try_into()?));
+        if let Some(id) = payment_id {
+            let paid = PaymentView { id: PaymentId::new(id.0), tickets: Vec::new() };
+            let payment = of_reservation.payment.get_or_insert(paid);
+            payment.tickets.extend(ticket_id.map(|id| Ticket { id: TicketId::new(id.0), seat_id }));
+        }
     }
-    Ok(places)
+    Ok(details)
 }
 
 fn views(
@@ -190,17 +244,19 @@ fn views(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut places = places_of(connection, &rows)?;
+    let mut details = details_of(connection, &rows)?;
     let view = |row: ReservationRow| {
         let status: ReservationStatus = row.status()?;
+        let Details { seats, payment } = details.remove(&row.reservation_id).unwrap_or_default();
         Ok(ReservationView {
             id: ReservationId::new(row.reservation_id.0),
             user_id: UserId::new(row.user_id.0),
             performance_date_id: PerformanceDateId::new(row.performance_date_id.0),
-            seats: places.remove(&row.reservation_id).unwrap_or_default(),
+            seats,
             total_amount: money(row.total_amount)?,
             status: status.at(now, row.hold_expires_at.0),
             hold_expires_at: row.hold_expires_at.0,
+            payment,
         })
     };
     Ok(rows.into_iter().map(view).collect::<Result<_, StorageError>>()?)

@@ -100,6 +100,8 @@ macro_rules! contract {
                     dates_are_listed_by_start,
                     reservable_dates_start_later_and_have_a_seat_left,
                     dates_count_lapsed_holds_as_free,
+                    an_offer_is_the_lowest_unsold_price_of_the_dates_ahead,
+                    offers_are_of_their_own_concerts,
                     every_field_of_a_seat_comes_back,
                     seats_are_loaded_by_id,
                     a_stadium_is_written_and_read_at_once,
@@ -123,6 +125,7 @@ macro_rules! contract {
                     a_reservation_is_seen_by_its_user_alone,
                     a_view_shows_the_status_of_now,
                     own_reservations_are_listed_newest_first_in_pages,
+                    a_paid_reservation_shows_its_tickets,
                     live_seats_are_held_unlapsed_or_bought,
                     a_payment_is_written_whole,
                     a_cancelled_seat_sells_again;

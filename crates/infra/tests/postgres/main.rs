@@ -18,6 +18,7 @@ mod fixture;
 mod line_cost;
 mod lost;
 mod migrations;
+mod offer_cost;
 mod outage;
 mod overload;
 mod pruning;

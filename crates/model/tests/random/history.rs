@@ -357,7 +357,8 @@ fn use_session(raw: Raw, known: &Known, call: Name) -> Operation {
     let session = known.sessions.get(raw.y % known.sessions.len().max(1)).copied();
     match (raw.odd, session) {
         (19, _) => Operation::UseSession { session: FORGED },
-        (0..15, Some(session)) => Operation::UseSession { session },
+        (0..11, Some(session)) => Operation::UseSession { session },
+        (11..15, Some(session)) => Operation::RenewSession { call, session },
         _ => Operation::OpenSession { call },
     }
 }

@@ -31,7 +31,7 @@ use ground::{Adapter, Ground};
 use run::{Setting, cases, seed};
 
 /// What must have been answered somewhere in a run, or the run says little.
-const SEEN: [&str; 41] = [
+const SEEN: [&str; 42] = [
     "AccountConflict",
     "Admitted",
     "AlreadyPaid",
@@ -69,6 +69,7 @@ const SEEN: [&str; 41] = [
     "SeatNotFound",
     "Seats",
     "SessionOpened",
+    "SessionRenewed",
     "Unauthenticated",
     "WaitTokenExpired",
     "WaitTokenInvalid",

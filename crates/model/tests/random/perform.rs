@@ -72,6 +72,7 @@ impl Subject {
             Operation::Wait { .. } | Operation::WaitFor { .. } => Ok(Told::Plain(Answer::Done)),
             Operation::OpenSession { call } => self.open_session(call),
             Operation::UseSession { session } => self.use_session(session),
+            Operation::RenewSession { call, session } => self.renew_session(call, session),
             Operation::Enter { call, user, concert } => self.enter(call, user, concert).await,
             Operation::LookUp { user, token } => {
                 let token = self.wait_token(token);
@@ -171,13 +172,27 @@ impl Subject {
     }
 
     fn use_session(&self, session: Name) -> Asked {
+        let caller = self.caller(session)?;
+        Ok(Told::Plain(Answer::Caller(self.names().name_of(caller.user_id.get()))))
+    }
+
+    fn renew_session(&self, call: Name, session: Name) -> Asked {
+        let caller = self.caller(session)?;
+        let renewed = self.node.use_cases.sessions.renew(caller);
+        let renewed = renewed.map_err(|error| Refusal::Failure(error.to_string()))?;
+        self.learn(call, Made::Renewed(renewed.access_token));
+        let guest = self.names().name_of(renewed.user_id.get());
+        Ok(Told::Plain(Answer::SessionRenewed { guest, until: self.time(renewed.expires_at) }))
+    }
+
+    fn caller(&self, session: Name) -> Result<Caller, Refusal> {
         let access_token = self.names().access_token(session);
         let caller = self.node.use_cases.sessions.caller(Some(&access_token));
         let caller = caller.map_err(|_| Refusal::Unauthenticated)?;
         if caller.role != Role::User {
             return Err(Refusal::Failure(format!("a guest is {:?}", caller.role)));
         }
-        Ok(Told::Plain(Answer::Caller(self.names().name_of(caller.user_id.get()))))
+        Ok(caller)
     }
 
     /// As the scheduler does it, at its own pace or slower.
@@ -350,6 +365,7 @@ impl Subject {
                     total_amount: total,
                     status: RESERVATION_STATUSES[usize::from(status)].1,
                     hold_expires_at: until - self.time_zero(),
+                    payment: None,
                 })
             }
             Body::Charged(EntryBody { id, number, amount, balance_after, at }) => {
@@ -404,14 +420,19 @@ impl Subject {
 
     fn view(&self, view: &ReservationView) -> ReservationSeen {
         let seats = view.seats.iter();
+        let names = self.names();
         ReservationSeen {
-            reservation: self.names().name_of(view.id.get()),
+            reservation: names.name_of(view.id.get()),
             user: self.user_number(view.user_id.get()),
             date: self.date_number(view.performance_date_id.get()),
             seats: seats.map(|(id, place)| (self.seat_number(*id), place.price.minor_units())).collect(),
             total_amount: view.total_amount.minor_units(),
             status: reservation_status(view.status),
             hold_expires_at: self.time(view.hold_expires_at),
+            payment: view.payment.as_ref().map(|payment| {
+                let tickets = payment.tickets.iter().map(|ticket| self.seat_number(ticket.seat_id));
+                (names.name_of(payment.id.get()), tickets.collect())
+            }),
         }
     }
 
@@ -622,6 +643,7 @@ fn look_up_refused(error: LookUpError) -> Refusal {
 fn enter_refused(error: EnterError) -> Refusal {
     match error {
         EnterError::ConcertNotFound => Refusal::ConcertNotFound,
+        EnterError::SoldOut => Refusal::SoldOut,
         EnterError::Refused(RoomRefusal::Closed) => Refusal::RoomClosed,
         EnterError::Refused(RoomRefusal::Full) => Refusal::RoomFull,
         EnterError::Failure(failure) => failed(&failure),

@@ -11,6 +11,7 @@ fn paths() -> Vec<(String, Vec<&'static str>)> {
     let seats = format!("/concerts/{NOBODY}/performanceDates/{NOBODY}/seats");
     vec![
         ("/sessions".into(), vec!["POST"]),
+        ("/sessions/renew".into(), vec!["POST"]),
         ("/queue".into(), vec!["GET", "POST", "DELETE"]),
         ("/concerts".into(), vec!["GET"]),
         (format!("/concerts/{NOBODY}/performanceDates"), vec!["GET"]),

@@ -39,6 +39,7 @@ mod seats;
 mod seats_since;
 mod service;
 mod slow_clients;
+mod sold_out;
 mod support;
 
 use frontrow_testkit::app::Database;
@@ -78,6 +79,8 @@ macro_rules! contract {
                     admin:
                         a_concert_with_a_room_gets_one_of_its_own,
                         bad_concerts_and_dates_are_not_made,
+                        deceptive_texts_are_refused,
+                        texts_are_stored_in_nfc,
                         sales_follow_every_step;
                     audit_log:
                         every_action_is_recorded,
@@ -132,6 +135,8 @@ macro_rules! contract {
                         twins_get_one_answer;
                     identity:
                         a_guest_session_is_a_user_with_a_token,
+                        a_renewed_session_keeps_its_place_and_buys,
+                        only_a_valid_token_without_a_role_is_renewed,
                         every_call_needs_a_bearer,
                         a_bad_bearer_is_refused,
                         a_bearer_is_good_until_it_expires,
@@ -187,6 +192,7 @@ macro_rules! contract {
                         a_hold_can_be_given_back,
                         what_is_paid_is_not_given_back,
                         own_reservations_come_in_pages,
+                        a_paid_reservation_shows_its_tickets,
                         a_hold_outlives_its_token;
                     rooms:
                         a_room_is_made_with_the_defaults_of_the_contract,
@@ -212,6 +218,10 @@ macro_rules! contract {
                         heads_have_limits,
                         who_wants_another_protocol_is_answered_at_once,
                         deep_bodies_are_refused;
+                    sold_out:
+                        a_sold_out_concert_takes_no_newcomers,
+                        the_global_room_takes_people_for_sold_out_concerts,
+                        the_list_tells_the_next_date_and_the_lowest_price;
                 }
             }
             mod unserved {

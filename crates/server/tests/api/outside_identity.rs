@@ -69,6 +69,7 @@ async fn only_the_provider_is_believed(app: &TestApp, right: Algorithm, pem: &st
     let account = || app.get(&format!("/accounts/{user_id}"));
     let bearer = by_provider(&claims(user_id), right);
     asked(account().bearer_auth(&bearer), 200).await;
+    refused(app.request(Method::POST, "/sessions/renew").bearer_auth(&bearer), 404, "NOT_FOUND").await;
 
     let mut refused_bearers = vec![by_secret(&claims(user_id), SECRET), by_secret(&claims(user_id), pem)];
     refused_bearers.extend(wrong.iter().map(|algorithm| by_provider(&claims(user_id), *algorithm)));
