@@ -115,7 +115,6 @@ use diesel::QueryableByName;
 use diesel_async::RunQueryDsl;
 use frontrow_domain::ports::{Clock, StorageError};
 
-use self::batches::Bounds;
 use self::cached::Cached;
 use self::commit::{Committers, Writer};
 use self::connection::{Connection, Pool};
@@ -147,8 +146,12 @@ pub struct PostgresOptions {
     /// Longer than a server takes that is slow and alive, which has `statement_timeout`; and so much shorter than HTTP
     /// callers wait (30 s) that the fate of a COMMIT can be found out on another connection while they do.
     pub answer_timeout: Duration,
-    /// The longest a statement waits for a lock.
+    /// The longest a unit of work waits for rows that other sessions have locked.
     pub lock_timeout: Duration,
+    /// The longest a committer waits for a lock, before it puts units on rows that are locked on a sideline, where they wait
+    /// for the rest of `lock_timeout`: so long one stuck row holds up the units of others, once. As long as `lock_timeout`,
+    /// there is no such protection; only tests say that.
+    pub batch_lock_timeout: Duration,
     /// The longest a statement runs. Shorter than `answer_timeout`, so that a server that is alive says that it was too
     /// long.
     pub statement_timeout: Duration,
@@ -174,6 +177,7 @@ impl Default for PostgresOptions {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
+            batch_lock_timeout: Duration::from_millis(100),
             statement_timeout: Duration::from_secs(8),
             idle_in_transaction_timeout: Duration::from_secs(8),
             committers: 2,
@@ -191,7 +195,7 @@ pub struct PostgresStats {
     pub transactions: u64,
     /// Units of work in them, refused ones and repeats included.
     pub units: u64,
-    /// Units of work that are queued now.
+    /// Units of work that are queued now, or wait for rows that other sessions have locked.
     pub queued_units: usize,
 }
 
@@ -238,10 +242,7 @@ impl Postgres {
         drop(connection);
         match missing {
             None => {
-                let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
-                let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
-                let committers =
-                    Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
+                let committers = Arc::new(Committers::start(Writer::new(pool.clone()), &options));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
             }

@@ -1,5 +1,7 @@
 //! A transaction that can never be left open in the pool.
 
+use std::time::Duration;
+
 use deadpool::managed::Object as Managed;
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
@@ -7,11 +9,6 @@ use diesel_async::SimpleAsyncConnection;
 
 use super::connection::Connection;
 use super::session::Session;
-
-pub(super) const BEGIN: &str = "BEGIN";
-
-/// Begins a transaction that waits for locks for a moment only, in milliseconds.
-const BEGIN_IMPATIENT: &str = "BEGIN; SET LOCAL lock_timeout = 100";
 
 /// Ends a transaction durably. A COMMIT may wait for a synchronous replica for as long as it takes: cancelled by the
 /// statement timeout, it would be acknowledged with a mere warning.
@@ -38,11 +35,12 @@ impl Transaction {
         Self { connection: Some(connection) }
     }
 
-    /// Sends BEGIN, for a transaction that waits for locks as the session does, or hardly. What is sent on [`Transaction::shared`] after that, in the order of sending, is inside, whether or not
-    /// the answer has come.
-    pub(super) async fn begin(&self, impatient: bool) -> QueryResult<()> {
+    /// Sends BEGIN, with the longest that a statement waits for a lock. What is sent on [`Transaction::shared`] after that, in
+    /// the order of sending, is inside, whether or not the answer has come.
+    pub(super) async fn begin(&self, lock_wait: Duration) -> QueryResult<()> {
         let mut shared = self.shared()?;
-        shared.batch_execute(if impatient { BEGIN_IMPATIENT } else { BEGIN }).await
+        let milliseconds = lock_wait.as_millis().max(1);
+        shared.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = {milliseconds}")).await
     }
 
     /// The connection, for statements that are sent without waiting for the answers to those before.

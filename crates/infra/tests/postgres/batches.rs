@@ -16,8 +16,11 @@ use crate::fixture::{Fixture, TTL, at, money};
 
 const MANY: usize = 255;
 
+/// One committer, which waits for locks for as long as a unit does: so that a test can hold it.
 fn one_committer() -> PostgresOptions {
-    PostgresOptions { committers: 1, group_commit_limit: 256, ..Default::default() }
+    let options = PostgresOptions::default();
+    let batch_lock_timeout = options.lock_timeout;
+    PostgresOptions { committers: 1, group_commit_limit: 256, batch_lock_timeout, ..options }
 }
 
 impl Opened {

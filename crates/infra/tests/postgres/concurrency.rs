@@ -293,8 +293,13 @@ async fn a_lock_timeout_is_unavailable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_in_use_is_waited_for_no_longer_than_allowed() {
-    let options =
-        PostgresOptions { pool_size: 1, acquire_timeout: Duration::from_millis(200), ..Default::default() };
+    let options = PostgresOptions {
+        pool_size: 1,
+        acquire_timeout: Duration::from_millis(200),
+        // The join keeps its connection.
+        batch_lock_timeout: PostgresOptions::default().lock_timeout,
+        ..Default::default()
+    };
     let Some(opened) = Opened::new(options).await else { return };
     let fixture = Arc::new(opened.fixture());
     let room = fixture.default_room().await;

@@ -160,7 +160,9 @@ async fn ended_sessions_are_replaced() {
 /// The server ends a session in the middle of a unit of work: it is refused, and nothing of it is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_before_commit_is_unavailable() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let options = PostgresOptions::default();
+    let batch_lock_timeout = options.lock_timeout;
+    let Some(opened) = Opened::new(PostgresOptions { batch_lock_timeout, ..options }).await else { return };
     let fixture = Arc::new(opened.fixture());
     let room = fixture.default_room().await;
     let blocker = opened.database.connect().await.unwrap();

@@ -10,8 +10,11 @@ use frontrow_infra::postgres::{PostgresOptions, audit};
 use crate::Opened;
 use crate::fixture::{TTL, at};
 
+/// One committer, which waits for locks for as long as a unit does: so that a test can hold it.
 fn one_committer() -> PostgresOptions {
-    PostgresOptions { committers: 1, ..Default::default() }
+    let options = PostgresOptions::default();
+    let batch_lock_timeout = options.lock_timeout;
+    PostgresOptions { committers: 1, batch_lock_timeout, ..options }
 }
 
 /// Somebody gives a place up, and then comes who pays and depends on that place: whoever goes first wins. Gives how the

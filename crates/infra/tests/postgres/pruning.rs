@@ -21,6 +21,7 @@ fn patient() -> PostgresOptions {
     PostgresOptions {
         answer_timeout: long * 2,
         lock_timeout: long,
+        batch_lock_timeout: long,
         statement_timeout: long,
         idle_in_transaction_timeout: long,
         ..Default::default()

@@ -1,5 +1,7 @@
 //! Why an attempt to write a batch failed, and what is to be done about it.
 
+use std::time::Duration;
+
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind as Kind, Error as DieselError};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Source};
 
@@ -15,9 +17,11 @@ pub(super) enum Failure {
     Final(CommitError),
     /// The same work may well succeed at the next attempt.
     Again(Source),
-    /// A statement failed or took too long, and the server is still there. Of a batch, perhaps one unit is to blame: it
-    /// met a lock that somebody holds.
+    /// A statement failed, and the server is still there. Of a batch, perhaps one unit is to blame.
     Failed(Source),
+    /// A statement failed after it had waited for as long as it may wait for a lock: another session holds a row of some
+    /// of the units. SQLSTATE 55P03 would tell, which diesel drops, and the message is in the language of the server.
+    Locked(Source),
     /// The database is of no use to anybody now.
     Unavailable(Source),
 }
@@ -43,12 +47,22 @@ impl Failure {
         !matches!(self, Self::Unavailable(_))
     }
 
+    /// The same failure, of an attempt that waited for locks for at most `lock_wait` and took so long.
+    pub(super) fn after(self, took: Duration, lock_wait: Duration) -> Self {
+        match self {
+            Self::Failed(cause) if took >= lock_wait => Self::Locked(cause),
+            other => other,
+        }
+    }
+
     /// The answers to so many units, all of which share this failure.
     pub(super) fn answers(self, units: usize) -> Vec<CommitError> {
         match self {
             Self::Final(error) if units == 1 => vec![error],
             Self::Final(error) => unavailable(Box::new(error), units),
-            Self::Again(cause) | Self::Failed(cause) | Self::Unavailable(cause) => unavailable(cause, units),
+            Self::Again(cause) | Self::Failed(cause) | Self::Locked(cause) | Self::Unavailable(cause) => {
+                unavailable(cause, units)
+            }
         }
     }
 }
