@@ -142,18 +142,23 @@ impl Breaker {
         self.require_closed()?;
         let asked_at = Instant::now();
         let mut read = pin!(read);
+        let mut has_asked = false;
         loop {
+            let waits_since = Instant::now();
             if let Ok(answer) = timeout(self.0.silence / 2, read.as_mut()).await {
                 if has_answered(&answer) {
                     self.heard();
                 }
                 return answer;
             }
-            if self.is_silent_since(asked_at) {
+            // Who was woken much too late had no processor, or was stopped: that says nothing of storage.
+            let was_awake = waits_since.elapsed() < self.0.silence;
+            if has_asked && was_awake && self.is_silent_since(asked_at) {
                 self.open();
             }
             self.require_closed()?;
             self.ask();
+            has_asked = true;
         }
     }
 

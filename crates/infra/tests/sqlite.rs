@@ -134,6 +134,32 @@ async fn pile_up(
     (lock, answers)
 }
 
+/// Another process keeps the file locked: only the first batch waits for as long as a statement does, each later one for a
+/// moment. Afterwards all is as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_file_delays_the_first_batch_only() {
+    let database = Database::migrated();
+    let options = SqliteOptions { group_commit_limit: 1, ..SqliteOptions::default() };
+    let storage = database.open(options);
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=10).map(first_charge).collect()).await;
+    let begun = Instant::now();
+    for answer in answers {
+        let refused = answer.await.unwrap();
+        assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(15), "each has waited: {took:?}");
+    lock.batch_execute("ROLLBACK").unwrap();
+    storage.commit(first_charge(11)).await.unwrap();
+    // The control: it waits again, for longer than a moment.
+    lock.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let waits = submit(&storage, first_charge(12));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waits.is_finished());
+    lock.batch_execute("ROLLBACK").unwrap();
+    waits.await.unwrap().unwrap();
+}
+
 #[derive(Debug, PartialEq, Eq, QueryableByName)]
 struct Object {
     #[diesel(sql_type = Text)]

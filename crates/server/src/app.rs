@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use anyhow::{Result, bail};
@@ -13,8 +14,8 @@ use frontrow_app::{
 use frontrow_domain::account::WalletCharging;
 use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
-use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
+use frontrow_infra::{Storage, with_circuit_breaker};
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, ServeLock, migrate};
@@ -22,6 +23,9 @@ use crate::cli::{DatabaseUrl, Options};
 use crate::http::{ClientRules, listen, serve};
 use crate::scheduler::{Scheduler, Work};
 use crate::tokens::TokenSettings;
+
+/// How long storage may answer nothing, before calls are refused without waiting for it.
+pub const STORAGE_SILENCE: Duration = Duration::from_secs(1);
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -46,6 +50,8 @@ pub struct Settings {
     pub clients: ClientRules,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
+    /// How long storage may answer nothing, before calls are refused without waiting for it.
+    pub storage_silence: Duration,
 }
 
 impl Settings {
@@ -66,6 +72,7 @@ impl Settings {
             clients: options.client_rules(),
             database,
             migrate,
+            storage_silence: STORAGE_SILENCE,
         })
     }
 
@@ -166,7 +173,8 @@ pub async fn start(settings: Settings) -> Result<Running> {
         clock: clock.clone(),
         ids: Arc::new(UuidV7),
     };
-    let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.rules());
+    let storage = with_circuit_breaker(backend.storage(), settings.storage_silence);
+    let Node { use_cases, work } = Node::new(storage, &identity, settings.rules());
     check_global_room(&use_cases, settings.global_policy).await?;
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases, settings.clients)?;

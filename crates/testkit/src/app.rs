@@ -154,6 +154,8 @@ pub fn settings(database: &Database) -> Settings {
         },
         keep_tokens_for: 7 * 24 * 60 * 60,
         migrate: true,
+        // As above: those of silence ask for less.
+        storage_silence: Duration::from_secs(600),
     }
 }
 

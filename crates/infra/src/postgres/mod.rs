@@ -39,8 +39,8 @@
 //!   wait for the line first, and so holds none of these tokens. A guard on one of them may be in the way for a
 //!   moment; it has its line locks, if any, behind it.
 //! - GiveUpAbandoned locks the head of the line as Admit does. Fill, which has the line too, locks nothing more.
-//! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
-//!   holds come after that, by key, as everywhere.
+//! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, seats included, so
+//!   they wait for the feeds of dates alone.
 //!
 //! - PruneTokens and PruneAnswers skip what is locked too, and lock no line. What was deleted of a room is counted after
 //!   that, in a row for which only they wait.
@@ -75,9 +75,13 @@
 //! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, a BEGIN that met a
 //!   dead connection, an insert that another node was faster with (it has committed, so that the next attempt sees it).
 //! - Taken apart, halves first, until the one to blame is alone: a batch in which a constraint is broken, a statement
-//!   failed or waited for too long, or attempts are used up. Parts of a batch that has waited for a lock in vain wait for
-//!   no lock any more. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s); then the rest
-//!   is `Unavailable`.
+//!   failed, or attempts are used up. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s);
+//!   then the rest is `Unavailable`.
+//! - Set aside: units on rows that another session keeps locked (`commit/sideline.rs`, ADR 0022). A committer waits for a lock
+//!   for [`PostgresOptions::batch_lock_timeout`] (100 ms), asks in one statement which rows of the batch are locked now (2 round
+//!   trips more, in that case only), and tries the units on the others once more. Those on locked rows wait on the sideline
+//!   for up to [`PostgresOptions::lock_timeout`] (5 s; a command a tenth of it), as do later units on such rows, which enter no
+//!   batch. A unit on a row that has been locked for so long already is refused at once.
 //! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, a full queue. Nothing
 //!   was written.
 //! - A server that says nothing for [`PostgresOptions::answer_timeout`] is a lost connection (`session.rs`), and with it all

@@ -19,12 +19,14 @@ use super::OpenError;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 
-/// Set on every connection. The timeout comes first, so that the others wait for a lock instead of failing.
+/// How long a statement waits for a lock that another process has.
+pub(super) const WAIT_FOR_LOCK: &str = "PRAGMA busy_timeout = 5000";
+
+/// Set on every connection, after [`WAIT_FOR_LOCK`], so that the others wait for a lock instead of failing.
 ///
 /// The log is folded into the file every 4,000 pages (16 MiB) rather than every 1,000, because a batch writes hundreds
 /// of pages. No memory map: with one, an I/O error is a signal that ends the process.
 const SETTINGS: &str = "
-    PRAGMA busy_timeout = 5000;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
@@ -39,6 +41,7 @@ const SETTINGS: &str = "
 pub(super) fn connect(path: &Path) -> Result<SqliteConnection, OpenError> {
     require_one_name(path)?;
     let mut connection = SqliteConnection::establish(&absolute(path)?)?;
+    connection.batch_execute(WAIT_FOR_LOCK)?;
     connection.batch_execute(SETTINGS)?;
     Ok(connection)
 }

@@ -9,6 +9,7 @@ use diesel::sqlite::SqliteConnection;
 use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
 use tokio::sync::oneshot;
 
+use super::connection::WAIT_FOR_LOCK;
 use super::error::{ApplyError, BatchFailed, said_by};
 use super::feeds::BatchOfSeats;
 use super::nearby::Nearby;
@@ -31,6 +32,13 @@ pub(super) struct Counters {
     pub(super) units: AtomicU64,
 }
 
+/// What SQLite calls SQLITE_BUSY.
+const LOCKED: &str = "database is locked";
+
+/// How long a batch waits for the write lock after one that waited for it in vain; the others wait as long as the connection
+/// is set to. So a file that another process keeps locked delays what is queued by seconds, and not each batch of it.
+const WAIT_AFTER_LOCKED: &str = "PRAGMA busy_timeout = 100";
+
 /// Commits what is queued until the queue ends.
 pub(super) fn write_queued(
     connection: &mut SqliteConnection,
@@ -39,6 +47,7 @@ pub(super) fn write_queued(
     counters: &Counters,
     nearby: &Nearby,
 ) {
+    let mut is_locked = false;
     loop {
         // No timer: while one batch is written the next one gathers by itself.
         let batch = jobs.take(batch_limit);
@@ -48,22 +57,32 @@ pub(super) fn write_queued(
         let units = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         counters.batches.fetch_add(1, Ordering::Relaxed);
         counters.units.fetch_add(units, Ordering::Relaxed);
-        commit_batch(connection, batch, nearby);
+        let was_locked = std::mem::replace(&mut is_locked, commit_batch(connection, batch, nearby));
+        if is_locked != was_locked {
+            let wait = if is_locked { WAIT_AFTER_LOCKED } else { WAIT_FOR_LOCK };
+            // Where it fails the wait is the one before.
+            let _ = connection.batch_execute(wait);
+        }
     }
 }
 
-/// Writes a batch in one transaction, each unit in a savepoint of its own, and answers once it is durable.
-fn commit_batch(connection: &mut SqliteConnection, batch: Vec<Job>, nearby: &Nearby) {
+/// Writes a batch in one transaction, each unit in a savepoint of its own, and answers once it is durable. Returns whether
+/// another process had locked the file for too long.
+fn commit_batch(connection: &mut SqliteConnection, batch: Vec<Job>, nearby: &Nearby) -> bool {
     let (units, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
-    let outcomes = match write_batch(connection, &units) {
-        Ok(outcomes) => outcomes,
-        Err(failure) => failure.outcomes(units.len()),
+    let (outcomes, is_locked) = match write_batch(connection, &units) {
+        Ok(outcomes) => (outcomes, false),
+        Err(failure) => {
+            let is_locked = failure.is_of_a_locked_file();
+            (failure.outcomes(units.len()), is_locked)
+        }
     };
     nearby.committed();
     for (reply, outcome) in replies.into_iter().zip(outcomes) {
         // A caller who went away does not withdraw the unit.
         let _ = reply.send(outcome);
     }
+    is_locked
 }
 
 /// Why a batch as a whole was not written.
@@ -75,6 +94,10 @@ enum BatchError {
 }
 
 impl BatchError {
+    fn is_of_a_locked_file(&self) -> bool {
+        matches!(self, Self::Nothing(error) if said_by(error) == Some(LOCKED))
+    }
+
     fn outcomes(self, units: usize) -> Vec<Outcome> {
         let (error, answer): (_, fn(BatchFailed) -> CommitError) = match self {
             Self::Nothing(error) => (error, |failed| CommitError::Unavailable(Box::new(failed))),
@@ -217,7 +240,7 @@ fn commit(connection: &mut SqliteConnection) -> Result<(), BatchError> {
 }
 
 fn stopped_before_the_log_was_complete(error: &DieselError) -> bool {
-    said_by(error).is_some_and(|said| ["database is locked", "database or disk is full"].contains(&said))
+    said_by(error).is_some_and(|said| [LOCKED, "database or disk is full"].contains(&said))
 }
 
 /// Fails when SQLite has rolled back by itself; either way no transaction is open afterwards.

@@ -22,6 +22,7 @@ mod outage;
 mod overload;
 mod pruning;
 mod silence;
+mod stuck_rows;
 
 use std::sync::{Arc, LazyLock};
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::app::{Running, Settings, start as start_app};
+use crate::app::{Running, STORAGE_SILENCE, Settings, start as start_app};
 use crate::audit;
 use crate::backend;
 use crate::cli::{DatabaseUrl, DemoArgs, Options};
@@ -110,6 +110,7 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
             ..options.client_rules()
         },
         migrate: true,
+        storage_silence: STORAGE_SILENCE,
     };
     let running = start_app(settings).await?;
     let http = Arc::new(Http::new(running.address)?);

@@ -38,6 +38,7 @@ mod rotation;
 mod seats;
 mod seats_since;
 mod service;
+mod silence;
 mod slow_clients;
 mod support;
 

@@ -126,26 +126,34 @@ async fn expire_tokens(connection: &mut Session, now: Timestamp, limit: u32) -> 
 }
 
 /// The reservations are locked before anything of theirs is looked at: whoever pays, cancels or takes over such a hold
-/// locks them too. Those that are locked by such a one at this moment are left to the next sweep. Gives a row for each
-/// seat that was freed, and one without a seat for each reservation.
+/// locks them too. Those that are locked by such a one at this moment are left to the next sweep, as are those of which a
+/// seat is locked: one seat that another session keeps does not stop the sweep of all others. Returns a row for each seat
+/// that was freed, and one without a seat for each reservation.
 const EXPIRE_HOLDS: &str = "\
     WITH lapsed AS MATERIALIZED ( \
         SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= $1 \
         ORDER BY hold_expires_at, reservation_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
     held AS MATERIALIZED ( \
-        SELECT seat_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
+        SELECT reservation_id, seat_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
         WHERE reservation_seats.reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) \
-        ORDER BY seat_id FOR NO KEY UPDATE OF seats), \
+        ORDER BY seat_id FOR NO KEY UPDATE OF seats SKIP LOCKED), \
+    stuck AS MATERIALIZED ( \
+        SELECT reservation_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
+        WHERE reservation_seats.reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) \
+            AND seat_id <> ALL (ARRAY(SELECT seat_id FROM held))), \
+    ended AS MATERIALIZED ( \
+        SELECT reservation_id FROM lapsed WHERE reservation_id <> ALL (ARRAY(SELECT reservation_id FROM stuck))), \
     freed AS ( \
         UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
-        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held)) AND status = 'RESERVED' \
+        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held \
+            WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM ended)))) AND status = 'RESERVED' \
         RETURNING performance_date_id, seat_id), \
     given_back AS ( \
         UPDATE reservation_seats SET live = FALSE \
-        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed))), \
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM ended))), \
     expired AS ( \
         UPDATE reservations SET status = 'EXPIRED', version = version + 1 \
-        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) RETURNING performance_date_id) \
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM ended)) RETURNING performance_date_id) \
     SELECT performance_date_id, NULL AS seat_id FROM expired \
     UNION ALL SELECT performance_date_id, seat_id FROM freed";
 

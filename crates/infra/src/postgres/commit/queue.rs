@@ -22,6 +22,14 @@ pub(super) trait Unit: Send + Sync {
 
     /// Says how it ended. A caller who went away did not withdraw the unit, and hears nothing.
     fn answer(self, outcome: Outcome);
+
+    /// Refuses it: nothing of it was written.
+    fn refuse(self, cause: impl std::error::Error + Send + Sync + 'static)
+    where
+        Self: Sized,
+    {
+        self.answer(Err(CommitError::Unavailable(Box::new(cause))));
+    }
 }
 
 /// A unit of work, and who waits for its outcome.
@@ -37,14 +45,6 @@ impl Unit for Job {
 
     fn answer(self, outcome: Outcome) {
         let _ = self.reply.send(outcome);
-    }
-}
-
-impl Job {
-
-    /// Refuses it: nothing of it was written.
-    pub(super) fn refuse(self, cause: impl std::error::Error + Send + Sync + 'static) {
-        self.answer(Err(CommitError::Unavailable(Box::new(cause))));
     }
 }
 

@@ -28,7 +28,7 @@ use super::queue::{Job, Outcome, Unit};
 use super::stuck::{Known, StuckRows, locked_now};
 use crate::postgres::PostgresOptions;
 
-/// The most units on the sideline that have not been received yet, and the most that have.
+/// The most units on the sideline.
 const MAX_UNITS: usize = 1_024;
 /// How often the rows are looked at while units wait.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -84,6 +84,7 @@ struct Parked {
     tried_at: Option<Instant>,
     /// It waited in vain although all its rows were free: it is tried alone.
     is_suspect: bool,
+    place: Place,
 }
 
 impl Unit for Parked {
@@ -92,7 +93,17 @@ impl Unit for Parked {
     }
 
     fn answer(self, outcome: Outcome) {
+        drop(self.place);
         self.job.answer(outcome);
+    }
+}
+
+/// A place on the sideline, until it is dropped.
+struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.units.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -111,9 +122,19 @@ impl Shared {
         now.duration_since(parked_at.min(locked_since)) >= longest
     }
 
-    fn refuse(&self, job: Job) {
-        let longest = self.waits.of(job.work());
-        job.refuse(Stuck::TooLong(longest));
+    fn refuse(&self, unit: impl Unit) {
+        let longest = self.waits.of(unit.work());
+        unit.refuse(Stuck::TooLong(longest));
+    }
+
+    /// Gives a unit a place on the sideline.
+    fn park(self: &Arc<Self>, job: Job) -> Result<Parked, Job> {
+        let place = Place(self.clone());
+        if self.units.fetch_add(1, Ordering::Relaxed) >= MAX_UNITS {
+            return Err(job);
+        }
+        let (rows, since) = (rows_of(job.work()), Instant::now());
+        Ok(Parked { job, rows, since, tried_at: None, is_suspect: false, place })
     }
 }
 
@@ -122,7 +143,7 @@ impl Shared {
 pub(super) struct Committer {
     writer: Writer,
     shared: Arc<Shared>,
-    aside: Sender<Job>,
+    aside: Sender<Parked>,
 }
 
 impl Committer {
@@ -173,10 +194,14 @@ impl Committer {
     }
 
     fn park(&self, job: Job) {
-        self.shared.units.fetch_add(1, Ordering::Relaxed);
-        if let Err(refused) = self.aside.try_send(job) {
-            self.shared.units.fetch_sub(1, Ordering::Relaxed);
-            refused.into_inner().refuse(Stuck::TooMany);
+        match self.shared.park(job) {
+            Ok(parked) => {
+                // There is room for as many as have places. Without the sideline's task nobody would write it.
+                if let Err(refused) = self.aside.try_send(parked) {
+                    refused.into_inner().refuse(Stuck::TooMany);
+                }
+            }
+            Err(job) => job.refuse(Stuck::TooMany),
         }
     }
 }
@@ -199,7 +224,6 @@ impl Sideline {
             batch_limit: batch_limit.max(1),
             parked: Vec::new(),
             queueing: None,
-            queueing_units: 0,
             has_warned: false,
         };
         let task = Mutex::new(Some(tokio::spawn(worker.run(parked))));
@@ -231,25 +255,24 @@ struct Worker {
     batch_limit: usize,
     parked: Vec<Parked>,
     queueing: Option<Queueing>,
-    queueing_units: usize,
     has_warned: bool,
 }
 
 impl Worker {
-    async fn run(mut self, mut incoming: Receiver<Job>) {
+    async fn run(mut self, mut incoming: Receiver<Parked>) {
         let (mut is_open, mut look_at) = (true, Instant::now());
         while is_open || !self.parked.is_empty() || self.queueing.is_some() {
             let is_idle = self.parked.is_empty() && self.queueing.is_none() && self.shared.stuck.is_empty();
             tokio::select! {
-                job = incoming.recv(), if is_open => match job {
-                    Some(job) => {
-                        self.receive(job);
+                unit = incoming.recv(), if is_open => match unit {
+                    Some(unit) => {
+                        self.parked.push(unit);
                         look_at = look_at.min(Instant::now() + LOOK_SOON);
                     }
                     None => is_open = false,
                 },
                 returned = ended(&mut self.queueing) => {
-                    (self.queueing, self.queueing_units) = (None, 0);
+                    self.queueing = None;
                     self.parked.extend(returned);
                 }
                 () = sleep_until(look_at.into()), if !is_idle => {
@@ -260,18 +283,7 @@ impl Worker {
                     look_at = Instant::now() + pause;
                 }
             }
-            let units = self.parked.len().saturating_add(incoming.len()).saturating_add(self.queueing_units);
-            self.shared.units.store(units, Ordering::Relaxed);
         }
-    }
-
-    fn receive(&mut self, job: Job) {
-        if self.parked.len() >= MAX_UNITS {
-            job.refuse(Stuck::TooMany);
-            return;
-        }
-        let rows = rows_of(job.work());
-        self.parked.push(Parked { job, rows, since: Instant::now(), tried_at: None, is_suspect: false });
     }
 
     /// Refuses what waits for too long, writes what is free, and queues for a row that is not.
@@ -310,7 +322,7 @@ impl Worker {
             tracing::warn!(units, ?rows, "another session keeps rows locked; units on them are refused");
             self.has_warned = true;
         }
-        overdue.into_iter().for_each(|unit| shared.refuse(unit.job));
+        overdue.into_iter().for_each(|unit| shared.refuse(unit));
     }
 
     /// The next units whose rows are all free, the most urgent first.
@@ -391,7 +403,6 @@ impl Worker {
         units.iter_mut().for_each(|unit| unit.tried_at = Some(now));
         let wait = self.queueing_time(&rows, &units, locked.len());
         let (writer, shared) = (self.writer.clone(), self.shared.clone());
-        self.queueing_units = units.len();
         self.queueing = Some(tokio::spawn(async move {
             let blocked = writer.write(units, wait).await;
             if blocked.is_empty() {

@@ -99,9 +99,31 @@ impl StuckRows {
 macro_rules! locked_rows {
     ($kind:literal, $table:literal, $key:literal, $keys:literal, $strength:literal) => {
         concat!(
-            "SELECT ", $kind, " AS kind, ", $key, " AS id FROM ", $table, " WHERE ", $key, " = ANY (", $keys,
-            ") AND ", $key, " <> ALL (ARRAY(SELECT ", $key, " FROM ", $table, " WHERE ", $key, " = ANY (", $keys,
-            ") ORDER BY ", $key, " ", $strength, " SKIP LOCKED))"
+            "SELECT ",
+            $kind,
+            " AS kind, ",
+            $key,
+            " AS id FROM ",
+            $table,
+            " WHERE ",
+            $key,
+            " = ANY (",
+            $keys,
+            ") AND ",
+            $key,
+            " <> ALL (ARRAY(SELECT ",
+            $key,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $key,
+            " = ANY (",
+            $keys,
+            ") ORDER BY ",
+            $key,
+            " ",
+            $strength,
+            " SKIP LOCKED))"
         )
     };
 }
