@@ -1,4 +1,4 @@
-//! A circuit breaker in front of storage: nobody waits for a database that says nothing (ADR 0022).
+//! A circuit breaker in front of storage, which opens when storage answers nothing at all (ADR 0022).
 //!
 //! A read that has no answer after half a second makes the breaker ask storage for a sign of life, on a connection of its
 //! own, one question at a time. As long as anything is answered, a slow read is waited for. After a second in which nothing
@@ -7,7 +7,7 @@
 //! show (stale-if-error).
 //!
 //! A read that is given up, or whose caller goes away, comes to its end in a task of its own: a connection is never left in the
-//! middle of an answer that nobody takes. Loads by key need no such task: they are done by others already.
+//! middle of an answer. Loads by key need no such task: workers of the adapter run them.
 //!
 //! In front of storage that answers, a read costs two looks at the clock.
 
@@ -134,7 +134,7 @@ impl Breaker {
         Guarded { port, breaker: self.clone() }.into()
     }
 
-    /// A read that may be dropped at any time: whoever does it is not its caller.
+    /// Runs a read that may be dropped at any time, as another task does the work.
     async fn load<T>(
         &self,
         read: impl Future<Output = Result<T, StorageError>> + Send,
@@ -151,7 +151,7 @@ impl Breaker {
                 }
                 return answer;
             }
-            // Who was woken much too late had no processor, or was stopped: that says nothing of storage.
+            // A task that is woken much too late had no processor, or the process was stopped: no fault of storage.
             let was_awake = waits_since.elapsed() < self.0.silence;
             if has_asked && was_awake && self.is_silent_since(asked_at) {
                 self.open();
@@ -162,7 +162,7 @@ impl Breaker {
         }
     }
 
-    /// A read that comes to its end whatever becomes of its caller.
+    /// Runs a read in a task of its own, which ends also when the caller goes away.
     async fn query<T: Send + 'static>(
         &self,
         read: impl Future<Output = Result<T, StorageError>> + Send + 'static,
@@ -204,7 +204,7 @@ impl Breaker {
         }
     }
 
-    /// Whether nothing was answered to one who has waited since then, nor to anybody else, for too long.
+    /// Whether a read that has waited since then, and every other read, had no answer for too long.
     fn is_silent_since(&self, asked_at: Instant) -> bool {
         let inner = &*self.0;
         let last_answer = inner.began + Duration::from_micros(inner.last_answer.load(Ordering::Relaxed));
@@ -218,7 +218,7 @@ impl Breaker {
         }
     }
 
-    /// Asks storage for an answer, until there is one while the circuit is open; unless somebody does already.
+    /// Asks storage for a sign of life, while the circuit is open until there is one. One such task at a time.
     fn ask(&self) {
         let Some(turn) = Turn::take(&self.0) else { return };
         let breaker = self.clone();
@@ -394,7 +394,7 @@ mod tests {
     use crate::Memory;
 
     const SILENCE: Duration = Duration::from_millis(400);
-    /// Sooner than half of it: nobody waits for an answer.
+    /// Sooner than half of it: without waiting for an answer.
     const AT_ONCE: Duration = Duration::from_millis(150);
 
     /// Storage whose answers to two kinds of reads can be held back.

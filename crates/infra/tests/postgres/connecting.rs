@@ -173,7 +173,8 @@ async fn every_session_has_the_settings() {
         ("application_name", "frontrow"),
         ("lc_messages", "C"),
         ("TimeZone", "UTC"),
-        ("lock_timeout", "5000"),
+        // That of a committer's transactions.
+        ("lock_timeout", "100"),
         ("statement_timeout", "8000"),
         ("idle_in_transaction_session_timeout", "8000"),
         ("default_transaction_isolation", "read committed"),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frontrow_domain::ports::Committer;
-use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, Guard};
-use frontrow_domain::{RoomId, UnitOfWork, UserId};
+use frontrow_domain::reservation::ReservationStatus;
+use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Guard};
+use frontrow_domain::{Change, RoomId, UnitOfWork, UserId};
 use frontrow_infra::Storage;
 use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use frontrow_testkit::wire::{Cut, Wire};
@@ -13,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::Opened;
-use crate::fixture::{Fixture, at};
+use crate::fixture::{Fixture, HOLD, Sale, admit_up_to, at, commanded};
 
-/// Users who charge their own accounts, and callers who want the row.
+/// Users that charge their own accounts, and callers that need the row.
 const OTHERS: usize = 8;
 const VICTIMS: usize = 8;
 /// How long a refused caller waits before it comes again.
@@ -36,6 +37,7 @@ enum Stuck {
     Account,
     Reservation,
     Seat,
+    Feed,
 }
 
 /// A system with one of each.
@@ -43,6 +45,8 @@ struct Ground {
     opened: Opened,
     fixture: Arc<Fixture>,
     room: RoomId,
+    /// A date whose seat is free.
+    free: Sale,
     guards: [Guard; 4],
 }
 
@@ -62,15 +66,20 @@ impl Ground {
             Guard { aggregate: AggregateRef::Seat(seat.value.id), version: seat.version },
         ];
         let room = sale.room.id;
-        Some(Self { opened, fixture, room, guards })
+        let free = fixture.another_date(sale.room, sale.concert, 1).await;
+        Some(Self { opened, fixture, room, free, guards })
     }
 
     /// A unit that needs the row.
-    fn needs(&self, stuck: Stuck) -> UnitOfWork {
+    async fn needs(&self, stuck: Stuck) -> UnitOfWork {
         let guard = match stuck {
             Stuck::Line | Stuck::Room => {
                 let user = self.fixture.id(UserId::new);
                 return self.fixture.join_work(self.room, user, at(1));
+            }
+            Stuck::Feed => {
+                let seat = self.fixture.seat(self.free.seats[0].id).await;
+                return UnitOfWork { seats: vec![Change::Update(seat)], ..Default::default() };
             }
             Stuck::Token => self.guards[0],
             Stuck::Account => self.guards[1],
@@ -82,18 +91,18 @@ impl Ground {
 
     /// Locks the row for as long as the session lives.
     async fn lock(&self, stuck: Stuck) -> tokio_postgres::Client {
-        let (table, key, id) = match stuck {
-            Stuck::Line => ("lines", "room_id", self.room.get()),
-            Stuck::Room => ("rooms", "room_id", self.room.get()),
-            Stuck::Token | Stuck::Account | Stuck::Reservation | Stuck::Seat => {
-                match self.needs(stuck).guards[0].aggregate {
-                    AggregateRef::Room(id) => ("rooms", "room_id", id.get()),
-                    AggregateRef::QueueToken(id) => ("queue_tokens", "token_id", id.get()),
-                    AggregateRef::Account(id) => ("accounts", "user_id", id.get()),
-                    AggregateRef::Reservation(id) => ("reservations", "reservation_id", id.get()),
-                    AggregateRef::Seat(id) => ("seats", "seat_id", id.get()),
-                }
+        let [token, account, reservation, seat] = self.guards.map(|guard| guard.aggregate);
+        let (table, key, id) = match (stuck, [token, account, reservation, seat]) {
+            (Stuck::Line, _) => ("lines", "room_id", self.room.get()),
+            (Stuck::Room, _) => ("rooms", "room_id", self.room.get()),
+            (Stuck::Feed, _) => ("seat_feeds", "performance_date_id", self.free.date.id.get()),
+            (Stuck::Token, [AggregateRef::QueueToken(id), ..]) => ("queue_tokens", "token_id", id.get()),
+            (Stuck::Account, [_, AggregateRef::Account(id), ..]) => ("accounts", "user_id", id.get()),
+            (Stuck::Reservation, [.., AggregateRef::Reservation(id), _]) => {
+                ("reservations", "reservation_id", id.get())
             }
+            (Stuck::Seat, [.., AggregateRef::Seat(id)]) => ("seats", "seat_id", id.get()),
+            other => panic!("{other:?}"),
         };
         let blocker = self.opened.database.connect().await.unwrap();
         let lock = format!("BEGIN; SELECT FROM {table} WHERE {key} = '{id}' FOR UPDATE");
@@ -101,14 +110,17 @@ impl Ground {
         blocker
     }
 
-    /// Callers who want the row all the time.
+    /// Callers that need the row all the time.
     fn victims(self: &Arc<Self>, stuck: Stuck) -> Vec<JoinHandle<()>> {
         let victim = |_| {
             let ground = self.clone();
             tokio::spawn(async move {
                 loop {
-                    match ground.fixture.commit(ground.needs(stuck)).await {
-                        Ok(_) | Err(CommitError::Unavailable(_)) => sleep(RETRY).await,
+                    match ground.fixture.commit(ground.needs(stuck).await).await {
+                        // Of a feed, that another was faster with the seat.
+                        Ok(_) | Err(CommitError::Unavailable(_) | CommitError::Conflict(_)) => {
+                            sleep(RETRY).await
+                        }
                         Err(error) => panic!("{error:?}"),
                     }
                 }
@@ -213,7 +225,7 @@ async fn control_charges_stop_when_committers_wait_for_the_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn charges_go_on_while_any_other_row_is_locked() {
-    for stuck in [Stuck::Room, Stuck::Token, Stuck::Account, Stuck::Reservation, Stuck::Seat] {
+    for stuck in [Stuck::Room, Stuck::Token, Stuck::Account, Stuck::Reservation, Stuck::Seat, Stuck::Feed] {
         let Some(ground) = Ground::new(PostgresOptions::default()).await.map(Arc::new) else { return };
         let latencies = ground.in_turns(stuck, 1, Duration::from_millis(1_500)).await;
         assert_unaffected(stuck, &latencies);
@@ -230,7 +242,7 @@ async fn charges_go_on_while_another_node_is_stopped() {
     ground.charges(Duration::from_millis(300)).await;
     let free = ground.charges(Duration::from_secs(3)).await;
     wire.cut_at_commit(Cut::StrandedCommit);
-    let join = ground.needs(Stuck::Line);
+    let join = ground.needs(Stuck::Line).await;
     let stopped = tokio::spawn(async move { other.committer.commit(join).await });
     while wire.is_armed() {
         assert!(!stopped.is_finished(), "it never came to its COMMIT");
@@ -243,7 +255,32 @@ async fn charges_go_on_while_another_node_is_stopped() {
     assert_unaffected(Stuck::Line, &[free, locked]);
 }
 
-/// The first wait for the lock timeout, later ones are refused at once, and all get through once the row is free.
+/// One seat of a hold that is over is locked: the sweep expires the other holds, and that one once the seat is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn sweep_of_holds_goes_on_while_a_seat_is_locked() {
+    let Some(ground) = Ground::new(PostgresOptions::default()).await else { return };
+    let fixture = &ground.fixture;
+    let sale = fixture.sale(4).await;
+    let seats = sale.seat_ids();
+    let stuck = fixture.hold(&sale, &seats[..2], at(1)).await.value.id;
+    let other = fixture.hold(&sale, &seats[2..], at(1)).await.value.id;
+    let blocker = ground.opened.database.connect().await.unwrap();
+    let lock = format!("BEGIN; SELECT FROM seats WHERE seat_id = '{}' FOR UPDATE", seats[1]);
+    blocker.batch_execute(&lock).await.unwrap();
+    let sweep = async || fixture.order(Command::ExpireHolds { now: at(1 + HOLD), limit: 9 }).await;
+    // With the one of the ground.
+    assert_eq!(sweep().await, CommandOutcome::HoldsExpired(2));
+    let status = async |id| fixture.reservation(id).await.value.status;
+    assert_eq!(status(stuck).await, ReservationStatus::Reserved);
+    assert_eq!(status(other).await, ReservationStatus::Expired);
+    assert_eq!(fixture.seat(seats[0]).await.value.state, fixture.seat(seats[1]).await.value.state);
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(sweep().await, CommandOutcome::HoldsExpired(1));
+    assert_eq!(status(stuck).await, ReservationStatus::Expired);
+    assert_eq!(sweep().await, CommandOutcome::HoldsExpired(0));
+}
+
+/// The first wait for the lock timeout, later ones hardly, and all get through once the row is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn units_on_a_stuck_row_are_refused_in_time_and_written_once_it_is_free() {
     let longest = Duration::from_secs(2);
@@ -252,7 +289,7 @@ async fn units_on_a_stuck_row_are_refused_in_time_and_written_once_it_is_free() 
     let fixture = &ground.fixture;
     let join = async || {
         let begun = Instant::now();
-        let joined = fixture.commit(ground.needs(Stuck::Line)).await;
+        let joined = fixture.commit(ground.needs(Stuck::Line).await).await;
         (joined.map(|_| ()), begun.elapsed())
     };
     let blocker = ground.lock(Stuck::Line).await;
@@ -264,7 +301,7 @@ async fn units_on_a_stuck_row_are_refused_in_time_and_written_once_it_is_free() 
     assert!(took < longest / 2, "{took:?}");
     // A command of the scheduler does not wait as long.
     let begun = Instant::now();
-    let admit = crate::fixture::commanded(crate::fixture::admit_up_to(1, None, ground.room, at(2)));
+    let admit = commanded(admit_up_to(1, None, ground.room, at(2)));
     let admitted = fixture.commit(admit).await;
     assert!(matches!(admitted, Err(CommitError::Unavailable(_))), "{admitted:?}");
     assert!(begun.elapsed() < longest / 2, "{:?}", begun.elapsed());
@@ -285,7 +322,7 @@ async fn waiting_units_are_written_in_order_when_the_row_is_free() {
     let blocker = ground.lock(Stuck::Line).await;
     let mut joins = Vec::new();
     for n in 1..=JOINS {
-        let (ground, work) = (ground.clone(), ground.needs(Stuck::Line));
+        let (ground, work) = (ground.clone(), ground.needs(Stuck::Line).await);
         let postgres = ground.opened.postgres.clone();
         joins.push(tokio::spawn(async move { postgres.commit(work).await }));
         while ground.opened.postgres.stats().queued_units < n {

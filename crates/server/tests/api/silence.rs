@@ -19,7 +19,7 @@ const SHOWN_FOR: Duration = Duration::from_secs(30);
 /// The longest that an answer takes; by far less than the database is waited for, and generous to a slow machine.
 const SOON: Duration = Duration::from_secs(3);
 
-/// A server at the end of a wire, with a buyer who is through and one who waits.
+/// A server at the end of a wire, with an ACTIVE buyer and one in line.
 struct Wired {
     _database: Database,
     wire: Wire,
@@ -70,7 +70,7 @@ impl Wired {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_a_silent_database() {
+async fn silent_database_is_waited_for_about_a_second() {
     let Some(wired) = wired(STORAGE_SILENCE).await else { return };
     let newcomer = wired.app.guest().await;
     for request in wired.known() {

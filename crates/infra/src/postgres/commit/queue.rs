@@ -20,7 +20,7 @@ pub(super) trait Unit: Send + Sync {
     /// What is to be written.
     fn work(&self) -> &UnitOfWork;
 
-    /// Says how it ended. A caller who went away did not withdraw the unit, and hears nothing.
+    /// Answers the caller. One that went away did not withdraw the unit.
     fn answer(self, outcome: Outcome);
 
     /// Refuses it: nothing of it was written.

@@ -7,7 +7,7 @@
 //! The sideline is one task with two connections at most. Several times a second it asks which of the rows are locked,
 //! and writes the units whose rows are free. One wait at a time queues for a contended row (a line or a feed), so that
 //! sessions that hold it in turns do not starve this node. A unit is refused as unavailable once it has waited for
-//! [`PostgresOptions::lock_timeout`], and at once when its row has been locked for so long.
+//! [`PostgresOptions::lock_timeout`], and after one look when its row has been locked for so long.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -34,11 +34,11 @@ const MAX_UNITS: usize = 1_024;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often they are looked at while none does: so long units are refused after a row has become free.
 const LOOK_IDLY_EVERY: Duration = Duration::from_millis(250);
-/// How soon after a unit has come in the rows are looked at.
-const LOOK_SOON: Duration = Duration::from_millis(5);
+/// How long after a look the rows are looked at again because a unit has come in.
+const LOOK_SOON: Duration = Duration::from_millis(20);
 /// The longest wait in the queue of a contended row.
 const MAX_QUEUEING: Duration = Duration::from_secs(1);
-/// For how long the units of a batch are told apart of which one waits for something that no look finds.
+/// The longest search for the unit of a batch that waits for something else than its rows.
 const MAX_ISOLATION: Duration = Duration::from_secs(2);
 /// What part of the lock timeout a command waits, at most: the scheduler repeats it, and has other rooms to see to.
 const COMMAND_PART: u32 = 10;
@@ -107,7 +107,7 @@ impl Drop for Place {
     }
 }
 
-/// What the committers and the sideline share.
+/// The state that the committers and the sideline share.
 struct Shared {
     stuck: StuckRows,
     waits: LockWaits,
@@ -138,7 +138,7 @@ impl Shared {
     }
 }
 
-/// What a committer writes by.
+/// The commit function of a committer.
 #[derive(Clone)]
 pub(super) struct Committer {
     writer: Writer,
@@ -161,20 +161,15 @@ impl Committer {
         }
     }
 
-    /// Puts units on rows that are known to be stuck on the sideline, or refuses them.
+    /// Puts units on rows that are known to be stuck on the sideline, where they are refused at once if these are locked still
+    /// and have been for too long.
     fn without_stuck(&self, mut jobs: Vec<Job>) -> Vec<Job> {
         if self.shared.stuck.is_empty() {
             return jobs;
         }
-        let now = Instant::now();
         let is_stuck = |job: &mut Job| self.shared.stuck.known(&rows_of(job.work())) != Known::Free;
         for job in jobs.extract_if(.., is_stuck) {
-            let known = self.shared.stuck.known(&rows_of(job.work()));
-            if self.shared.is_overdue(job.work(), known, now, now) {
-                self.shared.refuse(job);
-            } else {
-                self.park(job);
-            }
+            self.park(job);
         }
         jobs
     }
@@ -196,7 +191,7 @@ impl Committer {
     fn park(&self, job: Job) {
         match self.shared.park(job) {
             Ok(parked) => {
-                // There is room for as many as have places. Without the sideline's task nobody would write it.
+                // The channel has room for as many units as have places; it is closed only when the runtime has ended.
                 if let Err(refused) = self.aside.try_send(parked) {
                     refused.into_inner().refuse(Stuck::TooMany);
                 }
@@ -206,7 +201,7 @@ impl Committer {
     }
 }
 
-/// The sideline, for who stops it.
+/// The handle of the sideline's task.
 pub(super) struct Sideline {
     shared: Arc<Shared>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -260,14 +255,15 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self, mut incoming: Receiver<Parked>) {
-        let (mut is_open, mut look_at) = (true, Instant::now());
+        let (mut is_open, mut looked_at) = (true, Instant::now());
+        let mut look_at = looked_at;
         while is_open || !self.parked.is_empty() || self.queueing.is_some() {
             let is_idle = self.parked.is_empty() && self.queueing.is_none() && self.shared.stuck.is_empty();
             tokio::select! {
                 unit = incoming.recv(), if is_open => match unit {
                     Some(unit) => {
                         self.parked.push(unit);
-                        look_at = look_at.min(Instant::now() + LOOK_SOON);
+                        look_at = look_at.min(looked_at + LOOK_SOON);
                     }
                     None => is_open = false,
                 },
@@ -280,7 +276,8 @@ impl Worker {
                         tracing::error!("a round of the sideline panicked; its callers get no answer");
                     }
                     let pause = if self.parked.is_empty() { LOOK_IDLY_EVERY } else { LOOK_EVERY };
-                    look_at = Instant::now() + pause;
+                    looked_at = Instant::now();
+                    look_at = looked_at + pause;
                 }
             }
         }
@@ -430,7 +427,7 @@ impl Worker {
 /// The end of a wait, if there is one.
 async fn ended(queueing: &mut Option<Queueing>) -> Vec<Parked> {
     match queueing {
-        // One that panicked has told its callers nothing.
+        // The callers of a task that panicked receive no answer.
         Some(queueing) => queueing.await.unwrap_or_default(),
         None => std::future::pending().await,
     }
