@@ -533,5 +533,11 @@ mod tests {
         assert!(timeout(SILENCE / 4, list(&storage)).await.is_err());
         stub.speak();
         eventually(async || *stub.ended.lock().unwrap() == ["rooms"]).await;
+        // The control: without the breaker it goes with its caller.
+        stub.is_slow.store(true, Ordering::SeqCst);
+        assert!(timeout(SILENCE / 4, stub.list_rooms(None, 1, Timestamp::MIN)).await.is_err());
+        stub.speak();
+        sleep(SILENCE / 4).await;
+        assert_eq!(*stub.ended.lock().unwrap(), ["rooms"]);
     }
 }

@@ -45,6 +45,8 @@
 //! - PruneTokens and PruneAnswers skip what is locked too, and lock no line. What was deleted of a room is counted after
 //!   that, in a row for which only they wait.
 //!
+//! - The look of the sideline (`commit/stuck.rs`) locks rows in the same order, skips what is locked, and rolls back.
+//!
 //! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 2
 //! when it comes to step 3. The database would find the circle, and the unit would be tried again.
 //!

@@ -103,14 +103,14 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         group_commit_limit: options.group_commit_limit,
         keep_tokens_for: options.keep_tokens_for(),
         global_policy: options.global_policy()?,
-        // Nobody is too much for it: the whole crowd shares one address, and is to be served however slow the machine is.
+        // The whole crowd shares one address, and is to be served however slow the machine is.
         clients: ClientRules {
             rates: RateRules::default(),
             overload: OverloadLimits::new(OVERLOAD_TARGET),
             ..options.client_rules()
         },
         migrate: true,
-        storage_silence: STORAGE_SILENCE,
+        storage_silence: STORAGE_SILENCE * 60,
     };
     let running = start_app(settings).await?;
     let http = Arc::new(Http::new(running.address)?);

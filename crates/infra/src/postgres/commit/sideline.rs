@@ -115,7 +115,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Since when a unit waits too long, counted from the moment it was parked and from when its rows were locked.
+    /// Whether a unit has waited too long, counted from the moment it was parked or, if earlier, its rows were locked.
     fn is_overdue(&self, work: &UnitOfWork, known: Known, parked_at: Instant, now: Instant) -> bool {
         let longest = self.waits.of(work);
         let locked_since = if let Known::Stuck(Some(since)) = known { since } else { parked_at };
@@ -127,14 +127,10 @@ impl Shared {
         unit.refuse(Stuck::TooLong(longest));
     }
 
-    /// Gives a unit a place on the sideline.
-    fn park(self: &Arc<Self>, job: Job) -> Result<Parked, Job> {
+    /// A place on the sideline, if one is left.
+    fn place(self: &Arc<Self>) -> Option<Place> {
         let place = Place(self.clone());
-        if self.units.fetch_add(1, Ordering::Relaxed) >= MAX_UNITS {
-            return Err(job);
-        }
-        let (rows, since) = (rows_of(job.work()), Instant::now());
-        Ok(Parked { job, rows, since, tried_at: None, is_suspect: false, place })
+        (self.units.fetch_add(1, Ordering::Relaxed) < MAX_UNITS).then_some(place)
     }
 }
 
@@ -189,14 +185,15 @@ impl Committer {
     }
 
     fn park(&self, job: Job) {
-        match self.shared.park(job) {
-            Ok(parked) => {
-                // The channel has room for as many units as have places; it is closed only when the runtime has ended.
-                if let Err(refused) = self.aside.try_send(parked) {
-                    refused.into_inner().refuse(Stuck::TooMany);
-                }
-            }
-            Err(job) => job.refuse(Stuck::TooMany),
+        let Some(place) = self.shared.place() else {
+            job.refuse(Stuck::TooMany);
+            return;
+        };
+        let (rows, since) = (rows_of(job.work()), Instant::now());
+        let unit = Parked { job, rows, since, tried_at: None, is_suspect: false, place };
+        // The channel has room for as many units as have places; it is closed only when the runtime has ended.
+        if let Err(refused) = self.aside.try_send(unit) {
+            refused.into_inner().refuse(Stuck::TooMany);
         }
     }
 }
