@@ -200,9 +200,9 @@ impl std::fmt::Display for Latencies {
     }
 }
 
-/// Others are as fast as without the lock. A newly stuck row costs a batch one short wait, which a short run does not hide.
+/// Others are as fast as without the lock. A newly stuck row costs a batch a short wait or two, which a short run does not hide.
 fn assert_unaffected(stuck: Stuck, [free, locked]: &[Latencies; 2]) {
-    let once = PostgresOptions::default().batch_lock_timeout * 2;
+    let once = PostgresOptions::default().batch_lock_timeout * 4;
     assert!(locked.count() > free.count() / 3, "{stuck:?}: free {free}; locked {locked}");
     assert!(locked.p99() <= free.p99() * 2 + once, "{stuck:?}: free {free}; locked {locked}");
 }
