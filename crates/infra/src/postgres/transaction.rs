@@ -70,12 +70,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Undoes all of it. When the server does not confirm that, the connection is dropped instead, which does.
-    pub(super) async fn rollback(mut self) {
-        let Ok(connection) = self.connection() else { return };
-        if connection.batch_execute("ROLLBACK").await.is_ok() {
+    /// Undoes all of it. When the server does not confirm that, the connection is closed instead, which does. Returns
+    /// whether the server has confirmed it.
+    pub(super) async fn rollback(mut self) -> bool {
+        let Ok(connection) = self.connection() else { return false };
+        let is_confirmed = connection.batch_execute("ROLLBACK").await.is_ok();
+        if is_confirmed {
             self.connection = None;
         }
+        is_confirmed
     }
 }
 

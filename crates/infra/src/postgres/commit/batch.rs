@@ -22,6 +22,9 @@ use crate::postgres::transaction::{CommitFailure, Transaction};
 /// How often a batch is tried at most before it is taken apart.
 pub(super) const MAX_ATTEMPTS: u32 = 5;
 
+/// How often a batch is tried at most whose connections end.
+const MAX_CONNECTIONS: u32 = 3;
+
 /// How long to wait before the second attempt; before each later one, twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
@@ -93,7 +96,7 @@ impl Writer {
             };
             let waited = matches!(failure, Failure::Failed(_));
             failed += u32::from(waited);
-            let is_hopeless = matches!(failure, Failure::Unavailable(_))
+            let is_hopeless = matches!(failure, Failure::Unavailable(_) | Failure::Lost(_))
                 || failed >= MAX_FAILED
                 || given_up_at <= Instant::now();
             if group.jobs.len() > 1 && !is_hopeless {
@@ -115,8 +118,12 @@ impl Writer {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
-            match self.attempt(&units, group.impatient).await {
-                Err(Failure::Again(cause)) if attempt < MAX_ATTEMPTS && Instant::now() < given_up_at => {
+            let ended = self.attempt(&units, group.impatient).await;
+            let most = if matches!(ended, Err(Failure::Lost(_))) { MAX_CONNECTIONS } else { MAX_ATTEMPTS };
+            match ended {
+                Err(Failure::Again(cause) | Failure::Lost(cause))
+                    if attempt < most && Instant::now() < given_up_at =>
+                {
                     tracing::debug!(attempt, %cause, units = units.len(), "a batch is tried again");
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);
@@ -139,10 +146,8 @@ impl Writer {
             }
             Ok(Applied { plan, number }) => self.commit(transaction, plan, number).await,
             Err(failure) => {
-                if failure.leaves_connection_sound() {
-                    transaction.rollback().await;
-                }
-                Err(failure)
+                let is_sound = failure.leaves_connection_sound() && transaction.rollback().await;
+                Err(if is_sound { failure } else { failure.on_dead_connection() })
             }
         }
     }
@@ -156,7 +161,7 @@ impl Writer {
     ) -> Result<Vec<Verdict>, Failure> {
         let cause = match transaction.commit().await {
             Ok(()) => return Ok(plan.verdicts),
-            Err(CommitFailure::NotSent(cause)) => return Err(Failure::unavailable(cause)),
+            Err(CommitFailure::NotSent(cause)) => return Err(Failure::lost(cause)),
             Err(CommitFailure::Unanswered(cause)) => cause,
         };
         match Witness::of(&plan, number).ask(&self.pool).await {
@@ -188,7 +193,7 @@ async fn apply<'u>(
     impatient: bool,
 ) -> Result<Applied<'u>, Failure> {
     let shared = transaction.shared()?;
-    let begin = transaction.begin(impatient).map_err(Failure::not_begun);
+    let begin = transaction.begin(impatient).map_err(Failure::lost);
     let locked = lock::lock(shared, units).map_err(Failure::from);
     let ((), locked, found) = try_join3(begin, locked, find::find(shared, units)).await?;
     let mut plan = plan(units, &locked, &found)?;
