@@ -17,7 +17,7 @@ use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
 use tokio::task::JoinHandle;
 
-use crate::backend::{Backend, ServeLock, migrate};
+use crate::backend::{Backend, DatabaseOptions, ServeLock, migrate};
 use crate::cli::{DatabaseUrl, Options};
 use crate::http::{ClientRules, listen, serve};
 use crate::scheduler::{Scheduler, Work};
@@ -38,8 +38,8 @@ pub struct Settings {
     pub wallet_charging: WalletCharging,
     /// The policy of the global room when it is first made.
     pub global_policy: RoomPolicy,
-    /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
-    pub group_commit_limit: Option<u16>,
+    /// How the database is used.
+    pub database_options: DatabaseOptions,
     /// How long a queue token is kept after its end, in seconds.
     pub keep_tokens_for: u32,
     /// What clients may do.
@@ -61,7 +61,7 @@ impl Settings {
             hold_rules: options.hold_rules(),
             wallet_charging: options.wallet_charging.into(),
             global_policy: options.global_policy()?,
-            group_commit_limit: options.group_commit_limit,
+            database_options: options.database_options(),
             keep_tokens_for: options.keep_tokens_for(),
             clients: options.client_rules(),
             database,
@@ -155,7 +155,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     if settings.migrate {
         prepare(&settings.database, settings.global_policy).await?;
     }
-    let backend = Backend::open(&settings.database, settings.group_commit_limit).await?;
+    let backend = Backend::open(&settings.database, settings.database_options).await?;
     let clock = Arc::new(SystemClock::default());
     if let Some(offset) = backend.clock_offset_micros().await? {
         clock.correct(offset);
@@ -195,7 +195,7 @@ impl Running {
 /// When it cannot be reached or changed.
 pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomPolicy> {
     migrate(database).await?;
-    let backend = Backend::open(database, None).await?;
+    let backend = Backend::open(database, DatabaseOptions::for_preparation()).await?;
     let admin = admin_service(&backend.storage(), Arc::new(SystemClock::default()), Arc::new(UuidV7));
     let policy = admin.ensure_global_room(policy).await;
     backend.close().await;

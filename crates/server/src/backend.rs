@@ -17,6 +17,38 @@ use crate::cli::DatabaseUrl;
 /// How long what is queued may take to be written when the server stops.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How a database is used. Each option is that of the adapter where nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DatabaseOptions {
+    /// The most units of work in one transaction.
+    pub group_commit_limit: Option<u16>,
+    /// The most connections to PostgreSQL.
+    pub connections: Option<u16>,
+    /// Whether PostgreSQL may acknowledge commits that a crash loses.
+    pub allow_lossy_commits: bool,
+    /// Whether PostgreSQL must have a synchronous replica.
+    pub require_sync_replica: bool,
+}
+
+impl DatabaseOptions {
+    /// For a command that acknowledges no client's write: it works with a database that may lose commits.
+    #[must_use]
+    pub fn for_preparation() -> Self {
+        Self { allow_lossy_commits: true, ..Self::default() }
+    }
+
+    fn postgres(self) -> PostgresOptions {
+        let default = PostgresOptions::default();
+        PostgresOptions {
+            group_commit_limit: self.group_commit_limit.map_or(default.group_commit_limit, usize::from),
+            pool_size: self.connections.map_or(default.pool_size, usize::from),
+            allow_lossy_commits: self.allow_lossy_commits,
+            require_sync_replica: self.require_sync_replica,
+            ..default
+        }
+    }
+}
+
 /// An open database. Cloning shares it.
 #[derive(Clone)]
 pub enum Backend {
@@ -27,27 +59,22 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Opens a database whose schema is up to date. One transaction takes at most `group_commit_limit` units of work,
-    /// where that is said.
+    /// Opens a database whose schema is up to date.
     ///
     /// # Errors
-    /// When it cannot be reached, or its schema is not up to date.
-    pub async fn open(url: &DatabaseUrl, group_commit_limit: Option<u16>) -> Result<Self> {
+    /// When it cannot be reached or must not be used, or its schema is not up to date.
+    pub async fn open(url: &DatabaseUrl, database_options: DatabaseOptions) -> Result<Self> {
         match url {
             DatabaseUrl::Sqlite(path) => {
                 let mut options = SqliteOptions::default();
-                if let Some(limit) = group_commit_limit {
+                if let Some(limit) = database_options.group_commit_limit {
                     options.group_commit_limit = limit.into();
                 }
                 let opened = Sqlite::open(path, options);
                 Ok(Self::Sqlite(Arc::new(opened.with_context(|| format!("cannot open {url:?}"))?)))
             }
             DatabaseUrl::Postgres(url) => {
-                let mut options = PostgresOptions::default();
-                if let Some(limit) = group_commit_limit {
-                    options.group_commit_limit = limit.into();
-                }
-                let connected = Postgres::connect(url, options).await;
+                let connected = Postgres::connect(url, database_options.postgres()).await;
                 Ok(Self::Postgres(Arc::new(connected.context("cannot use the PostgreSQL database")?)))
             }
         }

@@ -15,6 +15,7 @@ use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
 use frontrow_infra::identity::Expected;
 use uuid::Uuid;
 
+use crate::backend::DatabaseOptions;
 use crate::http::ClientRules;
 
 /// Ticket on-sales that are fair, correct and fast.
@@ -198,6 +199,15 @@ pub struct Options {
     /// How many units of work one transaction of the database takes at most [default: 256 on SQLite, 128 on PostgreSQL]
     #[arg(long, env = "FRONTROW_GROUP_COMMIT_LIMIT", global = true, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub group_commit_limit: Option<u16>,
+    /// Connections to PostgreSQL at most [default: 16]
+    #[arg(long, env = "FRONTROW_DATABASE_CONNECTIONS", value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(6..=1_000))]
+    pub database_connections: Option<u16>,
+    /// Serves from a PostgreSQL that may lose acknowledged writes in a crash: fsync or synchronous_commit is off
+    #[arg(long, env = "FRONTROW_ALLOW_LOSSY_COMMITS", global = true)]
+    pub allow_lossy_commits: bool,
+    /// Refuses a PostgreSQL without a synchronous replica: synchronous_standby_names is empty
+    #[arg(long, env = "FRONTROW_REQUIRE_SYNC_REPLICA", global = true)]
+    pub require_sync_replica: bool,
     /// How often one caller may call, as 20/s or 600/m; as often as it likes when absent
     #[arg(long, env = "FRONTROW_RATE_LIMIT_PER_CALLER", value_name = "RATE", global = true)]
     pub rate_limit_per_caller: Option<Rate>,
@@ -301,6 +311,17 @@ impl Options {
     #[must_use]
     pub fn keep_tokens_for(&self) -> u32 {
         self.token_retention_hours.saturating_mul(60 * 60)
+    }
+
+    /// How the database is used.
+    #[must_use]
+    pub const fn database_options(&self) -> DatabaseOptions {
+        DatabaseOptions {
+            group_commit_limit: self.group_commit_limit,
+            connections: self.database_connections,
+            allow_lossy_commits: self.allow_lossy_commits,
+            require_sync_replica: self.require_sync_replica,
+        }
     }
 
     /// The policy of the global room when it is first made.
@@ -449,6 +470,22 @@ mod tests {
             (100, 604_800)
         );
         assert_eq!(format!("{:?}", options.database().unwrap()), "sqlite:frontrow.db");
+    }
+
+    #[test]
+    fn database_connections_are_six_at_least() {
+        let parsed = |arguments: &[&str]| {
+            let arguments = ["frontrow"].iter().chain(arguments);
+            Cli::try_parse_from(arguments).ok().map(|cli| cli.options.database_options())
+        };
+        let default = parsed(&[]).unwrap();
+        assert_eq!(default.connections, None);
+        assert!(!default.allow_lossy_commits && !default.require_sync_replica);
+        assert_eq!(parsed(&["--database-connections", "6"]).unwrap().connections, Some(6));
+        assert!(parsed(&["--allow-lossy-commits"]).unwrap().allow_lossy_commits);
+        for bad in ["5", "0", "1001", "-1", "many"] {
+            assert!(parsed(&["--database-connections", bad]).is_none(), "{bad}");
+        }
     }
 
     #[test]

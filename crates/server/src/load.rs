@@ -9,7 +9,7 @@ use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7};
 
 use crate::app::prepare;
-use crate::backend::Backend;
+use crate::backend::{Backend, DatabaseOptions};
 use crate::cli::{DatabaseUrl, LoadArgs};
 
 /// How many join at once: the line is locked for a part of a second, so that a server beside this one goes on.
@@ -21,7 +21,7 @@ const BLOCK: u32 = 10_000;
 /// When the database cannot be reached, or there is no such room.
 pub async fn load(args: LoadArgs, database: &DatabaseUrl, policy: RoomPolicy) -> Result<String> {
     prepare(database, policy).await?;
-    let backend = Backend::open(database, None).await?;
+    let backend = Backend::open(database, DatabaseOptions::for_preparation()).await?;
     let room_id = args.room.map_or(DEFAULT_ROOM_ID, RoomId::new);
     let filled = fill(&backend.storage(), room_id, args.people).await;
     backend.close().await;

@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
+use frontrow::backend::DatabaseOptions;
 use frontrow::cli::DatabaseUrl;
 use frontrow::http::ClientRules;
 use frontrow::tokens::TokenSettings;
@@ -146,7 +147,8 @@ pub fn settings(database: &Database) -> Settings {
         wallet_charging: WalletCharging::default(),
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
-        group_commit_limit: None,
+        // The shared server of tests is fast, not durable.
+        database_options: DatabaseOptions { allow_lossy_commits: true, ..DatabaseOptions::default() },
         // Tests are not to fail on a slow machine: those of overload ask for less.
         clients: ClientRules {
             overload: OverloadLimits::new(Duration::from_secs(600)),

@@ -72,16 +72,18 @@
 //!
 //! ## Failures
 //! - A unit that is refused (key taken, version moved on, room closed) leaves its batch before anything is written.
-//! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, a BEGIN that met a
-//!   dead connection, an insert that another node was faster with (it has committed, so that the next attempt sees it).
+//! - Tried again, up to `MAX_CONNECTIONS` (3) times in all: a batch whose connection ended before COMMIT was sent, be it closed
+//!   or ended by the server in the middle of a statement. Nothing was written, and no unit is to blame.
+//! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, an insert that another node was faster with (it has committed, so that the next attempt sees it).
 //! - Taken apart, halves first, until the one to blame is alone: a batch in which a constraint is broken, a statement
 //!   failed or waited for too long, or attempts are used up. Parts of a batch that has waited for a lock in vain wait for
 //!   no lock any more. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s); then the rest
 //!   is `Unavailable`.
-//! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, a full queue. Nothing
-//!   was written.
+//! - `Unavailable`: no connection within the time allowed, three connections in a row that ended before COMMIT was sent, a server
+//!   that is read-only, a full queue. Nothing was written.
 //! - A server that says nothing for [`PostgresOptions::answer_timeout`] is a lost connection (`session.rs`), and with it all
-//!   connections that were made before.
+//!   connections that were made before. A server that has become read-only is one too.
+//! - Which host is used, what it must be, and how few connections will do: `hosts.rs`, `server_check.rs`, `connection.rs` (ADR 0021).
 //! - COMMIT sent, and its answer lost: another connection is asked for a row that only this transaction can have
 //!   inserted, for up to five seconds (`commit/witness.rs`). Found: committed. Not found, and the transaction over: again.
 //!   Else `OutcomeUnknown`, which the idempotency record resolves in the use case.
@@ -94,11 +96,14 @@ mod commit;
 mod connection;
 mod error;
 mod feeds;
+mod hosts;
 mod lines;
 mod loader;
 mod migrate;
+mod pooling;
 mod queries;
 mod repositories;
+mod server_check;
 mod session;
 mod shared;
 mod target;
@@ -114,11 +119,12 @@ use std::time::{Duration, Instant};
 use diesel::QueryableByName;
 use diesel_async::RunQueryDsl;
 use frontrow_domain::ports::{Clock, StorageError};
+use tokio_postgres::config::TargetSessionAttrs;
 
 use self::batches::Bounds;
 use self::cached::Cached;
 use self::commit::{Committers, Writer};
-use self::connection::{Connection, Pool};
+use self::connection::{AcquireError, Connection, Pool};
 use self::error::read_error;
 use self::repositories::Loaders;
 use self::target::Target;
@@ -134,7 +140,8 @@ const CLOCK_ROUNDS: usize = 5;
 /// How connections are made, kept and bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresOptions {
-    /// The most connections at once.
+    /// The most connections at once. Fewer serve as well, if the server grants no more; as many as there are committers
+    /// are kept free of reads.
     pub pool_size: usize,
     /// The longest a call waits for a free connection of the pool.
     pub acquire_timeout: Duration,
@@ -162,6 +169,11 @@ pub struct PostgresOptions {
     pub group_commit_limit: usize,
     /// The most units of work that may be queued; more are refused as unavailable, the newest of the lowest priority.
     pub queue_limit: usize,
+    /// Whether the server may acknowledge commits that a crash loses: `fsync` or `synchronous_commit` is `off`, or the
+    /// latter `local`.
+    pub allow_lossy_commits: bool,
+    /// Whether the server must have `synchronous_standby_names`.
+    pub require_sync_replica: bool,
     /// Whether units wait in lanes by their priority. Only tests say no, to see what the lanes are for.
     pub prioritise: bool,
 }
@@ -179,6 +191,8 @@ impl Default for PostgresOptions {
             committers: 2,
             group_commit_limit: 128,
             queue_limit: 8_192,
+            allow_lossy_commits: false,
+            require_sync_replica: false,
             prioritise: true,
         }
     }
@@ -221,27 +235,39 @@ struct ServerTime {
 impl Postgres {
     /// Connects to `postgres://user:password@host:port/database`, and sees that the schema is up to date.
     ///
-    /// Understood options: those of tokio-postgres (`connect_timeout`, `target_session_attrs`, several hosts, ..),
+    /// Understood options: those of tokio-postgres (`connect_timeout` in seconds a host, several hosts, ..) but
+    /// `load_balance_hosts`, since one server takes writes: that one is looked for, whatever `target_session_attrs` says;
     /// and `sslmode` with `sslrootcert` as libpq has them: `disable`, `prefer` (the default: encrypted where the server
     /// can), `require` (encrypted, to whoever answers), `verify-ca` and `verify-full` (against the PEM file
     /// `sslrootcert`, else against what the operating system trusts).
     ///
     /// # Errors
-    /// [`ConnectError`], within [`PostgresOptions::connect_timeout`] when no server answers.
+    /// [`ConnectError`], within [`PostgresOptions::connect_timeout`] when no server answers; at once for a server or
+    /// database that a node must not work with.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, ConnectError> {
         let target = Target::new(url, &options)?;
+        if target.role() == TargetSessionAttrs::ReadOnly {
+            return Err(ConnectError::InvalidUrl("target_session_attrs=read-only: a node writes".to_owned()));
+        }
         let server = target.server();
-        let pool = connection::pool(target, &options)?;
         let unreachable = |source| ConnectError::Unreachable { server: server.clone(), source };
-        let mut connection = pool.get().await.map_err(|error| unreachable(Box::new(error)))?;
+        connection::check_target(&target, &options).await?;
+        let pool = Pool::new(target, &options)?;
+        let mut connection = pool.get().await.map_err(|error| match error {
+            AcquireError::Connect(error) => error,
+            error => unreachable(Box::new(error)),
+        })?;
         let missing = migrate::first_missing(&mut connection).await.map_err(unreachable)?;
         drop(connection);
         match missing {
             None => {
                 let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
                 let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
-                let committers =
-                    Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
+                let committers = Arc::new(Committers::start(
+                    Writer::new(pool.for_committers()),
+                    bounds,
+                    options.prioritise,
+                ));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
             }

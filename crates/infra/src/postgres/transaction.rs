@@ -1,6 +1,5 @@
 //! A transaction that can never be left open in the pool.
 
-use deadpool::managed::Object as Managed;
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 use diesel_async::SimpleAsyncConnection;
@@ -85,7 +84,7 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            drop(Managed::take(connection));
+            connection.close();
         }
     }
 }

@@ -11,13 +11,13 @@ use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, C
 use frontrow_domain::{EntryId, RoomId, UnitOfWork, UserId, Versioned};
 use frontrow_infra::postgres::PostgresOptions;
 
-use crate::Opened;
 use crate::fixture::{Fixture, TTL, at, money};
+use crate::{Opened, options};
 
 const MANY: usize = 255;
 
 fn one_committer() -> PostgresOptions {
-    PostgresOptions { committers: 1, group_commit_limit: 256, ..Default::default() }
+    PostgresOptions { committers: 1, group_commit_limit: 256, ..options() }
 }
 
 impl Opened {

@@ -1,6 +1,5 @@
 //! How connections are made: TLS, settings, several hosts, and errors.
 
-use std::error::Error;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use frontrow_domain::ports::{AdminQueries, Clock};
 use frontrow_infra::postgres::{ConnectError, Postgres, PostgresOptions};
 use frontrow_testkit::postgres::{Cluster, TestDatabase, database};
 
-use crate::{EMPTY, MIGRATED, Opened};
+use crate::{EMPTY, MIGRATED, Opened, options, told};
 
 /// The database's URL with other options.
 fn with(database: &TestDatabase, options: &str) -> String {
@@ -19,13 +18,7 @@ fn with(database: &TestDatabase, options: &str) -> String {
 }
 
 async fn connect(url: &str) -> Result<Postgres, ConnectError> {
-    Postgres::connect(url, PostgresOptions::default()).await
-}
-
-/// An error with its causes, as an operator reads it.
-fn told(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    Postgres::connect(url, options()).await
 }
 
 /// How many TLS sessions the adapter has.
@@ -118,7 +111,7 @@ async fn an_unreachable_server_is_told_quickly_and_without_the_password() {
     // Takes connections and never says a word.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     for port in [closed, mute.local_addr().unwrap().port()] {
-        let options = PostgresOptions { connect_timeout: Duration::from_secs(2), ..Default::default() };
+        let options = PostgresOptions { connect_timeout: Duration::from_secs(2), ..options() };
         let url = format!("postgres://frontrow:hunter2@127.0.0.1:{port}/frontrow");
         let started = Instant::now();
         let error = Postgres::connect(&url, options).await.unwrap_err();
@@ -161,7 +154,7 @@ async fn the_first_host_that_takes_writes_is_used() {
 /// Looks at a session of the adapter from inside, by way of a trigger on one of its writes.
 #[tokio::test]
 async fn every_session_has_the_settings() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let spy = "CREATE TABLE seen (name TEXT, setting TEXT); \
         CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
             INSERT INTO seen SELECT name, setting FROM pg_settings; RETURN NULL; END $$; \
@@ -214,7 +207,7 @@ impl Clock for Stopped {
 
 #[tokio::test]
 async fn the_clock_offset_leads_to_the_clock_of_the_database() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let long_ago = Timestamp::parse("2020-01-01T00:00:00Z").unwrap();
     let micros = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::BIGINT";
     let before = opened.database.query_i64(micros).await.unwrap();

@@ -7,11 +7,11 @@ use std::time::Duration;
 use frontrow_domain::unit_of_work::{Command, Fill};
 use frontrow_domain::{QueueTokenId, RoomId, UserId};
 use frontrow_infra::Storage;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 use frontrow_testkit::postgres::TestDatabase;
 
-use crate::Opened;
 use crate::fixture::{Fixture, at};
+use crate::{Opened, options};
 
 const SHORT: i64 = 1_000;
 const LONG: i64 = 100_000;
@@ -47,7 +47,7 @@ struct Line {
 impl Line {
     /// So many have come; the first 50 are admitted, and three more have come and left.
     async fn of(people: i64) -> Option<Self> {
-        let Opened { database, postgres } = Opened::new(PostgresOptions::default()).await?;
+        let Opened { database, postgres } = Opened::new(options()).await?;
         let quiet = "ALTER TABLE queue_tokens SET (autovacuum_enabled = false)";
         database.execute(quiet).await.unwrap();
         let ids = Fixture::new(Storage::new(Arc::new(postgres.clone())), ());
@@ -92,7 +92,7 @@ impl Line {
     /// What a step costs on a node that has just started.
     async fn cost(&self, step: impl AsyncFnOnce(&Fixture)) -> Cost {
         let before = self.counted().await;
-        let postgres = Postgres::connect(self.database.url(), PostgresOptions::default()).await.unwrap();
+        let postgres = Postgres::connect(self.database.url(), options()).await.unwrap();
         step(&Fixture::new(Storage::new(Arc::new(postgres.clone())), ())).await;
         self.close(&postgres).await;
         let after = self.counted().await;

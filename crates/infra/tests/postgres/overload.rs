@@ -7,11 +7,11 @@ use frontrow_domain::unit_of_work::{
 use frontrow_domain::{UnitOfWork, UserId};
 use frontrow_infra::postgres::{PostgresOptions, audit};
 
-use crate::Opened;
 use crate::fixture::{TTL, at};
+use crate::{Opened, options};
 
 fn one_committer() -> PostgresOptions {
-    PostgresOptions { committers: 1, ..Default::default() }
+    PostgresOptions { committers: 1, ..options() }
 }
 
 /// Somebody gives a place up, and then comes who pays and depends on that place: whoever goes first wins. Gives how the

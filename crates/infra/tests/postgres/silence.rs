@@ -13,8 +13,8 @@ use frontrow_testkit::wire::{Cut, Wire};
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use crate::MIGRATED;
 use crate::fixture::{Fixture, at, money};
+use crate::{MIGRATED, options};
 
 const NEVER: Duration = Duration::from_secs(3_600);
 
@@ -23,7 +23,7 @@ fn soon() -> PostgresOptions {
     PostgresOptions {
         answer_timeout: Duration::from_secs(2),
         idle_in_transaction_timeout: Duration::from_secs(1),
-        ..Default::default()
+        ..options()
     }
 }
 
@@ -133,8 +133,8 @@ async fn a_server_that_stands_still_leaves_nobody_in_the_queue() {
 
 /// A payment on a connection that is open, and on which nothing is prepared, by a slow wire; and how long it took.
 async fn slow_payment(answer_timeout: Duration) -> Option<(Result<(), CommitError>, Duration)> {
-    let wired = wired(PostgresOptions { answer_timeout, pool_size: 1, ..Default::default() }).await?;
-    let near = Postgres::connect(wired.database.url(), PostgresOptions::default()).await.unwrap();
+    let wired = wired(PostgresOptions { answer_timeout, pool_size: 1, ..options() }).await?;
+    let near = Postgres::connect(wired.database.url(), options()).await.unwrap();
     let near = Fixture::new(Storage::new(Arc::new(near)), ());
     let sale = near.sale(1).await;
     let held = near.hold(&sale, &sale.seat_ids(), at(1)).await.value;
@@ -165,7 +165,7 @@ async fn joined_beside_a_stopped_node(
     lock_timeout: Duration,
 ) -> Option<Result<(), CommitError>> {
     let stopped = wired(PostgresOptions { idle_in_transaction_timeout: idle, ..soon() }).await?;
-    let options = PostgresOptions { lock_timeout, ..Default::default() };
+    let options = PostgresOptions { lock_timeout, ..options() };
     let other = Postgres::connect(stopped.database.url(), options).await.unwrap();
     let other = Fixture::new(Storage::new(Arc::new(other)), ());
     let room = stopped.fixture.default_room().await;

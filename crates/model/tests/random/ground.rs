@@ -74,7 +74,9 @@ impl Ground {
             }
             Adapter::Postgres => runtime.block_on(async {
                 let database = database(&MIGRATED).await?;
-                let adapter = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+                // The server of tests is fast, not durable.
+                let options = PostgresOptions { allow_lossy_commits: true, ..PostgresOptions::default() };
+                let adapter = Postgres::connect(database.url(), options).await.unwrap();
                 Some(Source::Postgres(adapter, database))
             })?,
         };

@@ -100,7 +100,7 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         hold_rules,
         // The buyers have no payment backend: they charge their own wallets.
         wallet_charging: WalletCharging::Owner,
-        group_commit_limit: options.group_commit_limit,
+        database_options: options.database_options(),
         keep_tokens_for: options.keep_tokens_for(),
         global_policy: options.global_policy()?,
         // Nobody is too much for it: the whole crowd shares one address, and is to be served however slow the machine is.

@@ -86,7 +86,7 @@ async fn without_storage_seats_are_shown_and_not_held() {
     let sale = app.sale(json!({}), 1, 3).await;
     let buyer = app.active(&sale).await;
     let seats = app.seats(&buyer, &sale).await;
-    let backend = Backend::open(&database.url(), None).await.unwrap();
+    let backend = Backend::open(&database.url(), settings(&database).database_options).await.unwrap();
     let clock = Arc::new(SystemClock::default());
     let maps = SeatMaps::new(backend.storage().seat_feeds, clock);
     let shown = async || {

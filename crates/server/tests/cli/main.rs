@@ -11,6 +11,7 @@
 mod audit;
 mod binary;
 mod breaches;
+mod database_demands;
 mod live_audit;
 mod secrets;
 mod sqlite_file;

@@ -78,7 +78,7 @@ impl Arena {
         let nodes = if self.ground == Ground::Postgres { 2 } else { 1 };
         for _ in 0..nodes {
             let mut settings = settings(&self.database);
-            settings.group_commit_limit = self.group_commit_limit;
+            settings.database_options.group_commit_limit = self.group_commit_limit;
             settings.hold_rules = HoldRules { hold_seconds: self.hold_seconds, max_seats_per_user: 4 };
             self.nodes.push(TestApp::start(settings).await);
         }
@@ -367,7 +367,8 @@ impl Hammer {
         hands: usize,
         blow: impl Fn(Storage, Arc<dyn Clock>) -> F + Clone + Send + 'static,
     ) -> Self {
-        let backend = Backend::open(&arena.database.url(), None).await.unwrap();
+        let backend =
+            Backend::open(&arena.database.url(), settings(&arena.database).database_options).await.unwrap();
         let clock = SystemClock::default();
         if let Some(offset) = backend.clock_offset_micros().await.unwrap() {
             clock.correct(offset);
