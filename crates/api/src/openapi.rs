@@ -227,6 +227,9 @@ impl PartialSchema for ProblemDto {
             ObjectBuilder::new().schema_type(of).description(Some(description.to_owned()))
         };
         let seat_ids = ids("The seats that stood in the way.");
+        let checks = ArrayBuilder::new().items(Ref::from_schema_name("CheckDto")).description(Some(
+            "UNAVAILABLE of GET /readyz: every check, with the reasons of those that failed.",
+        ));
         ObjectBuilder::new()
             .description(Some("A refusal (RFC 9457)."))
             .property("type", text("Names the kind of problem, as a URI."))
@@ -239,6 +242,7 @@ impl PartialSchema for ProblemDto {
             .property("required", member("INSUFFICIENT_BALANCE: what was to be paid.", Type::Integer.into()))
             .property("balance", member("INSUFFICIENT_BALANCE: what is there.", Type::Integer.into()))
             .property("outcome", text("UNAVAILABLE: `unknown` when the request may have taken effect."))
+            .property("checks", checks)
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .required("type")
             .required("title")

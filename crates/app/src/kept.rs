@@ -9,7 +9,7 @@ use frontrow_domain::ports::{Clock, StorageError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::flight::{Flight, Unread};
+use crate::flight::{Flight, Unread, share};
 use crate::outage::{Outlook, will_do};
 
 /// The most answers that are kept.
@@ -105,7 +105,7 @@ where
             slot.answer = Some((answer.clone(), now));
             Ok(answer)
         };
-        flight.boxed().shared()
+        share(flight)
     }
 
     fn slot(&self, key: K) -> Arc<Mutex<Slot<V>>> {

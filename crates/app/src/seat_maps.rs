@@ -14,11 +14,10 @@ use std::time::Duration;
 use frontrow_domain::ports::{Clock, SeatFeeds, StorageError};
 use frontrow_domain::seat::{FeedVersion, SeatImage, SeatLayout, SeatStatus, SeatUpdate};
 use frontrow_domain::{PerformanceDateId, Timestamp};
-use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 
 use crate::Failure;
-use crate::flight::{Flight, Unread};
+use crate::flight::{Flight, Unread, share};
 use crate::outage::{Outlook, will_do};
 
 /// How old what a map knows may be when it is shown. Whoever draws pictures of it has the rest of the promised 250 ms.
@@ -188,7 +187,7 @@ impl SeatMaps {
                 Some(loading) if loading.peek().is_none() => loading.clone(),
                 _ => {
                     let (map, feeds, clock) = (map.clone(), self.feeds.clone(), self.clock.clone());
-                    let flight = async move { Ok(map.load(&*feeds, &*clock).await?) }.boxed().shared();
+                    let flight = share(async move { Ok(map.load(&*feeds, &*clock).await?) });
                     state.load = Some(flight.clone());
                     flight
                 }
@@ -245,7 +244,7 @@ impl SeatMaps {
             }
             Ok(refreshed?)
         };
-        flight.boxed().shared()
+        share(flight)
     }
 }
 

@@ -55,4 +55,6 @@ ids! {
     TicketId,
     /// A line of what operators did.
     AuditEntryId,
+    /// One run of a node: from its start to its end.
+    NodeId,
 }

@@ -20,8 +20,8 @@ pub mod unit_of_work;
 pub mod version;
 
 pub use ids::{
-    AuditEntryId, ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
-    SeatId, TicketId, UserId,
+    AuditEntryId, ConcertId, EntryId, NodeId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId,
+    RoomId, SeatId, TicketId, UserId,
 };
 pub use label::Label;
 pub use money::Money;

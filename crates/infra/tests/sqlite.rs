@@ -23,7 +23,7 @@ use diesel::sql_types::{Nullable, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use frontrow_domain::account::{Account, Entry};
 use frontrow_domain::concert::{Concert, PerformanceDate};
-use frontrow_domain::ports::{Accounts, AdminQueries, Committer, SeatFeeds, StorageError};
+use frontrow_domain::ports::{Accounts, Committer, SeatFeeds, StorageError, StorageHealth, Writability};
 use frontrow_domain::queue::{Room, RoomPolicy};
 use frontrow_domain::seat::{FeedVersion, Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Committed};
@@ -372,7 +372,7 @@ async fn closing_finishes_what_is_queued() {
     for answer in answers {
         answer.await.unwrap().unwrap();
     }
-    assert!(matches!(storage.ping().await, Err(StorageError::Unavailable(_))));
+    assert!(matches!(storage.writability().await, Err(StorageError::Unavailable(_))));
     assert!(storage.close(Duration::ZERO), "closing twice is no error");
 }
 
@@ -579,4 +579,68 @@ async fn the_audit_counts_what_was_pruned() {
     // Control: one that is deleted and not counted is missed.
     database.foreign().batch_execute("DELETE FROM queue_tokens WHERE ticket = 3").unwrap();
     assert_eq!(breaches(), ["tickets of a room are numbered without a gap, pruned ones counted in"]);
+}
+
+/// Whether storage can be written; the reason if not.
+async fn refused(storage: &Sqlite) -> Option<String> {
+    match storage.writability().await.unwrap() {
+        Writability::Writable => None,
+        Writability::NotWritable(reason) => Some(reason.into_owned()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_its_schema_is_not_ready() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    assert_eq!(refused(&storage).await, None, "control");
+    for (statement, reason) in [
+        ("DROP TABLE tickets", "table tickets is missing"),
+        (
+            "DELETE FROM __diesel_schema_migrations WHERE version LIKE '%2'",
+            "migration 20261127000002 is missing",
+        ),
+        ("DROP TABLE __diesel_schema_migrations", "no schema"),
+    ] {
+        database.foreign().batch_execute(statement).unwrap();
+        let said = refused(&storage).await.unwrap();
+        assert!(said.contains(reason), "{statement}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_gone_takes_no_commit_and_answers_no_read_until_it_is_back() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(first_charge(1)).await.unwrap();
+    let away = database.path().with_extension("away");
+    std::fs::rename(database.path(), &away).unwrap();
+    let committed = storage.commit(first_charge(2)).await;
+    assert!(matches!(committed, Err(CommitError::Unavailable(_))), "{committed:?}");
+    let read = Accounts::find(&*storage, user(1)).await;
+    assert!(matches!(read, Err(StorageError::Unavailable(_))), "{read:?}");
+    assert!(refused(&storage).await.unwrap().contains("moved"));
+    std::fs::rename(&away, database.path()).unwrap();
+    assert!(refused(&storage).await.unwrap().contains("replaced"), "until a commit has reached the file");
+    storage.commit(first_charge(3)).await.unwrap();
+    assert_eq!(refused(&storage).await, None);
+    for (n, is_there) in [(1, true), (2, false), (3, true)] {
+        assert_eq!(Accounts::find(&*storage, user(n)).await.unwrap().is_some(), is_there, "{n}");
+    }
+    // One that lies in its place is another one.
+    std::fs::copy(database.path(), &away).unwrap();
+    std::fs::rename(&away, database.path()).unwrap();
+    assert!(matches!(storage.commit(first_charge(4)).await, Err(CommitError::Unavailable(_))));
+}
+
+/// The log has what is committed and not yet in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_deleted_takes_no_commit() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(first_charge(1)).await.unwrap();
+    std::fs::remove_file(database.path().with_extension("db-wal")).unwrap();
+    let committed = storage.commit(first_charge(2)).await;
+    assert!(matches!(committed, Err(CommitError::Unavailable(_))), "{committed:?}");
+    assert!(refused(&storage).await.unwrap().contains("deleted"));
 }

@@ -4,23 +4,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, Readiness,
-    ReservationService, SeatMaps, SessionService, UseCases, WatchedCommitter,
+    HoldRules, Idempotency, KnownConcerts, Lines, NodeComparison, PaymentService, Pruning, QueueService,
+    Readiness, ReservationService, SeatMaps, SessionService, UseCases, WatchedCommitter,
 };
+use frontrow_domain::NodeId;
 use frontrow_domain::account::WalletCharging;
-use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
+use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, NodeRecord, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::backend::{Backend, ServeLock, migrate};
 use crate::cli::{DatabaseUrl, Options};
 use crate::http::{ClientRules, listen, serve};
-use crate::scheduler::{Scheduler, Work};
+use crate::scheduler::{Scheduler, Watched, Work};
 use crate::tokens::TokenSettings;
 
 /// What a server is made of.
@@ -67,6 +68,23 @@ impl Settings {
             database,
             migrate,
         })
+    }
+
+    /// What the node says of itself to the others: they must agree in all of it.
+    fn record(&self, id: NodeId) -> NodeRecord {
+        let rule = |name: &str, value: String| (name.to_owned(), value);
+        let expected = &self.tokens.expected;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let rules = vec![
+            rule("holdSeconds", self.hold_rules.hold_seconds.to_string()),
+            rule("maxSeatsPerUser", self.hold_rules.max_seats_per_user.to_string()),
+            rule("walletCharging", format!("{:?}", self.wallet_charging)),
+            rule("tokenRetentionSeconds", self.keep_tokens_for.to_string()),
+            rule("identityProvider", self.tokens.provider_kind().to_owned()),
+            rule("identityIssuer", text(&expected.issuer)),
+            rule("identityAudience", text(&expected.audience)),
+        ];
+        NodeRecord { id, secrets: self.tokens.ring.names(), rules }
     }
 
     const fn rules(&self) -> Rules {
@@ -167,16 +185,36 @@ pub async fn start(settings: Settings) -> Result<Running> {
         ids: Arc::new(UuidV7),
     };
     let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.rules());
+    let readiness = use_cases.readiness.clone();
+    let own = settings.record(NodeId::new(identity.ids.next_id()));
+    let nodes = backend.nodes().map(|registry| NodeComparison::new(own, registry, readiness.nodes()));
     check_global_room(&use_cases, settings.global_policy).await?;
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases, settings.clients)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set);
+    let watched = Watched { key_set, nodes };
+    let scheduler = Scheduler::start(work, clock, backend.clone(), watched, &readiness.passes());
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }
 
 impl Running {
+    /// Runs until `stop` is ready, then stops.
+    ///
+    /// # Errors
+    /// When the HTTP server ends before that: it cannot be started again, so the process has to be.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let ended = tokio::select! {
+            ended = &mut self.server => Some(ended),
+            () = stop => None,
+        };
+        let Some(ended) = ended else { return self.stop().await };
+        let cause = ended_by(ended).err().unwrap_or_else(|| anyhow!("it was stopped"));
+        self.scheduler.stop().await;
+        self.backend.close().await;
+        Err(cause).context("the HTTP server has ended")
+    }
+
     /// Stops: takes no more connections, finishes what runs, flushes the writer; all within a bound.
     ///
     /// # Errors
@@ -185,8 +223,13 @@ impl Running {
         self.handle.stop(true).await;
         self.scheduler.stop().await;
         self.backend.close().await;
-        Ok(self.server.await??)
+        ended_by(self.server.await)
     }
+}
+
+/// How the task of the HTTP server ended.
+fn ended_by(ended: Result<std::io::Result<()>, JoinError>) -> Result<()> {
+    Ok(ended??)
 }
 
 /// Brings a database up to date: its schema, and the global room. Returns that room's policy.
@@ -301,7 +344,65 @@ fn compose(
             clock: clock.clone(),
             ids: ids.clone(),
         },
-        readiness: Readiness::new(storage.admin_queries.clone()),
+        readiness: Readiness::new(storage.health.clone()),
         admin: admin_service(storage, clock, ids),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::time::Duration;
+
+    use frontrow_domain::account::WalletCharging;
+    use frontrow_infra::identity::{Expected, KeyRing, Secret};
+    use tempfile::TempDir;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn started() -> (TempDir, Running) {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = Secret::new("a secret for tests and for nothing else").unwrap();
+        let (provider, expected) = (None, Expected::default());
+        let settings = Settings {
+            bind: "127.0.0.1:0".to_owned(),
+            database: DatabaseUrl::Sqlite(folder.path().join("test.db")),
+            tokens: TokenSettings { ring: KeyRing::from(&secret), provider, expected },
+            hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
+            wallet_charging: WalletCharging::default(),
+            global_policy: RoomPolicy::default(),
+            group_commit_limit: None,
+            keep_tokens_for: 3_600,
+            clients: ClientRules::default(),
+            migrate: true,
+        };
+        let running = start(settings).await.unwrap();
+        (folder, running)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_http_server_that_ends_by_itself_ends_the_process_with_an_error() {
+        let (_folder, running) = started().await;
+        let handle = running.handle.clone();
+        let ended = tokio::spawn(running.run_until(pending()));
+        handle.stop(false).await;
+        let ended = timeout(Duration::from_secs(60), ended).await.expect("the end is noticed").unwrap();
+        assert!(format!("{:#}", ended.unwrap_err()).contains("the HTTP server has ended"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_is_told_to_stop_ends_in_order() {
+        let (_folder, running) = started().await;
+        running.run_until(ready(())).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_task_of_the_http_server_may_panic() {
+        let (_folder, mut running) = started().await;
+        running.handle.stop(false).await;
+        running.server = tokio::spawn(async { panic!("on purpose") });
+        let ended = timeout(Duration::from_secs(60), running.run_until(pending())).await.expect("noticed");
+        assert!(format!("{:#}", ended.unwrap_err()).contains("panic"));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use frontrow_domain::ports::NodeRegistry;
 use frontrow_infra::Storage;
 use frontrow_infra::audit::Finding;
 use frontrow_infra::identity::SystemClock;
@@ -59,6 +60,15 @@ impl Backend {
         match self {
             Self::Sqlite(adapter) => Storage::new(adapter.clone()),
             Self::Postgres(adapter) => Storage::new(adapter.clone()),
+        }
+    }
+
+    /// The registry of the nodes, where there may be several.
+    #[must_use]
+    pub fn nodes(&self) -> Option<Arc<dyn NodeRegistry>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(adapter) => Some(adapter.clone()),
         }
     }
 

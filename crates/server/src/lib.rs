@@ -8,6 +8,8 @@ pub mod cli;
 pub mod demo;
 pub mod http;
 pub mod load;
+pub mod log;
 pub mod scheduler;
 pub mod secret;
+pub mod signals;
 pub mod tokens;

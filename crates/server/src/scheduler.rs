@@ -1,17 +1,23 @@
 //! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, and
-//! on PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may
-//! run it.
+//! on PostgreSQL the correction of the clock and the comparison of the nodes; and a look at the keys of an outside identity
+//! provider. Any number of nodes may run it.
+//!
+//! Every pass is supervised (ADR 0016): one that fails or panics is logged and run again, and readiness knows the age of each.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frontrow_app::{Abandonment, Admission, Expiry, Lines, Pruning, SeatMaps};
+use anyhow::{Context, Result};
+use frontrow_app::{
+    Abandonment, Admission, Expiry, Heartbeat, Heartbeats, Lines, NodeComparison, Pruning, SeatMaps,
+};
 use frontrow_infra::identity::{KeySetFile, SystemClock};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::backend::Backend;
 
@@ -31,6 +37,14 @@ const PRUNING_EVERY: Duration = Duration::from_secs(10);
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How often the keys of an outside identity provider are read again.
 const KEY_SET_EVERY: Duration = Duration::from_secs(2);
+/// How often the node registers, and is compared with the others.
+const NODES_EVERY: Duration = Duration::from_secs(5);
+/// How long after a pass that failed it is run again at most: what is done rarely must not wait for its pace.
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
+/// How long after its first panic a pass is run again; after each further one in a row, twice as long.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// How long after a panic a pass is run again at most.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a pass that runs may take to finish when the server stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -51,12 +65,12 @@ pub struct Pass {
     pub name: &'static str,
     /// How long after a pass the next one begins, at most.
     pub pace: Duration,
-    /// Does it once.
-    pub run: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    /// Does it once. A pass that fails is run again.
+    pub run: Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>,
 }
 
 impl Pass {
-    fn new<F: Future<Output = ()> + Send + 'static>(
+    fn new<F: Future<Output = Result<()>> + Send + 'static>(
         name: &'static str,
         pace: Duration,
         run: impl Fn() -> F + Send + Sync + 'static,
@@ -86,24 +100,46 @@ impl Work {
 pub struct Scheduler {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    nodes: Option<NodeComparison>,
+}
+
+/// What the scheduler runs on some nodes only.
+#[derive(Default)]
+pub struct Watched {
+    /// The file with the keys of an outside identity provider.
+    pub key_set: Option<Arc<KeySetFile>>,
+    /// The other nodes.
+    pub nodes: Option<NodeComparison>,
 }
 
 impl Scheduler {
-    /// Starts them.
+    /// Starts them, and registers each with `heartbeats`.
     #[must_use]
     pub fn start(
         work: Work,
         clock: Arc<SystemClock>,
         backend: Backend,
-        key_set: Option<Arc<KeySetFile>>,
+        watched: Watched,
+        heartbeats: &Heartbeats,
     ) -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let Watched { key_set, nodes } = watched;
         let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
         let key_set =
             key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
-        let passes = work.passes().into_iter().chain([clock]).chain(key_set);
-        let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
-        Self { stop, tasks }
+        let comparison =
+            nodes.clone().map(|nodes| Pass::new("nodes", NODES_EVERY, move || compare(nodes.clone())));
+        let passes = work.passes().into_iter().chain([clock]).chain(key_set).chain(comparison);
+        Self { nodes, ..Self::supervising(passes, heartbeats) }
+    }
+
+    /// Starts a supervised task for each pass.
+    fn supervising(passes: impl IntoIterator<Item = Pass>, heartbeats: &Heartbeats) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let start = |pass: Pass| {
+            let heartbeat = heartbeats.register(pass.name, pass.pace);
+            tokio::spawn(supervise(pass, heartbeat, stopped.clone()))
+        };
+        Self { stop, tasks: passes.into_iter().map(start).collect(), nodes: None }
     }
 
     /// Lets the passes that run finish, within a bound.
@@ -114,79 +150,183 @@ impl Scheduler {
                 task.abort();
             }
         }
+        if let Some(nodes) = self.nodes
+            && let Ok(Err(error)) = timeout(STOP_WITHIN, nodes.leave()).await
+        {
+            tracing::debug!(%error, "the node could not be removed from the registry");
+        }
     }
 }
 
-/// Runs a pass at once and then at its pace, one at a time, until told to stop.
-async fn every(pass: Pass, mut stopped: watch::Receiver<bool>) {
-    let mut ticks = interval(pass.pace);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Runs a pass at once and then at its pace, one at a time, until told to stop. Survives its failures and its panics.
+async fn supervise(pass: Pass, heartbeat: Heartbeat, mut stopped: watch::Receiver<bool>) {
+    let (mut next, mut panics) = (Instant::now(), 0_u32);
     loop {
         tokio::select! {
             _ = stopped.changed() => return,
-            _ = ticks.tick() => (pass.run)().await,
+            () = sleep_until(next) => {}
         }
+        let begun = Instant::now();
+        let pause = match AssertUnwindSafe(async { (pass.run)().await }).catch_unwind().await {
+            Ok(Ok(())) => {
+                panics = 0;
+                heartbeat.beat();
+                pass.pace
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "background pass failed: {}; running it again",
+                    pass.name
+                );
+                pass.pace.min(AGAIN_WITHIN)
+            }
+            Err(_) => {
+                let pause = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(panics)).min(MAX_BACKOFF);
+                panics = panics.saturating_add(1);
+                tracing::error!(panics, "background pass panicked: {}; running it again", pass.name);
+                pause
+            }
+        };
+        next = begun + pause;
     }
 }
 
-async fn admit(admission: Admission) {
-    match admission.run().await {
-        Ok(admitted) if admitted.people > 0 => tracing::info!(people = admitted.people, "admitted"),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "rooms could not be read; trying again"),
+async fn admit(admission: Admission) -> Result<()> {
+    let admitted = admission.run().await?;
+    if admitted.people > 0 {
+        tracing::info!(people = admitted.people, "admitted");
     }
+    Ok(())
 }
 
-async fn refresh(lines: Lines) {
-    if let Err(error) = lines.refresh().await {
-        tracing::warn!(%error, "the lines could not be read; trying again");
-    }
+async fn refresh(lines: Lines) -> Result<()> {
+    Ok(lines.refresh().await?)
 }
 
-async fn give_up(abandonment: Arc<Abandonment>) {
-    match abandonment.run().await {
-        Ok(places) if places > 0 => tracing::info!(places, "abandoned places given up"),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "abandoned places could not be looked for; trying again"),
+async fn give_up(abandonment: Arc<Abandonment>) -> Result<()> {
+    let places = abandonment.run().await?;
+    if places > 0 {
+        tracing::info!(places, "abandoned places given up");
     }
+    Ok(())
 }
 
-async fn expire(expiry: Expiry) {
-    match expiry.run().await {
-        Ok(expired) if expired.tokens + expired.holds > 0 => {
-            tracing::info!(tokens = expired.tokens, holds = expired.holds, "expired");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
+async fn expire(expiry: Expiry) -> Result<()> {
+    let expired = expiry.run().await?;
+    if expired.tokens + expired.holds > 0 {
+        tracing::info!(tokens = expired.tokens, holds = expired.holds, "expired");
     }
+    Ok(())
 }
 
-async fn prune(pruning: Arc<Pruning>) {
-    match pruning.run().await {
-        Ok(pruned) if pruned.tokens + pruned.answers > 0 => {
-            tracing::info!(tokens = pruned.tokens, answers = pruned.answers, "pruned");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "pruning failed; trying again"),
+async fn prune(pruning: Arc<Pruning>) -> Result<()> {
+    let pruned = pruning.run().await?;
+    if pruned.tokens + pruned.answers > 0 {
+        tracing::info!(tokens = pruned.tokens, answers = pruned.answers, "pruned");
     }
+    Ok(())
 }
 
-/// What keeps it from being done is warned of by those who want seats.
-async fn show(seat_maps: SeatMaps) {
-    if let Err(error) = seat_maps.refresh().await {
-        tracing::debug!(%error, "seat maps could not be brought up to date; trying again");
-    }
+async fn show(seat_maps: SeatMaps) -> Result<()> {
+    Ok(seat_maps.refresh().await?)
 }
 
-async fn correct(clock: Arc<SystemClock>, backend: Backend) {
-    match backend.clock_offset_micros().await {
-        Ok(Some(offset)) => clock.correct(offset),
-        Ok(None) => {}
-        Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
+async fn correct(clock: Arc<SystemClock>, backend: Backend) -> Result<()> {
+    if let Some(offset) = backend.clock_offset_micros().await? {
+        clock.correct(offset);
     }
+    Ok(())
+}
+
+async fn compare(nodes: NodeComparison) -> Result<()> {
+    Ok(nodes.run().await?)
 }
 
 /// What keeps the keys from being read is logged where it is found, and changes nothing.
-async fn read_again(key_set: Arc<KeySetFile>) {
-    let _ = tokio::task::spawn_blocking(move || key_set.refresh()).await;
+async fn read_again(key_set: Arc<KeySetFile>) -> Result<()> {
+    tokio::task::spawn_blocking(move || key_set.refresh()).await.context("reading the keys failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use frontrow_app::PassAge;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A pass that does what `run` says at its how manieth run.
+    fn pass(name: &'static str, runs: &Arc<AtomicU32>, run: fn(u32) -> Result<()>) -> Pass {
+        let runs = runs.clone();
+        Pass::new(name, Duration::from_millis(10), move || {
+            let count = runs.fetch_add(1, Ordering::SeqCst);
+            async move { run(count) }
+        })
+    }
+
+    async fn reaches(runs: &AtomicU32, count: u32) {
+        let reached = async {
+            while runs.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, reached).await.expect("the pass goes on");
+    }
+
+    fn age(heartbeats: &Heartbeats, name: &str) -> Duration {
+        let ages = heartbeats.ages();
+        ages.iter().find(|pass: &&PassAge| pass.name == name).map(|pass| pass.age).expect("registered")
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_panics_or_fails_is_run_again() {
+        let (heartbeats, runs) = (Heartbeats::default(), Arc::<AtomicU32>::default());
+        let twice = pass("twice", &runs, |count| match count {
+            0 => panic!("on purpose"),
+            1 => anyhow::bail!("on purpose"),
+            _ => Ok(()),
+        });
+        let scheduler = Scheduler::supervising([twice], &heartbeats);
+        reaches(&runs, 4).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(age(&heartbeats, "twice") < LONG);
+        timeout(LONG, scheduler.stop()).await.expect("it stops");
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_never_succeeds_grows_old_and_others_do_not() {
+        let (heartbeats, [bad, worse, good]) =
+            (Heartbeats::default(), std::array::from_fn(|_| Arc::default()));
+        let passes = [
+            pass("bad", &bad, |_| panic!("on purpose")),
+            pass("worse", &worse, |_| anyhow::bail!("on purpose")),
+            pass("good", &good, |_| Ok(())),
+        ];
+        let scheduler = Scheduler::supervising(passes, &heartbeats);
+        let started = Instant::now();
+        reaches(&bad, 3).await;
+        reaches(&worse, 3).await;
+        reaches(&good, good.load(Ordering::SeqCst) + 2).await;
+        let whole = started.elapsed();
+        let [bad, worse, good] = ["bad", "worse", "good"].map(|name| age(&heartbeats, name));
+        assert!(bad >= whole && worse >= whole && good < whole, "{bad:?} {worse:?} {good:?} of {whole:?}");
+        timeout(LONG, scheduler.stop()).await.expect("it stops");
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_the_first_await_is_caught_as_well() {
+        let (heartbeats, runs) = (Heartbeats::default(), Arc::<AtomicU32>::default());
+        let counted = runs.clone();
+        let run = move || -> std::future::Ready<Result<()>> {
+            assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "on purpose");
+            std::future::ready(Ok(()))
+        };
+        let scheduler =
+            Scheduler::supervising([Pass::new("early", Duration::from_millis(10), run)], &heartbeats);
+        reaches(&runs, 2).await;
+        scheduler.stop().await;
+    }
 }

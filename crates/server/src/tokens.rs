@@ -56,6 +56,15 @@ impl TokenSettings {
         AccessKeys::own(&self.ring).expecting(self.expected.clone())
     }
 
+    /// Where access tokens come from, for the comparison of nodes.
+    pub(crate) const fn provider_kind(&self) -> &'static str {
+        match self.provider {
+            None => "own",
+            Some(Provider::PublicKey(_)) => "public key",
+            Some(Provider::KeySet(_)) => "key set",
+        }
+    }
+
     /// What checks access tokens.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use frontrow_domain::ports::{
     AccountQueries, Accounts, AdminQueries, Clock, Committer, ConcertQueries, Concerts, DateFilter,
     DateSummary, IdGenerator, IdempotencyRecords, QueueQueries, QueueTokens, ReservationQueries,
     ReservationView, Reservations, RoomOverview, Rooms, Sales, SeatFeeds, SeatNews, Seats, SeatsOfDate,
-    StorageError,
+    StorageError, StorageHealth, Writability,
 };
 use frontrow_domain::queue::{Departure, LineState, QueueToken, Room, TicketNumber};
 use frontrow_domain::reservation::{Holdings, Reservation};
@@ -85,7 +85,8 @@ impl NodePorts {
         storage.seat_feeds = ports.clone();
         storage.reservation_queries = ports.clone();
         storage.account_queries = ports.clone();
-        storage.admin_queries = ports;
+        storage.admin_queries = ports.clone();
+        storage.health = ports;
         storage
     }
 
@@ -436,8 +437,11 @@ impl AdminQueries for NodePorts {
     ) -> Result<Vec<AuditEntry>, StorageError> {
         self.read(self.storage.admin_queries.list_audit_log(before, limit)).await
     }
+}
 
-    async fn ping(&self) -> Result<(), StorageError> {
-        self.read(self.storage.admin_queries.ping()).await
+#[async_trait]
+impl StorageHealth for NodePorts {
+    async fn writability(&self) -> Result<Writability, StorageError> {
+        self.read(self.storage.health.writability()).await
     }
 }

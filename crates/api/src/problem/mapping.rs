@@ -45,7 +45,7 @@ impl From<Failure> for Problem {
 }
 
 /// An error and what caused it, in one line.
-fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

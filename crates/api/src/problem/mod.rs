@@ -3,6 +3,8 @@
 
 mod mapping;
 
+pub(crate) use self::mapping::causes;
+
 use std::borrow::Cow;
 use std::fmt;
 

@@ -20,7 +20,7 @@ use frontrow_domain::ports::{
     AccessClaims, InvalidAccessToken, InvalidWaitToken, MockAccessTokens, MockAccountQueries, MockAccounts,
     MockAdminQueries, MockClock, MockCommitter, MockConcertQueries, MockConcerts, MockIdGenerator,
     MockIdempotencyRecords, MockQueueQueries, MockQueueTokens, MockReservationQueries, MockReservations,
-    MockRooms, MockSeatFeeds, MockSeats, MockTokenProvider, Role, WaitClaims,
+    MockRooms, MockSeatFeeds, MockSeats, MockStorageHealth, MockTokenProvider, Role, WaitClaims,
 };
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber,
@@ -130,6 +130,7 @@ pub(crate) struct Ports {
     pub(crate) reservation_queries: MockReservationQueries,
     pub(crate) account_queries: MockAccountQueries,
     pub(crate) admin_queries: MockAdminQueries,
+    pub(crate) health: MockStorageHealth,
 }
 
 impl Ports {
@@ -168,6 +169,7 @@ impl Ports {
             reservation_queries: MockReservationQueries::new(),
             account_queries: MockAccountQueries::new(),
             admin_queries: MockAdminQueries::new(),
+            health: MockStorageHealth::new(),
         }
     }
 
@@ -257,7 +259,7 @@ impl Ports {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
-            readiness: Readiness::new(admin_queries.clone()),
+            readiness: Readiness::new(Arc::new(self.health)),
             admin: AdminService {
                 admission: Admission { rooms: rooms.clone(), committer, clock: clock.clone() },
                 rooms,

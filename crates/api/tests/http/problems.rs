@@ -1,4 +1,4 @@
-use frontrow_domain::ports::{NoIssuer, StorageError};
+use frontrow_domain::ports::{NoIssuer, StorageError, Writability};
 use serde_json::json;
 
 use crate::harness::{BEARER, JSON, Ports, USER, ask};
@@ -76,11 +76,21 @@ async fn sessions_are_opened_unless_somebody_else_does() {
 #[actix_web::test]
 async fn alive_is_not_ready() {
     let mut ports = Ports::new();
-    ports.admin_queries.expect_ping().times(1).returning(|| Ok(()));
-    ports.admin_queries.expect_ping().returning(|| Err(StorageError::Unavailable("gone".into())));
+    ports.health.expect_writability().times(1).returning(|| Ok(Writability::Writable));
+    ports.health.expect_writability().times(1).returning(|| Ok(Writability::refused("it is read-only")));
+    ports.health.expect_writability().returning(|| Err(StorageError::Unavailable("gone".into())));
     let state = ports.state();
-    assert_eq!(ask(&state, "GET", "/readyz", &[], "").await.json(), json!({"status": "ok"}));
-    ask(&state, "GET", "/readyz", &[], "").await.assert_problem(503, "UNAVAILABLE");
+    let storage = json!({"kind": "storage", "name": "storage", "status": "ok"});
+    let ready = json!({"status": "ok", "checks": [storage]});
+    assert_eq!(ask(&state, "GET", "/readyz", &[], "").await.json(), ready);
+    for reason in ["it is read-only", "it does not answer"] {
+        let refused = ask(&state, "GET", "/readyz", &[], "").await;
+        refused.assert_problem(503, "UNAVAILABLE");
+        let problem = refused.json();
+        assert_eq!(problem["detail"], format!("storage: {reason}"));
+        let storage = json!({"kind": "storage", "name": "storage", "status": "failed", "detail": reason});
+        assert_eq!(problem["checks"], json!([storage]));
+    }
     let alive = ask(&state, "GET", "/healthz", &[], "").await;
     assert_eq!((alive.status, alive.json()), (200, json!({"status": "ok"})));
     assert_eq!(ask(&state, "HEAD", "/healthz", &[], "").await.status, 200);

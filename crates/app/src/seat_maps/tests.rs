@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use frontrow_domain::ports::{Committer, SeatNews, SeatsOfDate};
 use frontrow_domain::seat::{Seat, SeatState};
 use frontrow_domain::{Change, SeatId, UnitOfWork, Versioned};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 

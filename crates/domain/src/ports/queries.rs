@@ -232,7 +232,4 @@ pub trait AdminQueries: Send + Sync {
         before: Option<AuditEntryId>,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StorageError>;
-
-    /// Asks storage for an answer, for readiness.
-    async fn ping(&self) -> Result<(), StorageError>;
 }

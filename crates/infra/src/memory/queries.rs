@@ -6,7 +6,7 @@ use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
     AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    ReservationView, RoomOverview, Sales, StorageError, StorageHealth, Writability,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
@@ -183,9 +183,12 @@ impl AdminQueries for Memory {
         let rest = newest_first.filter(|entry| before.is_none_or(|before| entry.id < before));
         Ok(rest.take(at_most(limit)).cloned().collect())
     }
+}
 
-    async fn ping(&self) -> Result<(), StorageError> {
-        Ok(())
+#[async_trait]
+impl StorageHealth for Memory {
+    async fn writability(&self) -> Result<Writability, StorageError> {
+        Ok(Writability::Writable)
     }
 }
 

@@ -72,3 +72,11 @@ pub(super) async fn first_missing(
     });
     Ok(missing.map(ToString::to_string).min())
 }
+
+/// The versions of this program's migrations, oldest first.
+pub(super) fn known_versions() -> Result<Vec<String>, Source> {
+    let ours: Vec<Box<dyn Migration<Pg>>> = MIGRATIONS.migrations()?;
+    let mut versions: Vec<String> = ours.iter().map(|ours| ours.name().version().to_string()).collect();
+    versions.sort();
+    Ok(versions)
+}

@@ -61,6 +61,7 @@
 //! | note polls | lock; the tokens: 2 | 3 |
 //! | give up the abandoned | lock; the head of the line with its counters: 2 | 3 |
 //! | prune tokens, prune answers | lock; the rows with their count: 2 | 3, and 2 when nothing is over |
+//! | readiness (`health.rs`), registration of a node (`nodes.rs`) | 1; without a transaction | 1 |
 //! | what a node's view of all lines is refreshed by | 1, and 1 more when somebody left a line; without a transaction | 1 or 2 |
 //!
 //! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE.
@@ -86,6 +87,7 @@
 //!   inserted, for up to five seconds (`commit/witness.rs`). Found: committed. Not found, and the transaction over: again.
 //!   Else `OutcomeUnknown`, which the idempotency record resolves in the use case.
 //! - A connection whose transaction may be open is closed, never pooled.
+//! - A commit that the server refuses because it is read-only makes the node unready until one succeeds (`health.rs`).
 
 mod audit;
 mod batches;
@@ -94,9 +96,11 @@ mod commit;
 mod connection;
 mod error;
 mod feeds;
+mod health;
 mod lines;
 mod loader;
 mod migrate;
+mod nodes;
 mod queries;
 mod repositories;
 mod session;

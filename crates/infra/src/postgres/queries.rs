@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use frontrow_domain::account::Entry;
 use frontrow_domain::audit_log::AuditEntry;
@@ -246,12 +246,6 @@ impl AdminQueries for Postgres {
         let rows: Vec<AuditRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
         drop(connection);
         rows.into_iter().map(TryInto::try_into).collect()
-    }
-
-    async fn ping(&self) -> Result<(), StorageError> {
-        let mut connection = self.connection().await?;
-        let answer = Cached(diesel::select(sql::<Integer>("1"))).get_result::<i32>(&mut connection).await;
-        answer.map(|_| ()).map_err(read_error)
     }
 }
 

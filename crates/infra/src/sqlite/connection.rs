@@ -162,7 +162,7 @@ pub(super) fn require_schema(connection: &mut SqliteConnection) -> Result<(), Op
 }
 
 /// The migrations of this program, oldest first.
-fn known_versions() -> Result<Vec<String>, OpenError> {
+pub(super) fn known_versions() -> Result<Vec<String>, OpenError> {
     let known = MigrationSource::<Backend>::migrations(&MIGRATIONS).map_err(OpenError::Migration)?;
     let mut versions: Vec<String> = known.iter().map(|known| known.name().version().to_string()).collect();
     versions.sort();

@@ -27,7 +27,7 @@ use frontrow_domain::{
 use super::Sqlite;
 use super::error::ReadError;
 use super::repositories::json_of;
-use super::statement::{Cached, Sql, run};
+use super::statement::{Cached, Sql};
 use crate::sql::rows::{
     AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
 };
@@ -385,9 +385,5 @@ impl AdminQueries for Sqlite {
             Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
         })
         .await
-    }
-
-    async fn ping(&self) -> Result<(), StorageError> {
-        self.read(|connection| Ok(run(connection, "SELECT 1")?)).await
     }
 }

@@ -1,7 +1,7 @@
 //! Concerts, dates and seats: stored, listed, counted.
 
 use frontrow_domain::concert::{Concert, PerformanceDate};
-use frontrow_domain::ports::{DateFilter, DateSummary, Sales, SeatFilter};
+use frontrow_domain::ports::{DateFilter, DateSummary, Sales, SeatFilter, Writability};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus};
 use frontrow_domain::{
     Change, ConcertId, Money, PerformanceDateId, SeatId, Timestamp, UnitOfWork, Version, Versioned,
@@ -307,5 +307,5 @@ pub(crate) async fn sales_are_counted_as_they_are_now(fixture: &Fixture) {
 }
 
 pub(crate) async fn storage_answers(fixture: &Fixture) {
-    fixture.storage.admin_queries.ping().await.unwrap();
+    assert_eq!(fixture.storage.health.writability().await.unwrap(), Writability::Writable);
 }

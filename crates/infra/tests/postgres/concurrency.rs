@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use frontrow_domain::ports::AdminQueries;
+use frontrow_domain::ports::StorageHealth;
 use frontrow_domain::seat::{Seat, SeatState, SeatStatus};
 use frontrow_domain::unit_of_work::{Command, CommitError};
 use frontrow_domain::{Change, SeatId, Timestamp, UnitOfWork, UserId, Versioned};
@@ -309,9 +309,9 @@ async fn a_pool_in_use_is_waited_for_no_longer_than_allowed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let started = Instant::now();
-    opened.postgres.ping().await.unwrap_err();
+    opened.postgres.writability().await.unwrap_err();
     assert!(started.elapsed() >= Duration::from_millis(200) && started.elapsed() < Duration::from_secs(3));
     blocker.batch_execute("ROLLBACK").await.unwrap();
     stuck.await.unwrap().unwrap();
-    opened.postgres.ping().await.unwrap();
+    opened.postgres.writability().await.unwrap();
 }

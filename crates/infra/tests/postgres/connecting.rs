@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use frontrow_domain::Timestamp;
-use frontrow_domain::ports::{AdminQueries, Clock};
+use frontrow_domain::ports::{Clock, StorageHealth, Writability};
 use frontrow_infra::postgres::{ConnectError, Postgres, PostgresOptions};
 use frontrow_testkit::postgres::{Cluster, TestDatabase, database};
 
@@ -47,7 +47,7 @@ async fn sslmode_disable_does_not_encrypt() {
     let Some((database, _)) = with_certificate().await else { return };
     let postgres = connect(&with(&database, "sslmode=disable")).await.unwrap();
     assert_eq!(encrypted(&database).await, 0);
-    postgres.ping().await.unwrap();
+    postgres.writability().await.unwrap();
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn the_first_host_that_takes_writes_is_used() {
     let url = with(&database, "target_session_attrs=read-write&connect_timeout=2");
     let (user, server) = url.split_once('@').unwrap();
     let postgres = connect(&format!("{user}@127.0.0.1:{closed},{server}")).await.unwrap();
-    postgres.ping().await.unwrap();
+    postgres.writability().await.unwrap();
 }
 
 /// Looks at a session of the adapter from inside, by way of a trigger on one of its writes.
@@ -196,12 +196,12 @@ async fn a_plain_role_is_enough() {
     let (_, server) = database.url().split_once('@').unwrap();
     let postgres = connect(&format!("postgres://{role}:plain@{server}")).await;
     let pinged = match &postgres {
-        Ok(postgres) => postgres.ping().await.map_err(|error| told(&error)),
+        Ok(postgres) => postgres.writability().await.map_err(|error| told(&error)),
         Err(error) => Err(told(error)),
     };
     drop(postgres);
     database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
-    pinged.unwrap();
+    assert_eq!(pinged.unwrap(), Writability::Writable);
 }
 
 struct Stopped(Timestamp);

@@ -15,9 +15,11 @@ mod counters;
 #[path = "../contract/fixture.rs"]
 #[allow(dead_code, reason = "the contract uses the rest")]
 mod fixture;
+mod health;
 mod line_cost;
 mod lost;
 mod migrations;
+mod nodes;
 mod outage;
 mod overload;
 mod pruning;

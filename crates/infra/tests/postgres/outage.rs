@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use frontrow_domain::ports::{AdminQueries, StorageError};
+use frontrow_domain::ports::{StorageError, StorageHealth};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_domain::{EntryId, UserId};
 use frontrow_infra::Storage;
@@ -47,7 +47,7 @@ async fn a_database_that_dies_and_returns() {
 
     tokio::time::sleep(Duration::from_millis(300)).await;
     cluster.stop_immediate().await;
-    let down = postgres.ping().await;
+    let down = postgres.writability().await;
     assert!(matches!(down, Err(StorageError::Unavailable(_))), "{down:?}");
     cluster.start().await;
     recovers(&postgres).await;
@@ -185,7 +185,7 @@ async fn a_session_ended_before_commit_is_unavailable() {
 /// Waits until the adapter answers again.
 async fn recovers(postgres: &Postgres) {
     let patience = Instant::now() + Duration::from_secs(20);
-    while postgres.ping().await.is_err() {
+    while postgres.writability().await.is_err() {
         assert!(Instant::now() < patience, "the adapter does not recover");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frontrow_domain::UserId;
-use frontrow_domain::ports::{AdminQueries, StorageError};
+use frontrow_domain::ports::{StorageError, StorageHealth};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_infra::Storage;
 use frontrow_infra::postgres::{Postgres, PostgresOptions};
@@ -52,7 +52,7 @@ impl Wired {
     /// Opens so many connections by asking all at once, for an answer that takes its time.
     async fn open(&self, connections: u32) {
         self.wire.delay(Duration::from_millis(50));
-        for asked in join_all((0..connections).map(|_| self.postgres.ping())).await {
+        for asked in join_all((0..connections).map(|_| self.postgres.writability())).await {
             asked.unwrap();
         }
         self.wire.delay(Duration::ZERO);
@@ -101,9 +101,9 @@ async fn one_silence_is_enough_for_all_connections() {
     wired.open(CONNECTIONS).await;
     wired.wire.strand();
     let begun = Instant::now();
-    let first = wired.postgres.ping().await;
-    assert!(matches!(first, Ok(()) | Err(StorageError::Unavailable(_))), "{first:?}");
-    wired.postgres.ping().await.unwrap();
+    let first = wired.postgres.writability().await;
+    assert!(matches!(first, Ok(_) | Err(StorageError::Unavailable(_))), "{first:?}");
+    wired.postgres.writability().await.unwrap();
     let took = begun.elapsed();
     assert!(took < soon().answer_timeout * (CONNECTIONS - 1), "each was waited for: {took:?}");
     wired.charge(wired.fixture.id(UserId::new)).await.unwrap();

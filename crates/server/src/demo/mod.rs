@@ -131,12 +131,12 @@ impl Demo {
         self.running.address
     }
 
-    /// Stops the server.
+    /// Serves until `stop` is ready, then stops.
     ///
     /// # Errors
-    /// When the HTTP server had failed.
-    pub async fn stop(self) -> Result<()> {
-        self.running.stop().await
+    /// When the HTTP server ends before that.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
+        self.running.run_until(stop).await
     }
 
     /// Sends the crowd through and reports.

@@ -31,6 +31,7 @@ mod outside_identity;
 mod payment;
 mod queue;
 mod rate_limits;
+mod readiness;
 mod reservations;
 mod restart;
 mod rooms;
@@ -174,6 +175,8 @@ macro_rules! contract {
                         a_body_is_optional_but_not_arbitrary;
                     rate_limits:
                         nobody_is_limited_by_default;
+                    readiness:
+                        readiness_tells_the_age_of_every_pass;
                     reservations:
                         a_hold_says_what_is_held,
                         all_seats_or_none,
@@ -248,6 +251,8 @@ macro_rules! contract {
                         a_caller_has_its_rate,
                         an_address_has_its_rate_before_anything_else,
                         a_trusted_proxy_names_its_client;
+                    readiness:
+                        a_database_without_a_table_is_not_ready;
                     restart:
                         answers_and_tokens_are_the_same_after_a_restart,
                         options_do_not_change_the_room_of_a_later_start;

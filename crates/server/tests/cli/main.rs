@@ -12,7 +12,9 @@ mod audit;
 mod binary;
 mod breaches;
 mod live_audit;
+mod log;
 mod secrets;
+mod signals;
 mod sqlite_file;
 
 use std::os::unix::fs::PermissionsExt;

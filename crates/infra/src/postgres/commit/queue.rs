@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Writer;
 use crate::postgres::batches::{Batches, Bounds, Refused};
+use crate::postgres::health::ReadOnlyCommits;
 
 /// What a caller hears.
 pub(super) type Outcome = Result<Committed, CommitError>;
@@ -38,6 +39,7 @@ pub(in crate::postgres) struct Committers {
     jobs: Batches<Job>,
     prioritise: bool,
     counters: Arc<Counters>,
+    read_only: ReadOnlyCommits,
 }
 
 impl Committers {
@@ -48,7 +50,8 @@ impl Committers {
             let writer = writer.clone();
             async move { writer.commit_all(jobs).await }
         };
-        Self { jobs: Batches::start(bounds, commit), prioritise, counters }
+        let read_only = ReadOnlyCommits::default();
+        Self { jobs: Batches::start(bounds, commit), prioritise, counters, read_only }
     }
 
     /// Queues a unit, and waits for its outcome.
@@ -60,7 +63,14 @@ impl Committers {
             displaced.answer(Err(refused(Refused::Full)));
         }
         // Every unit that was taken is answered. Without an answer it may have ended on either side of a COMMIT.
-        answer.await.unwrap_or_else(|lost| Err(CommitError::OutcomeUnknown(Box::new(lost))))
+        let outcome = answer.await.unwrap_or_else(|lost| Err(CommitError::OutcomeUnknown(Box::new(lost))));
+        self.read_only.note(&outcome);
+        outcome
+    }
+
+    /// Whether the server refuses commits because it is read-only.
+    pub(in crate::postgres) const fn read_only(&self) -> &ReadOnlyCommits {
+        &self.read_only
     }
 
     /// See [`Batches::close`].
