@@ -15,10 +15,11 @@ use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
 use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::backend::{Backend, ServeLock, migrate};
+use crate::backend::{Backend, migrate};
 use crate::cli::{DatabaseUrl, Options};
+use crate::file::ServeLock;
 use crate::http::{ClientRules, listen, serve};
 use crate::scheduler::{Scheduler, Work};
 use crate::tokens::TokenSettings;
@@ -141,7 +142,7 @@ pub struct Running {
     server: JoinHandle<std::io::Result<()>>,
     scheduler: Scheduler,
     backend: Backend,
-    _lock: ServeLock,
+    _lock: Arc<ServeLock>,
 }
 
 /// Opens the database, starts the scheduler and listens.
@@ -151,10 +152,13 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running> {
     let (access_tokens, key_set) = settings.tokens.checking()?;
     let listener = listen(&settings.bind)?;
-    let lock = ServeLock::take(&settings.database)?;
+    let lock = ServeLock::take(&settings.database, settings.migrate)?;
+    // Both may take long: the integrity of a file is checked after an unclean end.
+    let lock = spawn_blocking(move || lock.settle().map(|()| lock)).await??;
     if settings.migrate {
         prepare(&settings.database, settings.global_policy).await?;
     }
+    let lock = Arc::new(spawn_blocking(move || lock.mark().map(|()| lock)).await??);
     let backend = Backend::open(&settings.database, settings.group_commit_limit).await?;
     let clock = Arc::new(SystemClock::default());
     if let Some(offset) = backend.clock_offset_micros().await? {
@@ -171,7 +175,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases, settings.clients)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set);
+    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set, lock.clone());
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }

@@ -1,17 +1,15 @@
 //! The database behind the ports: which one, and what only its owner needs of it.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use frontrow_infra::Storage;
 use frontrow_infra::audit::Finding;
 use frontrow_infra::identity::SystemClock;
 use frontrow_infra::postgres::{self, Postgres, PostgresOptions};
 use frontrow_infra::sqlite::{Sqlite, SqliteOptions};
 
-use crate::beside::beside;
 use crate::cli::DatabaseUrl;
 
 /// How long what is queued may take to be written when the server stops.
@@ -119,27 +117,18 @@ pub async fn audit(url: &DatabaseUrl) -> Result<Vec<Finding>> {
     }
 }
 
-/// The right to serve a SQLite file. Ends with the process, however that ends.
-pub struct ServeLock(#[expect(dead_code, reason = "held for its lock")] Option<File>);
-
-impl ServeLock {
-    /// Takes the right; there is none to take with PostgreSQL, which any number of nodes share.
-    ///
-    /// # Errors
-    /// When another process serves the file.
-    pub fn take(url: &DatabaseUrl) -> Result<Self> {
-        let DatabaseUrl::Sqlite(database) = url else { return Ok(Self(None)) };
-        let path = beside(database, ".lock")?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(Some(file))),
-            Err(TryLockError::WouldBlock) => {
-                bail!("{} is served by another process: one `serve` a SQLite file", database.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
-            }
+/// Whether a database holds concerts. One that is missing, or without tables, holds none.
+///
+/// # Errors
+/// When it cannot be reached or read.
+pub async fn holds_concerts(url: &DatabaseUrl) -> Result<bool> {
+    match url.clone() {
+        DatabaseUrl::Sqlite(path) => {
+            let found = tokio::task::spawn_blocking(move || Sqlite::holds_concerts(&path)).await?;
+            found.with_context(|| format!("cannot read {url:?}"))
+        }
+        DatabaseUrl::Postgres(url) => {
+            postgres::holds_concerts(&url).await.context("cannot read the PostgreSQL database")
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line. Every option is also an environment variable of the same name.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use frontrow_api::{Origins, OverloadLimits, Rate, RateRules, TrustedProxies};
 use frontrow_app::HoldRules;
 use frontrow_domain::account::WalletCharging;
@@ -50,10 +52,35 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Back up the SQLite database to a file, consistently and while it is served
+    Backup(BackupArgs),
+    /// Restore the SQLite database from a backup, while it is not served
+    Restore(RestoreArgs),
     /// Prints an access token
     Token(TokenArgs),
     /// Prints the OpenAPI document
     Openapi,
+}
+
+impl Cli {
+    /// Reads a command line and the environment. The demo, which makes concerts and a crowd, takes its database from the
+    /// command line alone: in the environment is that of a live sale.
+    ///
+    /// # Errors
+    /// Those of clap, help and version among them.
+    pub fn parse_line<I, T>(words: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let is_given = matches.value_source("database_url") == Some(ValueSource::CommandLine);
+        if matches!(cli.command, Some(Command::Demo(_))) && !is_given {
+            cli.options.database_url = None;
+        }
+        Ok(cli)
+    }
 }
 
 /// How the lines begin that clap adds to what is wrong.
@@ -81,6 +108,9 @@ pub struct DemoArgs {
     /// Stops when the crowd is through, with exit code 1 if the audit fails
     #[arg(long)]
     pub exit: bool,
+    /// Run on a database that holds concerts already
+    #[arg(long)]
+    pub into_existing: bool,
 }
 
 /// Options of `load`.
@@ -92,6 +122,35 @@ pub struct LoadArgs {
     /// The waiting room; the global one when absent
     #[arg(long)]
     pub room: Option<Uuid>,
+    /// Fill a room of a database that holds concerts already
+    #[arg(long)]
+    pub into_existing: bool,
+}
+
+/// Options of `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// File to write the backup to, readable by its owner alone
+    pub path: PathBuf,
+    /// Replace a file of that name
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Also copy the secret next to the database, to PATH.secret
+    #[arg(long)]
+    pub with_secret: bool,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// File of the backup
+    pub path: PathBuf,
+    /// Replace the database that is there; it is kept as DATABASE.replaced-TIME
+    #[arg(long)]
+    pub replace: bool,
+    /// Also restore PATH.secret
+    #[arg(long)]
+    pub with_secret: bool,
 }
 
 /// Options of `token`.
@@ -352,7 +411,6 @@ impl FromStr for DatabaseUrl {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use proptest::prelude::*;
     use proptest::sample::Index;
 
@@ -364,7 +422,7 @@ mod tests {
             Cli::command().get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
         let option = (prop::sample::select(options), prop::option::of(".{0,12}"));
         let word = prop_oneof![
-            "serve|demo|load|migrate|audit|token|openapi",
+            "serve|demo|load|migrate|audit|backup|restore|token|openapi",
             option.prop_map(|(name, value)| match value {
                 Some(value) => format!("--{name}={value}"),
                 None => format!("--{name}"),
@@ -525,6 +583,18 @@ mod tests {
             let error = Cli::try_parse_from(words).unwrap_err();
             assert_eq!(in_a_line(&error), expected, "{args}");
         }
+    }
+
+    #[test]
+    fn a_demo_takes_its_database_from_the_command_line() {
+        for args in [
+            ["frontrow", "demo", "--database-url", "sqlite:a"],
+            ["frontrow", "--database-url", "sqlite:a", "demo"],
+        ] {
+            let options = Cli::parse_line(args).unwrap().options;
+            assert_eq!(options.database_url.as_deref(), Some("sqlite:a"), "{args:?}");
+        }
+        assert_eq!(Cli::parse_line(["frontrow", "demo"]).unwrap().options.database_url, None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod backend;
 mod beside;
 pub mod cli;
 pub mod demo;
+pub mod file;
 pub mod http;
 pub mod load;
 pub mod scheduler;

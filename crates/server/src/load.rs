@@ -9,8 +9,9 @@ use frontrow_infra::Storage;
 use frontrow_infra::identity::{SystemClock, UuidV7};
 
 use crate::app::prepare;
-use crate::backend::Backend;
+use crate::backend::{Backend, holds_concerts};
 use crate::cli::{DatabaseUrl, LoadArgs};
+use crate::file::check_log;
 
 /// How many join at once: the line is locked for a part of a second, so that a server beside this one goes on.
 const BLOCK: u32 = 10_000;
@@ -18,8 +19,15 @@ const BLOCK: u32 = 10_000;
 /// Puts people into a room, and says so. `policy` is that of the global room, should it have to be made.
 ///
 /// # Errors
-/// When the database cannot be reached, or there is no such room.
+/// When the database cannot be reached or holds concerts, or there is no such room.
 pub async fn load(args: LoadArgs, database: &DatabaseUrl, policy: RoomPolicy) -> Result<String> {
+    let checked = database.clone();
+    tokio::task::spawn_blocking(move || check_log(&checked)).await??;
+    if !args.into_existing && holds_concerts(database).await? {
+        bail!(
+            "{database:?} holds concerts: with --into-existing people who never come wait in its line all the same"
+        );
+    }
     prepare(database, policy).await?;
     let backend = Backend::open(database, None).await?;
     let room_id = args.room.map_or(DEFAULT_ROOM_ID, RoomId::new);

@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
-use clap::Parser;
 use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
 use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs, in_a_line};
 use frontrow::tokens::TokenSettings;
-use frontrow::{audit, backend, demo, load};
+use frontrow::{audit, backend, demo, file, load};
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_infra::identity::{SystemClock, UuidV7};
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tracing_subscriber::EnvFilter;
 
 /// Requests are many small allocations on a few threads, which this allocator does with fewer instructions
@@ -29,7 +29,7 @@ const UNUSABLE: u8 = 2;
 const LOG: &str = "FRONTROW_LOG";
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::parse_line(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -57,16 +57,29 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Migrate => {
+            let database = options.database()?;
+            spawn_blocking(move || file::check_log(&database)).await??;
             app::prepare(&options.database()?, options.global_policy()?).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Audit { json } => {
             let (database, audited_at) = (options.database()?, SystemClock::default().now());
+            file::require_own_log(&database)?;
             let findings = backend::audit(&database).await?;
             let report =
                 if json { audit::json(&findings, &database, audited_at)? } else { audit::table(&findings) };
             print(&report)?;
             Ok(if audit::is_clean(&findings) { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
+        }
+        Command::Backup(args) => {
+            let database = options.database()?;
+            print(&spawn_blocking(move || file::backup(&args, &database)).await??)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore(args) => {
+            let database = options.database()?;
+            print(&spawn_blocking(move || file::restore(&args, &database)).await??)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Token(args) => {
             print(&access_token(args, &options)?)?;

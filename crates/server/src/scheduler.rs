@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::backend::Backend;
+use crate::file::ServeLock;
 
 /// How often rooms are looked at. An OPEN room is drained within a second.
 const ADMISSION_EVERY: Duration = Duration::from_millis(500);
@@ -29,6 +30,8 @@ const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 const PRUNING_EVERY: Duration = Duration::from_secs(10);
 /// How often the clock is compared with the database's.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How often a log of SQLite that has begun anew is noticed.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 /// How often the keys of an outside identity provider are read again.
 const KEY_SET_EVERY: Duration = Duration::from_secs(2);
 /// How long a pass that runs may take to finish when the server stops.
@@ -96,12 +99,14 @@ impl Scheduler {
         clock: Arc<SystemClock>,
         backend: Backend,
         key_set: Option<Arc<KeySetFile>>,
+        lock: Arc<ServeLock>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
         let key_set =
             key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
-        let passes = work.passes().into_iter().chain([clock]).chain(key_set);
+        let log = Pass::new("log marker", LOG_EVERY, move || follow_log(lock.clone()));
+        let passes = work.passes().into_iter().chain([clock, log]).chain(key_set);
         let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
         Self { stop, tasks }
     }
@@ -183,6 +188,14 @@ async fn correct(clock: Arc<SystemClock>, backend: Backend) {
         Ok(Some(offset)) => clock.correct(offset),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
+    }
+}
+
+/// Marks a log of SQLite that has begun anew.
+async fn follow_log(lock: Arc<ServeLock>) {
+    let followed = tokio::task::spawn_blocking(move || lock.follow_log()).await;
+    if let Err(error) = followed.map_err(anyhow::Error::from).flatten() {
+        tracing::warn!("the log of the database could not be marked; trying again: {error:#}");
     }
 }
 

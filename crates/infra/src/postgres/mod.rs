@@ -92,6 +92,7 @@ mod batches;
 mod cached;
 mod commit;
 mod connection;
+mod contents;
 mod error;
 mod feeds;
 mod lines;
@@ -125,6 +126,7 @@ use self::target::Target;
 use crate::sql::types::{DbTime, Instant as DbInstant};
 
 pub use self::audit::audit;
+pub use self::contents::holds_concerts;
 pub use self::error::{ConnectError, MigrateError};
 pub use self::migrate::migrate;
 

@@ -50,6 +50,7 @@
 //! (2), all seats of a date with the version of its feed (2), and what a feed tells (3).
 
 mod audit;
+mod backup;
 mod commands;
 mod connection;
 mod error;
@@ -74,6 +75,7 @@ use frontrow_domain::ports::{Committer, StorageError};
 use frontrow_domain::unit_of_work::{CommitError, Committed, Priority, UnitOfWork};
 use tokio::sync::oneshot;
 
+use self::connection::Verification;
 use self::error::{ReadError, WorkerGone};
 use self::nearby::Nearby;
 use self::workers::{Queue, QueueError, Workers};
@@ -139,6 +141,17 @@ pub enum OpenError {
         "{0} has other names (hard links): SQLite keeps a log for each, and would lose writes. Remove the others"
     )]
     SeveralNames(PathBuf),
+    /// The file is mounted by itself: its log, its locks and its secret would lie next to the mount point.
+    #[error(
+        "cannot open database file {0}: it is a mount point, so that its log and its locks would not be next to it. Mount its folder instead"
+    )]
+    MountPoint(PathBuf),
+    /// The file holds no tables of this program.
+    #[error("it is not a frontrow database")]
+    Foreign,
+    /// The integrity check, or that of the foreign keys, found something.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
     /// Somebody began to write to a file that nobody used, while it was audited by a reader who cannot take part in locking.
     #[error("{0} has come into use meanwhile: try again")]
     InUse(PathBuf),
@@ -166,6 +179,16 @@ pub enum OpenError {
     /// The system gave no thread.
     #[error("the database threads could not be started")]
     Threads(#[source] std::io::Error),
+}
+
+/// How much is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field counts the rows of its name")]
+pub struct Contents {
+    pub seats: i64,
+    pub reservations: i64,
+    pub payments: i64,
+    pub entries: i64,
 }
 
 /// A read, to be done on whichever connection is free.
@@ -239,6 +262,65 @@ impl Sqlite {
     /// [`OpenError`] when the file is missing, cannot be read, or has another schema.
     pub fn audit(path: impl AsRef<Path>) -> Result<Vec<crate::audit::Finding>, OpenError> {
         audit::audit(path.as_ref())
+    }
+
+    /// Copies a file, which may be in use, into `target`, which is missing or empty, and sets the marker of the copy. The copy is
+    /// consistent, compact and complete without a log. It is not synced.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file is missing, cannot be read, or is not of this program, or `target` cannot be written.
+    pub fn copy(path: impl AsRef<Path>, target: impl AsRef<Path>, marker: i32) -> Result<(), OpenError> {
+        backup::copy(path.as_ref(), target.as_ref(), marker)
+    }
+
+    /// Checks the integrity of a file that is in use by nobody and has no log, its foreign keys and its schema, which may be
+    /// older than this program.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`], [`OpenError::Foreign`] and [`OpenError::SchemaTooNew`]; another one when it cannot be read.
+    pub fn verify(path: impl AsRef<Path>) -> Result<Contents, OpenError> {
+        backup::verify(path.as_ref(), Verification::WithoutLog)
+    }
+
+    /// As [`Sqlite::verify`], of a file together with the log next to it. Neither is changed.
+    ///
+    /// # Errors
+    /// Those of [`Sqlite::verify`].
+    pub fn verify_with_log(path: impl AsRef<Path>) -> Result<Contents, OpenError> {
+        backup::verify(path.as_ref(), Verification::WithLog)
+    }
+
+    /// Sets the marker of a file (`user_version` in its header), and begins a new incarnation of its data if that is asked
+    /// for, in one transaction. When this is the only use of the file, the log is written into it and removed.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be written, or its schema is not up to date.
+    pub fn mark(path: impl AsRef<Path>, marker: i32, new_incarnation: bool) -> Result<(), OpenError> {
+        backup::mark(path.as_ref(), marker, new_incarnation)
+    }
+
+    /// Whether there are concerts in a file. A file that is missing, or without tables, has none.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read.
+    pub fn holds_concerts(path: impl AsRef<Path>) -> Result<bool, OpenError> {
+        backup::holds_concerts(path.as_ref())
+    }
+
+    /// Checks that a file is not mounted by itself: log and locks would lie next to the mount point.
+    ///
+    /// # Errors
+    /// [`OpenError::MountPoint`].
+    pub fn require_no_mount_point(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        connection::require_no_mount_point(path.as_ref())
+    }
+
+    /// Checks that a file has one name, and is not mounted by itself: either way two processes would use two logs.
+    ///
+    /// # Errors
+    /// [`OpenError::SeveralNames`] and [`OpenError::MountPoint`].
+    pub fn require_shared_neighbours(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        connection::require_shared_neighbours(path.as_ref())
     }
 
     /// Takes no more work, finishes what is queued, and ends the threads. Blocks, at most `limit` for the writer and as long

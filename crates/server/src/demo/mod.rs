@@ -27,6 +27,7 @@ use crate::backend;
 use crate::cli::{DatabaseUrl, DemoArgs, Options};
 use crate::demo::crowd::Tally;
 use crate::demo::http::{Call, Http};
+use crate::file::check_log;
 use crate::http::ClientRules;
 use crate::secret;
 use crate::tokens::TokenSettings;
@@ -66,10 +67,10 @@ struct Sale {
     date_id: Uuid,
 }
 
-/// Starts the server of a demo, on a throw-away SQLite file unless a database is given.
+/// Starts the server of a demo, on a throw-away SQLite file unless a database is given on the command line.
 ///
 /// # Errors
-/// Whatever keeps it from starting.
+/// A database that holds concerts, unless the demo may add to them; and whatever else keeps the server from starting.
 pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
     if options.has_identity_provider() {
         bail!("the demo's buyers are guests: it cannot run with --identity-public-key or --identity-jwks");
@@ -79,6 +80,13 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         Some(folder) => DatabaseUrl::Sqlite(folder.path().join("demo.db")),
         None => options.database()?,
     };
+    let checked = database.clone();
+    tokio::task::spawn_blocking(move || check_log(&checked)).await??;
+    if !args.into_existing && backend::holds_concerts(&database).await? {
+        bail!(
+            "{database:?} holds concerts: with --into-existing the demo adds its own, and a crowd of buyers"
+        );
+    }
     let secret = options.secret.clone().unwrap_or_else(secret::random);
     let tokens = TokenSettings {
         ring: secret::load(Some(&secret), &options.previous_secrets, &database)?,

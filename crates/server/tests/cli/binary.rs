@@ -18,7 +18,7 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-fn command(folder: &Path, args: &str, env: &[(&str, &str)]) -> Command {
+pub(crate) fn command(folder: &Path, args: &str, env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frontrow"));
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("FRONTROW_") || name == "RUST_BACKTRACE")
@@ -101,6 +101,17 @@ impl Serving {
         let address =
             address.split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next().unwrap().to_owned();
         Self { address, child, lines, log }
+    }
+
+    /// Kills it (SIGKILL), as a crash does, and gives what it logged.
+    pub(crate) fn kill(mut self) -> String {
+        self.child.0.kill().expect("it can be killed");
+        self.child.wait("serve");
+        for line in self.lines.iter() {
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+        std::mem::take(&mut self.log)
     }
 
     /// Tells it to stop, as an operator does, and gives its exit code and log.

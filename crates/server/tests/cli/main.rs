@@ -9,11 +9,17 @@
 )]
 
 mod audit;
+mod backup;
 mod binary;
 mod breaches;
+mod existing_sale;
 mod live_audit;
+mod mounts;
+mod replaced_file;
+mod restore;
 mod secrets;
 mod sqlite_file;
+mod wallet;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -96,6 +102,9 @@ fn wrong_options_are_refused_in_a_line() {
         "demo --exit --buyers 0",
         "audit --exit",
         "audit --database-url sqlite:missing.db",
+        "backup",
+        "backup a.db --database-url sqlite:missing.db",
+        "restore missing.db",
     ] {
         let output = run(folder.path(), args, &[]);
         let line = refused(&output);
@@ -227,8 +236,18 @@ fn help_and_version_are_printed() {
     let folder = tempdir().unwrap();
     let output = run(folder.path(), "--help", &[("FRONTROW_SECRET", SECRET)]);
     assert_eq!(output.code, Some(0));
-    for word in ["serve", "demo", "migrate", "audit", "token", "openapi", "--database-url", "FRONTROW_SECRET"]
-    {
+    for word in [
+        "serve",
+        "demo",
+        "migrate",
+        "audit",
+        "backup",
+        "restore",
+        "token",
+        "openapi",
+        "--database-url",
+        "FRONTROW_SECRET",
+    ] {
         assert!(output.stdout.contains(word), "{word} is not in {}", output.stdout);
     }
     assert!(!output.stdout.contains(SECRET));
@@ -525,7 +544,7 @@ async fn the_demo_sells_out_on_postgresql() {
     let folder = tempdir().unwrap();
     let url = url(&database);
     let env = [("FRONTROW_DATABASE_URL", url.as_str()), ("FRONTROW_SECRET", SECRET)];
-    sold_out(&run(folder.path(), DEMO, &env));
+    sold_out(&run(folder.path(), &format!("{DEMO} --database-url {url}"), &env));
     // What was sold stays where it was sold.
     assert_eq!(run(folder.path(), "audit", &env).code, Some(0));
 }
