@@ -36,8 +36,8 @@ pub(super) fn copy(source: &Path, target: &Path, marker: i32) -> Result<(), Open
 /// Checks the integrity of a file, its foreign keys, and that its schema is one of this program. Says what is in it.
 pub(super) fn verify(path: &Path, verification: Verification) -> Result<Contents, OpenError> {
     connection::require_file(path)?;
-    let mut connection = connection::connect_verifier(path, verification)?;
-    check(&mut connection).map_err(|error| match error {
+    let connection = connection::connect_verifier(path, verification);
+    connection.and_then(|mut connection| check(&mut connection)).map_err(|error| match error {
         OpenError::Setup(error) if said_by(&error).is_some_and(tells_of_damage) => {
             OpenError::Damaged(error.to_string())
         }
@@ -52,7 +52,7 @@ fn tells_of_damage(said: &str) -> bool {
 
 fn check(connection: &mut SqliteConnection) -> Result<Contents, OpenError> {
     connection::require_known_schema(connection)?;
-    let complaints = "SELECT integrity_check AS text FROM pragma_integrity_check(1)";
+    let complaints = "SELECT integrity_check AS text FROM pragma_integrity_check";
     let complaints: Vec<Line> = sql_query(complaints).load(connection)?;
     if let Some(complaint) = complaints.iter().find(|complaint| complaint.text != "ok") {
         return Err(OpenError::Damaged(complaint.text.replace('\n', " ")));

@@ -57,7 +57,6 @@ fn served(database: &Path) -> anyhow::Error {
 /// # Errors
 /// When another process serves the file, or it cannot be opened.
 pub(super) fn take_for_restore(database: &Path) -> Result<Vec<File>> {
-    Sqlite::require_no_mount_point(database)?;
     let sidecar = lock_sidecar(database)?.ok_or_else(|| served(database))?;
     Sqlite::require_shared_neighbours(database)?;
     if !database.exists() {
@@ -70,8 +69,6 @@ pub(super) fn take_for_restore(database: &Path) -> Result<Vec<File>> {
 
 /// Takes the right to serve a file, unless another process has it.
 pub(super) fn try_take(database: &Path, create: bool) -> Result<Option<ServeLock>> {
-    // A database in a place where its log is not is no database to lock.
-    Sqlite::require_no_mount_point(database)?;
     let Some(sidecar) = lock_sidecar(database)? else { return Ok(None) };
     Sqlite::require_shared_neighbours(database)?;
     let path = beside(database, "")?;

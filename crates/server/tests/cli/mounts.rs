@@ -95,6 +95,7 @@ async fn a_file_that_was_renamed_is_not_served_twice() {
     let folder = tempdir().unwrap();
     let [path, renamed] = ["frontrow.db", "renamed.db"].map(|name| folder.path().join(name));
     let serving = Serving::start(folder.path(), "serve", &[]);
+    Wallet::open(&serving.address).await;
     fs::rename(&path, &renamed).unwrap();
     for command in ["serve --bind 127.0.0.1:0", "restore frontrow.db.secret --replace"] {
         let output = run(folder.path(), &format!("{command} --database-url sqlite:renamed.db"), &[]);
@@ -105,5 +106,6 @@ async fn a_file_that_was_renamed_is_not_served_twice() {
     // The control: once it has ended the name does not matter.
     fs::rename(&path, &renamed).unwrap();
     let serving = Serving::start(folder.path(), "serve --database-url sqlite:renamed.db", &[]);
+    Wallet::open(&serving.address).await;
     assert_eq!(serving.stop().0, Some(0));
 }

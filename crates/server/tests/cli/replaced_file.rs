@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::binary::{Serving, run};
 use crate::refused;
-use crate::wallet::{Wallet, done, incarnation, stored};
+use crate::wallet::{Wallet, done, incarnation, served_once, stored};
 
 const SERVE: &str = "serve --bind 127.0.0.1:0";
 
@@ -59,8 +59,7 @@ async fn an_old_copy_next_to_the_log_of_a_crash_is_refused() {
     for name in ["frontrow.db", "frontrow.db-wal"] {
         fs::copy(folder.path().join(name), unmarked.path().join(name)).unwrap();
     }
-    let serving = Serving::start(unmarked.path(), "serve", &[]);
-    assert_eq!(serving.stop().0, Some(0));
+    served_once(unmarked.path()).await;
     assert_eq!(stored(&unmarked.path().join("frontrow.db"), &[first, second]), 2, "the copy has one");
 
     // Either way out leads on: the file that was there before, or the copy without the log.
@@ -72,9 +71,7 @@ async fn an_old_copy_next_to_the_log_of_a_crash_is_refused() {
     let before = incarnation(&database);
     fs::copy(&copy, &database).unwrap();
     let _ = fs::remove_file(folder.path().join("frontrow.db-wal"));
-    let serving = Serving::start(folder.path(), "serve", &[]);
-    let (code, log) = serving.stop();
-    assert_eq!(code, Some(0));
+    let log = served_once(folder.path()).await;
     assert!(log.contains("begins a new incarnation"), "{log}");
     assert_eq!(stored(&database, &[first, second]), 1);
     assert_ne!(incarnation(&database), before);
@@ -110,8 +107,7 @@ async fn a_copy_of_the_live_file_next_to_a_later_log_is_refused() {
     assert_refused_by_all(folder.path());
     // The control: the file itself goes on.
     fs::copy(folder.path().join("crashed.db"), &database).unwrap();
-    let serving = Serving::start(folder.path(), "serve", &[]);
-    assert_eq!(serving.stop().0, Some(0));
+    served_once(folder.path()).await;
     assert_eq!(stored(&database, &[first, second]), 2);
 }
 
@@ -156,8 +152,7 @@ async fn a_log_without_its_database_is_refused() {
         fs::write(path("frontrow.db"), "").unwrap();
     }
     fs::rename(path("away.db"), path("frontrow.db")).unwrap();
-    let serving = Serving::start(folder.path(), "serve", &[]);
-    assert_eq!(serving.stop().0, Some(0));
+    served_once(folder.path()).await;
     assert_eq!(query_sqlite(&path("frontrow.db"), "SELECT count(*) FROM entries"), 1);
 }
 
@@ -172,6 +167,7 @@ async fn a_database_that_was_not_replaced_starts_after_every_end() {
         let wallet = Wallet::open(&serving.address).await;
         entries.push(wallet.charge().await.unwrap());
         done(folder.path(), "audit");
+        incarnations.push(incarnation(&database));
         if round % 2 == 0 {
             // Also after the log was begun anew, and before that was noticed.
             execute_sqlite(&database, "PRAGMA wal_checkpoint(TRUNCATE)");
@@ -183,14 +179,11 @@ async fn a_database_that_was_not_replaced_starts_after_every_end() {
             assert_eq!(code, Some(0));
             assert!(log.contains("integrity of"), "the end before was a crash: {log}");
         }
-        incarnations.push(incarnation(&database));
     }
     for command in ["migrate", "audit", "load --people 1"] {
         done(folder.path(), command);
     }
-    let serving = Serving::start(folder.path(), "serve", &[]);
-    let (code, log) = serving.stop();
-    assert_eq!(code, Some(0));
+    let log = served_once(folder.path()).await;
     assert!(!log.contains("integrity of") && !log.contains("incarnation"), "{log}");
     incarnations.dedup();
     assert_eq!((incarnations.len(), stored(&database, &entries)), (1, entries.len()));

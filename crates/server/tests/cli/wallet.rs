@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::binary::{Output, run};
+use crate::binary::{Output, Serving, run};
 
 /// The entries of accounts that were acknowledged, shared.
 #[derive(Clone, Default)]
@@ -134,6 +134,15 @@ pub(crate) fn done(folder: &Path, args: &str) -> Output {
     let output = run(folder, args, &[]);
     assert_eq!(output.code, Some(0), "{args}: {output:?}");
     output
+}
+
+/// Serves `frontrow.db` of a folder, answers a request, stops, and gives the log.
+pub(crate) async fn served_once(folder: &Path) -> String {
+    let serving = Serving::start(folder, "serve", &[]);
+    Wallet::open(&serving.address).await;
+    let (code, log) = serving.stop();
+    assert_eq!(code, Some(0), "{log}");
+    log
 }
 
 /// The incarnation of the data in a file.
