@@ -175,7 +175,7 @@ pub async fn start(settings: Settings) -> Result<Running> {
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases, settings.clients)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set, lock.clone());
+    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set, Arc::downgrade(&lock));
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }

@@ -2,7 +2,7 @@
 //! on PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may
 //! run it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use frontrow_app::{Abandonment, Admission, Expiry, Lines, Pruning, SeatMaps};
@@ -99,13 +99,13 @@ impl Scheduler {
         clock: Arc<SystemClock>,
         backend: Backend,
         key_set: Option<Arc<KeySetFile>>,
-        lock: Arc<ServeLock>,
+        lock: Weak<ServeLock>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
         let key_set =
             key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
-        let log = Pass::new("log marker", LOG_EVERY, move || follow_log(lock.clone()));
+        let log = Pass::new("log marker", LOG_EVERY, move || follow_log(lock.upgrade()));
         let passes = work.passes().into_iter().chain([clock, log]).chain(key_set);
         let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
         Self { stop, tasks }
@@ -191,8 +191,9 @@ async fn correct(clock: Arc<SystemClock>, backend: Backend) {
     }
 }
 
-/// Marks a log of SQLite that has begun anew.
-async fn follow_log(lock: Arc<ServeLock>) {
+/// Marks a log of SQLite that has begun anew, as long as the file is served.
+async fn follow_log(lock: Option<Arc<ServeLock>>) {
+    let Some(lock) = lock else { return };
     let followed = tokio::task::spawn_blocking(move || lock.follow_log()).await;
     if let Err(error) = followed.map_err(anyhow::Error::from).flatten() {
         tracing::warn!("the log of the database could not be marked; trying again: {error:#}");

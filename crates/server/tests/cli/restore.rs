@@ -151,7 +151,7 @@ async fn a_killed_restore_leaves_the_old_or_the_new_database() {
             while !announced() && child.try_wait().unwrap().is_none() {
                 thread::yield_now();
             }
-            thread::sleep(Duration::from_micros(400) * (trial - 1));
+            thread::sleep(Duration::from_millis(2) * (trial - 1));
         }
         let _ = child.kill();
         child.wait().unwrap();
