@@ -100,7 +100,9 @@ fn count(connection: &mut SqliteConnection, table: &'static str) -> QueryResult<
 pub(super) fn mark(path: &Path, marker: i32, new_incarnation: bool) -> Result<(), OpenError> {
     connection::require_file(path)?;
     let mut connection = connection::connect(path)?;
-    connection::require_schema(&mut connection)?;
+    if new_incarnation {
+        connection::require_schema(&mut connection)?;
+    }
     connection.immediate_transaction::<_, DieselError, _>(|connection| {
         if new_incarnation {
             connection.batch_execute(NEW_INCARNATION)?;

@@ -294,7 +294,7 @@ impl Sqlite {
     /// for, in one transaction. When this is the only use of the file, the log is written into it and removed.
     ///
     /// # Errors
-    /// [`OpenError`] when it cannot be written, or its schema is not up to date.
+    /// [`OpenError`] when it cannot be written, or a new incarnation is asked for and the schema is not up to date.
     pub fn mark(path: impl AsRef<Path>, marker: i32, new_incarnation: bool) -> Result<(), OpenError> {
         backup::mark(path.as_ref(), marker, new_incarnation)
     }
@@ -323,11 +323,13 @@ impl Sqlite {
         connection::require_shared_neighbours(path.as_ref())
     }
 
-    /// Takes no more work, finishes what is queued, and ends the threads. Blocks, at most `limit` for the writer and as long
+    /// Takes no more work, finishes what is queued, ends the threads and closes the connections. Blocks, at most `limit` for the writer and as long
     /// again for the readers; false when that was not enough, or a thread had failed. Calls that come later are unavailable.
     pub fn close(&self, limit: Duration) -> bool {
         let written = self.writer.close(limit);
-        self.readers.close(limit) && written
+        let is_closed = self.readers.close(limit) && written;
+        self.nearby.close();
+        is_closed
     }
 
     /// What has been done so far, for metrics.

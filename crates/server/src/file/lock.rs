@@ -87,6 +87,12 @@ pub(super) fn try_take(database: &Path, create: bool) -> Result<Option<ServeLock
     Ok((!taken).then(|| ServeLock(Some(Held { path, file, cycle: Mutex::default(), _sidecar: sidecar }))))
 }
 
+/// Whether another process serves a file. Needs the right to read alone.
+pub(super) fn is_served(database: &Path) -> Result<bool> {
+    let lock = File::open(beside(database, ".lock")?);
+    Ok(lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))))
+}
+
 /// Locks the file next to a database; `None` when another process has the lock.
 fn lock_sidecar(database: &Path) -> Result<Option<File>> {
     let path = beside(database, ".lock")?;

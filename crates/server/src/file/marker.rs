@@ -260,11 +260,12 @@ fn verify_after_unclean_end(database: &Path, log: &Path) -> Result<()> {
     let log = log.display();
     tracing::info!("{shown} was not closed: checking its integrity");
     match Sqlite::verify_with_log(database) {
-        // There may be no schema yet, or a newer one: that is for the next steps to say.
-        Ok(_) | Err(OpenError::Foreign | OpenError::SchemaTooNew { .. }) => {
+        Ok(_) => {
             tracing::info!("the integrity of {shown} was checked in {:.1} s", begun.elapsed().as_secs_f64());
             Ok(())
         }
+        // There may be no schema yet, or a newer one: that is for the next steps to say.
+        Err(OpenError::Foreign | OpenError::SchemaTooNew { .. }) => Ok(()),
         Err(error) => Err(error).with_context(|| {
             format!(
                 "cannot open database file {shown} with its log {log}: one of them was replaced or damaged. Run `frontrow \
@@ -281,7 +282,7 @@ fn verify_after_unclean_end(database: &Path, log: &Path) -> Result<()> {
 /// Those of [`ServeLock::settle`].
 pub fn check_log(database: &DatabaseUrl) -> Result<()> {
     let DatabaseUrl::Sqlite(path) = database else { return Ok(()) };
-    if unfinished_log(path)?.is_none() {
+    if unfinished_log(path)?.is_none() || lock::is_served(path)? {
         return Ok(());
     }
     lock::try_take(path, false)?.map_or(Ok(()), |lock| lock.settle())
@@ -294,9 +295,11 @@ pub fn check_log(database: &DatabaseUrl) -> Result<()> {
 pub fn require_own_log(database: &DatabaseUrl) -> Result<()> {
     let DatabaseUrl::Sqlite(path) = database else { return Ok(()) };
     let Some(log) = unfinished_log(path)? else { return Ok(()) };
-    let served = File::open(beside(path, ".lock")?).is_ok_and(|lock| lock.try_lock_shared().is_err());
+    if lock::is_served(path)? {
+        return Ok(());
+    }
     // What cannot be read cannot be compared, and will hardly be opened.
-    let (Ok(record), Ok(file), false) = (Record::read(path), File::open(path), served) else { return Ok(()) };
+    let (Ok(record), Ok(file)) = (Record::read(path), File::open(path)) else { return Ok(()) };
     match Verdict::of(record.as_ref(), marker_of(&file), true) {
         Verdict::Mixed => Err(mixed(path, &log)),
         Verdict::Restored => bail!(

@@ -132,10 +132,11 @@ impl<'a> OldDatabase<'a> {
         Ok(Some(Self { path, mode, kept_as: with_suffix(path, &format!(".replaced-{now}")) }))
     }
 
-    /// Copies the database with its log, and the secret where that is replaced, too.
+    /// Copies the database with its log and its marker, and the secret where that is replaced, too. The database comes last:
+    /// where it is, all of it is.
     fn keep(&self, with_secret: bool) -> Result<()> {
         let secret = with_secret.then_some(".secret");
-        for extension in ["", "-wal", "-journal"].into_iter().chain(secret) {
+        for extension in secret.into_iter().chain(["-wal", "-journal", ".marker", ""]) {
             let from = with_suffix(self.path, extension);
             if size_of(&from)? > 0 {
                 let (copy, to) = (copy_of(&from, self.path)?, with_suffix(&self.kept_as, extension));

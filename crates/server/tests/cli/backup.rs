@@ -1,8 +1,10 @@
 //! `frontrow backup`: what is in a copy of a live database, and what it does not overwrite.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use frontrow_testkit::app::{Database, execute_sqlite};
 use tempfile::tempdir;
@@ -71,6 +73,28 @@ async fn a_backup_is_one_file_that_its_owner_alone_may_read() {
         format!("backup {} --database-url sqlite:{}", backups.path().join("b.db").display(), path.display());
     done(folder.path(), &of_a_backup);
     assert_eq!(names(backups.path()), ["a.db", "a.db.secret", "b.db"]);
+}
+
+/// By another user where the test runs as root; else by one who may write neither the file nor its folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_needs_no_right_to_write_the_database() {
+    const ANOTHER_USER: u32 = 65_534;
+    let (folder, backups) = (tempdir().unwrap(), tempdir().unwrap());
+    let [program, backup] = ["frontrow", "backup.db"].map(|name| backups.path().join(name));
+    fs::copy(env!("CARGO_BIN_EXE_frontrow"), &program).unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(backups.path(), Permissions::from_mode(0o777)).unwrap();
+    let serving = Serving::start(folder.path(), "serve", &[]);
+    let entry = Wallet::open(&serving.address).await.charge().await.unwrap();
+    let mut command = Command::new(&program);
+    command.current_dir(folder.path()).env_clear().arg("backup").arg(&backup);
+    if fs::metadata(folder.path()).unwrap().uid() == 0 {
+        command.uid(ANOTHER_USER).gid(ANOTHER_USER);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(stored(&backup, &[entry]), 1);
+    assert_eq!(serving.stop().0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frontrow_testkit::app::{execute_sqlite, query_sqlite};
 use tempfile::tempdir;
@@ -41,8 +41,8 @@ async fn a_restore_keeps_the_old_database_with_its_log_and_begins_a_new_incarnat
     assert_eq!(stored(&database, &[first, second]), 1);
     let kept: Vec<String> =
         names(folder.path()).into_iter().filter(|name| name.contains(".replaced-")).collect();
-    let [old, log] = kept.as_slice() else { panic!("the old file and its log are kept: {kept:?}") };
-    assert_eq!(*log, format!("{old}-wal"));
+    let [old, log, marker] = kept.as_slice() else { panic!("the old file and its log are kept: {kept:?}") };
+    assert_eq!([log.clone(), marker.clone()], ["-wal", ".marker"].map(|name| format!("{old}{name}")));
     assert!(restored.stdout.contains(old.as_str()), "{restored:?}");
     assert!(!folder.path().join("frontrow.db-wal").exists());
     let incarnations = [incarnation(&database), incarnation(&folder.path().join("backup.db"))];
@@ -133,25 +133,21 @@ async fn a_killed_restore_leaves_the_old_or_the_new_database() {
     let origin = tempdir().unwrap();
     let entries = one_of_two_charges(origin.path()).await;
     let mut found = [0, 0];
+    let mut takes = Duration::ZERO;
     for trial in 0..12 {
         let folder = tempdir().unwrap();
         for name in names(origin.path()).iter().filter(|name| !name.ends_with("-shm")) {
             fs::copy(origin.path().join(name), folder.path().join(name)).unwrap();
         }
+        let begun = Instant::now();
         let mut restore = command(folder.path(), "restore backup.db --replace", &[]);
         let mut child = restore.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // Until its last steps, which begin with the announcement, or a little earlier or later.
-        if trial > 0 {
-            let marker = folder.path().join("frontrow.db.marker");
-            let is_kept = |name: &String| name.contains(".replaced-");
-            let announced = || {
-                let record = fs::read_to_string(&marker).unwrap();
-                !record.contains("\"restored\":null") || names(folder.path()).iter().any(is_kept)
-            };
-            while !announced() && child.try_wait().unwrap().is_none() {
-                thread::yield_now();
-            }
-            thread::sleep(Duration::from_millis(2) * (trial - 1));
+        // The first one is not killed; the others in the second half of its time, when files are replaced.
+        if trial == 0 {
+            assert!(child.wait().unwrap().success());
+            takes = begun.elapsed();
+        } else {
+            thread::sleep(takes / 2 + takes * trial / 24);
         }
         let _ = child.kill();
         child.wait().unwrap();
