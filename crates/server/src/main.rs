@@ -94,9 +94,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 
 async fn serve(settings: Settings) -> Result<ExitCode> {
     outlive_limits_of_files()?;
+    let told_to_stop = told_to_stop()?;
     let running = app::start(settings).await?;
     tracing::info!("listening on http://{}", running.address);
-    told_to_stop().await?;
+    told_to_stop.await;
     tracing::info!("stopping");
     running.stop().await?;
     Ok(ExitCode::SUCCESS)
@@ -118,19 +119,21 @@ async fn demo(args: frontrow::cli::DemoArgs, options: &Options) -> Result<ExitCo
         demo.stop().await?;
     } else {
         print(&format!("serving on http://{} until told to stop (Ctrl-C)", demo.address()))?;
-        told_to_stop().await?;
+        told_to_stop()?.await;
         demo.stop().await?;
     }
     Ok(if report.is_good { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
 }
 
-async fn told_to_stop() -> Result<()> {
+/// Waits for a signal that stops the process. It is handled from this call on, whether or not anything waits yet.
+fn told_to_stop() -> Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn access_token(args: TokenArgs, options: &Options) -> Result<String> {

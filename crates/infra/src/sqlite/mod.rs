@@ -323,8 +323,9 @@ impl Sqlite {
         connection::require_shared_neighbours(path.as_ref())
     }
 
-    /// Takes no more work, finishes what is queued, ends the threads and closes the connections. Blocks, at most `limit` for the writer and as long
-    /// again for the readers; false when that was not enough, or a thread had failed. Calls that come later are unavailable.
+    /// Takes no more work, finishes what is queued, ends the threads and closes the connections. Blocks, at most `limit` for
+    /// the writer and as long again for the readers; false when that was not enough, or a thread had failed. Calls that come
+    /// later are unavailable.
     pub fn close(&self, limit: Duration) -> bool {
         let written = self.writer.close(limit);
         let is_closed = self.readers.close(limit) && written;

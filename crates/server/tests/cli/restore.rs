@@ -142,12 +142,18 @@ async fn a_killed_restore_leaves_the_old_or_the_new_database() {
         let begun = Instant::now();
         let mut restore = command(folder.path(), "restore backup.db --replace", &[]);
         let mut child = restore.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The first one is not killed; the others in the second half of its time, when files are replaced.
+        // The first one is not killed; some are in the second half of its time, and some at their last steps.
         if trial == 0 {
             assert!(child.wait().unwrap().success());
             takes = begun.elapsed();
+        } else if trial < 5 {
+            thread::sleep(takes / 2 + takes * trial / 10);
         } else {
-            thread::sleep(takes / 2 + takes * trial / 24);
+            let record = || fs::read_to_string(folder.path().join("frontrow.db.marker")).unwrap();
+            while record().contains("\"restored\":null") && child.try_wait().unwrap().is_none() {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_micros(700) * (trial - 5));
         }
         let _ = child.kill();
         child.wait().unwrap();
