@@ -1,8 +1,8 @@
 //! Backup and verification of a file, and the marker in its header.
 //!
-//! A copy is made by `VACUUM INTO`: in one read transaction, next to a server that goes on writing. It is compact, complete
-//! without a log, and not in WAL mode. While it is made the log of the original cannot begin anew, so it grows by what
-//! is written meanwhile.
+//! A copy is made by `VACUUM INTO`: in one read transaction, next to a server that goes on writing. It is
+//! compact, complete without a log, and not in WAL mode. While it is made the log of the original cannot
+//! begin anew, so it grows by what is written meanwhile.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,8 @@ use super::connection::{self, Verification};
 use super::error::said_by;
 use super::{Contents, OpenError};
 
-/// Copies a file, which may be in use, into `target`, which is missing or empty, and sets the marker of the copy.
+/// Copies a file, which may be in use, into `target`, which is missing or empty, and sets the marker of the
+/// copy.
 pub(super) fn copy(source: &Path, target: &Path, marker: i32) -> Result<(), OpenError> {
     connection::require_file(source)?;
     let into = connection::absolute(target)?;
@@ -34,11 +35,13 @@ pub(super) fn copy(source: &Path, target: &Path, marker: i32) -> Result<(), Open
     Ok(set_marker(&mut copy, marker)?)
 }
 
-/// The largest file whose indexes are compared with their tables after an unclean end, when a server waits to start: that
-/// takes three times as long as the check of their pages alone, some 2 s of a processor per 100 MiB (ADR 0020).
+/// The largest file whose indexes are compared with their tables after an unclean end, when a server waits to
+/// start: that takes three times as long as the check of their pages alone, some 2 s of a processor per 100
+/// MiB (ADR 0020).
 const INDEXES_UP_TO: u64 = 256 << 20;
 
-/// Checks the integrity of a file, its foreign keys, and that its schema is one of this program. Says what is in it.
+/// Checks the integrity of a file, its foreign keys, and that its schema is one of this program. Says what is
+/// in it.
 pub(super) fn verify(path: &Path, verification: Verification) -> Result<Contents, OpenError> {
     connection::require_file(path)?;
     let is_large = fs::metadata(path).is_ok_and(|file| file.len() > INDEXES_UP_TO);
@@ -96,7 +99,8 @@ fn count(connection: &mut SqliteConnection, table: &'static str) -> QueryResult<
     Ok(sql_query(count).get_result::<Count>(connection)?.count)
 }
 
-/// Sets the marker of a file, and begins a new incarnation of its data if that is asked for, in one transaction.
+/// Sets the marker of a file, and begins a new incarnation of its data if that is asked for, in one
+/// transaction.
 pub(super) fn mark(path: &Path, marker: i32, new_incarnation: bool) -> Result<(), OpenError> {
     connection::require_file(path)?;
     let mut connection = connection::connect(path)?;

@@ -13,10 +13,12 @@ use super::{check_log, folder_of, is_same_file, sqlite_file, sync_folder, unfini
 use crate::cli::{BackupArgs, DatabaseUrl};
 use crate::secret;
 
-/// Copies a database, checks the copy, and gives it its name when it is durable. Returns a line that says what was written.
+/// Copies a database, checks the copy, and gives it its name when it is durable. Returns a line that says
+/// what was written.
 ///
 /// # Errors
-/// When the copy cannot be made, or is damaged. There is no file of the name then, or the one that was there before.
+/// When the copy cannot be made, or is damaged. There is no file of the name then, or the one that was there
+/// before.
 pub fn backup(args: &BackupArgs, database: &DatabaseUrl) -> Result<String> {
     let source = sqlite_file(database, "backup")?;
     let target = &args.path;

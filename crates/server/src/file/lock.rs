@@ -16,10 +16,10 @@ use crate::cli::DatabaseUrl;
 
 /// The right to serve a SQLite file. Ends with the process, however that ends.
 ///
-/// Two locks, both `flock(2)`: one of a file next to the database, which stays when the database is replaced, and one of the
-/// database itself, which stays when it is renamed. Neither has to do with the locks of `fcntl(2)` that SQLite takes; but to
-/// close any descriptor of the database would release those. So its descriptor is opened before SQLite opens the file, and
-/// closed after.
+/// Two locks, both `flock(2)`: one of a file next to the database, which stays when the database is replaced,
+/// and one of the database itself, which stays when it is renamed. Neither has to do with the locks of
+/// `fcntl(2)` that SQLite takes; but to close any descriptor of the database would release those. So its
+/// descriptor is opened before SQLite opens the file, and closed after.
 pub struct ServeLock(pub(super) Option<Held>);
 
 /// The locks, and the file that they are of.
@@ -34,8 +34,8 @@ pub(super) struct Held {
 }
 
 impl ServeLock {
-    /// Takes the right; there is none to take with PostgreSQL, which any number of nodes share. With `create`, a file
-    /// that is missing is made, empty.
+    /// Takes the right; there is none to take with PostgreSQL, which any number of nodes share. With
+    /// `create`, a file that is missing is made, empty.
     ///
     /// # Errors
     /// When another process serves the file, or it cannot be opened.
@@ -51,8 +51,8 @@ fn served(database: &Path) -> anyhow::Error {
     anyhow!("{} is served by another process: one `serve` a SQLite file", database.display())
 }
 
-/// Takes the locks of a file that is to be replaced, or to be there for the first time. They last as long as what is
-/// returned.
+/// Takes the locks of a file that is to be replaced, or to be there for the first time. They last as long as
+/// what is returned.
 ///
 /// # Errors
 /// When another process serves the file, or it cannot be opened.

@@ -1,13 +1,14 @@
 //! The marker that ties a database to its log, and what is done after an unclean end.
 //!
-//! SQLite applies whatever log lies next to a database when it opens it. Where the database was replaced after a crash,
-//! that undoes the replacement, or mixes both. So each start of `serve` sets a random marker in the header of the database
-//! (`user_version`), writes it through into the file, and records it in `frontrow.db.marker`. When there is a log, the database
-//! next to it must have the recorded marker.
+//! SQLite applies whatever log lies next to a database when it opens it. Where the database was replaced
+//! after a crash, that undoes the replacement, or mixes both. So each start of `serve` sets a random marker
+//! in the header of the database (`user_version`), writes it through into the file, and records it in
+//! `frontrow.db.marker`. When there is a log, the database next to it must have the recorded marker.
 //!
-//! SQLite begins the log anew whenever all of it was written into the file. A copy of the file from before does not fit the
-//! new log, so each new log brings a new marker, a second later at most ([`ServeLock::follow_log`]). While the marker is on
-//! its way through the log into the file, the record accepts the one before it, too.
+//! SQLite begins the log anew whenever all of it was written into the file. A copy of the file from before
+//! does not fit the new log, so each new log brings a new marker, a second later at most
+//! ([`ServeLock::follow_log`]). While the marker is on its way through the log into the file, the record
+//! accepts the one before it, too.
 //!
 //! The file is judged before SQLite opens it, on the descriptor of the [`ServeLock`].
 
@@ -35,7 +36,8 @@ use crate::cli::DatabaseUrl;
 pub(super) struct Record {
     /// The markers that the database may have: one, or while the marker is set, the one before it, too.
     pub(super) accepted: BTreeSet<i32>,
-    /// The marker of a database that replaces the recorded one. Once it is there, the log next to it is not its own.
+    /// The marker of a database that replaces the recorded one. Once it is there, the log next to it is not
+    /// its own.
     pub(super) restored: Option<i32>,
     /// Whether the data must begin a new incarnation before it is served.
     pub(super) incarnation_is_due: bool,
@@ -46,7 +48,8 @@ impl Record {
         beside(database, ".marker")
     }
 
-    /// Reads the record next to a database. One that makes no sense is none: it is written whole, and by nothing else.
+    /// Reads the record next to a database. One that makes no sense is none: it is written whole, and by
+    /// nothing else.
     pub(super) fn read(database: &Path) -> Result<Option<Self>> {
         let path = Self::path(database)?;
         let text = match fs::read_to_string(&path) {
@@ -125,10 +128,12 @@ impl Verdict {
 }
 
 impl ServeLock {
-    /// Settles how the last server ended, before SQLite opens the file. After an unclean end its integrity is checked.
+    /// Settles how the last server ended, before SQLite opens the file. After an unclean end its integrity is
+    /// checked.
     ///
     /// # Errors
-    /// When the log next to the file belongs to another file, or the file and its log are damaged. Neither is changed then.
+    /// When the log next to the file belongs to another file, or the file and its log are damaged. Neither is
+    /// changed then.
     pub fn settle(&self) -> Result<()> {
         let Some(held) = &self.0 else { return Ok(()) };
         let record = Record::read(&held.path)?;
@@ -150,7 +155,8 @@ impl ServeLock {
         }
     }
 
-    /// Sets a new marker in a database whose schema is up to date, and records it. Begins a new incarnation if one is due.
+    /// Sets a new marker in a database whose schema is up to date, and records it. Begins a new incarnation
+    /// if one is due.
     ///
     /// Killed at any instruction, it leaves a database that the record accepts.
     ///
@@ -227,8 +233,8 @@ fn salts_of_log(database: &Path) -> Result<Option<[u8; 8]>> {
     }
 }
 
-/// Removes the log of the database that was replaced by one with `marker`, and records that one. The last step of a restore;
-/// the next start takes it where a restore was killed before.
+/// Removes the log of the database that was replaced by one with `marker`, and records that one. The last
+/// step of a restore; the next start takes it where a restore was killed before.
 pub(super) fn finish_restore(database: &Path, marker: Option<i32>) -> Result<()> {
     for extension in LOGS {
         let log = beside(database, extension)?;
@@ -253,7 +259,8 @@ fn mixed(database: &Path, log: &Path) -> anyhow::Error {
 
 fn verify_after_unclean_end(database: &Path, log: &Path) -> Result<()> {
     let (begun, shown) = (Instant::now(), database.display());
-    // The journal of another mode: there is one while a new file is put into WAL mode, and SQLite rolls back by it.
+    // The journal of another mode: there is one while a new file is put into WAL mode, and SQLite rolls back
+    // by it.
     if size_of(&beside(database, "-wal")?)? == 0 {
         return Ok(());
     }
@@ -275,8 +282,8 @@ fn verify_after_unclean_end(database: &Path, log: &Path) -> Result<()> {
     }
 }
 
-/// Checks the log of a database, before a command opens it that would apply that log. While the database is served,
-/// there is nothing to check.
+/// Checks the log of a database, before a command opens it that would apply that log. While the database is
+/// served, there is nothing to check.
 ///
 /// # Errors
 /// Those of [`ServeLock::settle`].
@@ -288,7 +295,8 @@ pub fn check_log(database: &DatabaseUrl) -> Result<()> {
     lock::try_take(path, false)?.map_or(Ok(()), |lock| lock.settle())
 }
 
-/// As [`check_log`], by the marker alone and without changing anything, for a command that may lack the right to write.
+/// As [`check_log`], by the marker alone and without changing anything, for a command that may lack the right
+/// to write.
 ///
 /// # Errors
 /// When the log next to the file belongs to another file.

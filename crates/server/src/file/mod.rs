@@ -19,7 +19,8 @@ pub use self::lock::ServeLock;
 pub use self::marker::{check_log, require_own_log};
 pub use self::restore::restore;
 
-/// The extensions of what SQLite keeps next to a database: its log, what locks it, and the journal of other modes.
+/// The extensions of what SQLite keeps next to a database: its log, what locks it, and the journal of other
+/// modes.
 const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// The path of the SQLite file of a command that is for SQLite alone.
@@ -59,7 +60,8 @@ fn size_of(path: &Path) -> Result<u64> {
     }
 }
 
-/// The log or journal next to a database that holds something: the end of whatever used it was unclean, or it is in use.
+/// The log or journal next to a database that holds something: the end of whatever used it was unclean, or it
+/// is in use.
 fn unfinished_log(database: &Path) -> Result<Option<PathBuf>> {
     for extension in ["-wal", "-journal"] {
         let log = beside(database, extension)?;

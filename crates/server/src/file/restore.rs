@@ -1,7 +1,8 @@
 //! `frontrow restore`: a backup takes the place of a SQLite file.
 //!
-//! The backup is copied, checked, migrated and marked under another name first. Then, killed at any instruction, a restore
-//! leaves the old database with its log, or the new one: [`Replacement`] has the order of the steps.
+//! The backup is copied, checked, migrated and marked under another name first. Then, killed at any
+//! instruction, a restore leaves the old database with its log, or the new one: [`Replacement`] has the order
+//! of the steps.
 
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
@@ -21,11 +22,12 @@ use crate::beside::beside;
 use crate::cli::{DatabaseUrl, RestoreArgs};
 use crate::secret;
 
-/// Puts a backup in the place of a database that is not served, as a new incarnation of the data. Returns a line that says
-/// what was done.
+/// Puts a backup in the place of a database that is not served, as a new incarnation of the data. Returns a
+/// line that says what was done.
 ///
 /// # Errors
-/// When the database is served or there is one already, or the backup is none. The database is what it was before then.
+/// When the database is served or there is one already, or the backup is none. The database is what it was
+/// before then.
 pub fn restore(args: &RestoreArgs, database: &DatabaseUrl) -> Result<String> {
     let target = sqlite_file(database, "restore")?;
     require_backup(&args.path, target)?;
@@ -132,8 +134,8 @@ impl<'a> OldDatabase<'a> {
         Ok(Some(Self { path, mode, kept_as: with_suffix(path, &format!(".replaced-{now}")) }))
     }
 
-    /// Copies the database with its log and its marker, and the secret where that is replaced, too. The database comes last:
-    /// where it is, all of it is.
+    /// Copies the database with its log and its marker, and the secret where that is replaced, too. The
+    /// database comes last: where it is, all of it is.
     fn keep(&self, with_secret: bool) -> Result<()> {
         let secret = with_secret.then_some(".secret");
         for extension in secret.into_iter().chain(["-wal", "-journal", ".marker", ""]) {
@@ -148,8 +150,8 @@ impl<'a> OldDatabase<'a> {
     }
 }
 
-/// The user that is to own what is made: of the database that is there, or else of the folder. A service cannot open what
-/// root made.
+/// The user that is to own what is made: of the database that is there, or else of the folder. A service
+/// cannot open what root made.
 struct Owner {
     user: u32,
     group: u32,
@@ -227,7 +229,8 @@ mod tests {
         diesel::sql_query(words).get_result::<Title>(&mut open(path)).unwrap().title
     }
 
-    /// A crashed database in a folder of its own, as the last server marked it, and a staged one that is to replace it.
+    /// A crashed database in a folder of its own, as the last server marked it, and a staged one that is to
+    /// replace it.
     fn crashed() -> (TempDir, PathBuf, NamedTempFile) {
         let folder = tempfile::tempdir().unwrap();
         let (elsewhere, path) = (folder.path().join("elsewhere.db"), folder.path().join("a.db"));
@@ -280,7 +283,8 @@ mod tests {
         }
     }
 
-    /// The controls: without the announcement the start is refused, and SQLite alone would have undone the restore.
+    /// The controls: without the announcement the start is refused, and SQLite alone would have undone the
+    /// restore.
     #[test]
     fn a_file_that_replaced_another_unannounced_is_refused() {
         let (_folder, path, staged) = crashed();

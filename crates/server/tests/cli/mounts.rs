@@ -1,6 +1,8 @@
-//! A database that is reached by several paths: by a mount of the file itself, of its folder, or under another name.
+//! A database that is reached by several paths: by a mount of the file itself, of its folder, or under
+//! another name.
 //!
-//! With `FRONTROW_REQUIRE_MOUNTS=1` the tests fail where nothing may be mounted, instead of being skipped aloud.
+//! With `FRONTROW_REQUIRE_MOUNTS=1` the tests fail where nothing may be mounted, instead of being skipped
+//! aloud.
 
 use std::fs;
 use std::io::Write;
@@ -76,7 +78,7 @@ async fn a_file_that_is_mounted_by_itself_is_refused() {
     assert_eq!(names(elsewhere.path()), before, "nothing is left next to the mount point");
 }
 
-/// The control: a folder may be mounted as often as anybody likes, since log and locks are in it.
+/// The control: a folder may be mounted any number of times, since log and locks are in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mounted_folder_is_served_once() {
     let (folder, elsewhere) = (tempdir().unwrap(), tempdir().unwrap());

@@ -77,7 +77,8 @@ async fn an_old_copy_next_to_the_log_of_a_crash_is_refused() {
     assert_ne!(incarnation(&database), before);
 }
 
-/// A copy of the same session, from before SQLite began its log anew: the log lacks what was written in between.
+/// A copy of the same session, from before SQLite began its log anew: the log lacks what was written in
+/// between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_the_live_file_next_to_a_later_log_is_refused() {
     let folder = tempdir().unwrap();
@@ -156,7 +157,8 @@ async fn a_log_without_its_database_is_refused() {
     assert_eq!(query_sqlite(&path("frontrow.db"), "SELECT count(*) FROM entries"), 1);
 }
 
-/// The control of all the above: what was not replaced is never refused, however it ends, and its incarnation stays.
+/// The control of all the above: what was not replaced is never refused, however it ends, and its incarnation
+/// stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_was_not_replaced_starts_after_every_end() {
     let folder = tempdir().unwrap();

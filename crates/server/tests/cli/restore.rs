@@ -13,7 +13,8 @@ use crate::binary::{Serving, command, run};
 use crate::refused;
 use crate::wallet::{Wallet, done, incarnation, names, served_once, stored};
 
-/// A backup of a database with one charge, in a folder where that database has a second one by now. Returns the entries.
+/// A backup of a database with one charge, in a folder where that database has a second one by now. Returns
+/// the entries.
 async fn one_of_two_charges(folder: &Path) -> [uuid::Uuid; 2] {
     let serving = Serving::start(folder, "serve", &[]);
     let wallet = Wallet::open(&serving.address).await;
