@@ -32,7 +32,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, web};
 use frontrow_app::UseCases;
 
-pub use client::{InvalidNetwork, TrustedProxies};
+pub use client::{InvalidNetwork, TrustedProxies, subscriber};
 pub use cors::{InvalidOrigin, Origins, configure_for, security_headers};
 pub use openapi::{openapi, openapi_json};
 pub use overload::OverloadLimits;

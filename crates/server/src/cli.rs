@@ -213,6 +213,9 @@ pub struct Options {
     /// How many connections are served at once; further ones wait [default: 50000 a core]
     #[arg(long, env = "FRONTROW_MAX_CONNECTIONS", value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: Option<u32>,
+    /// Maximum concurrent connections of one address (of IPv6, one /64); more are closed. Trusted proxies have no limit [default: a quarter of --max-connections]
+    #[arg(long, env = "FRONTROW_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: Option<u32>,
     /// How long a client may take to send a request, or go without taking any of its answer
     #[arg(long, env = "FRONTROW_CLIENT_TIMEOUT_SECONDS", default_value_t = 30, global = true, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub client_timeout_seconds: u32,
@@ -283,6 +286,7 @@ impl Options {
     /// What clients may do.
     #[must_use]
     pub fn client_rules(&self) -> ClientRules {
+        let count = |limit: u32| usize::try_from(limit).ok();
         ClientRules {
             rates: RateRules {
                 per_caller: self.rate_limit_per_caller,
@@ -290,7 +294,8 @@ impl Options {
                 trusted_proxies: self.trusted_proxies.clone().unwrap_or_default(),
             },
             origins: self.cors_origins.clone(),
-            max_connections: self.max_connections.and_then(|limit| usize::try_from(limit).ok()),
+            max_connections: self.max_connections.and_then(count),
+            max_connections_per_address: self.max_connections_per_address.and_then(count),
             timeout: Duration::from_secs(self.client_timeout_seconds.into()),
             work_within: ClientRules::WORK_WITHIN,
             overload: OverloadLimits::new(Duration::from_millis(self.overload_target_ms.into())),
@@ -476,6 +481,7 @@ mod tests {
         let unlimited = rules(&[]);
         assert!(unlimited.rates.per_caller.is_none() && unlimited.rates.per_address.is_none());
         assert_eq!((unlimited.origins, unlimited.max_connections), (None, None));
+        assert_eq!(unlimited.max_connections_per_address, None);
         assert_eq!(unlimited.timeout, ClientRules::default().timeout, "but never for ever");
         let limited = rules(&[
             "--rate-limit-per-caller=20/s",
@@ -483,11 +489,13 @@ mod tests {
             "--trusted-proxies=10.0.0.0/8,192.0.2.1",
             "--cors-origins=https://a.example",
             "--max-connections=1000",
+            "--max-connections-per-address=100",
             "--client-timeout-seconds=5",
         ]);
         assert_eq!(limited.rates.per_caller, "20/s".parse().ok());
         assert_eq!(limited.rates.per_address, "600/m".parse().ok());
         assert_eq!(limited.origins, "https://a.example".parse().ok());
+        assert_eq!(limited.max_connections_per_address, Some(100));
         assert_eq!((limited.max_connections, limited.timeout), (Some(1_000), Duration::from_secs(5)));
     }
 

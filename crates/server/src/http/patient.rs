@@ -16,11 +16,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::address_limit::Slot;
 use super::turns::{Place, Turns};
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
+    /// From connecting to the first byte of the first request; no bound when absent.
+    pub(super) first_byte_within: Option<Duration>,
     /// From the first byte of a request to the first of its answer: its head, its body, and the work.
     pub(super) answer_within: Duration,
     /// To take some of what is written.
@@ -31,6 +34,8 @@ pub(super) struct Bounds {
 pub(super) struct Patient<S> {
     stream: S,
     bounds: Bounds,
+    /// The deadline of the first byte; absent once it has arrived.
+    first_byte_by: Option<Instant>,
     /// Since when something came and nothing was answered.
     unanswered_since: Option<Instant>,
     /// Since when nothing can be written.
@@ -40,6 +45,8 @@ pub(super) struct Patient<S> {
     /// When it is read.
     turns: Turns,
     place: Place,
+    /// Counts the connection for its address for as long as the stream lives.
+    _slot: Option<Slot>,
 }
 
 /// A stream that can tell whether there is something to be read.
@@ -56,16 +63,29 @@ impl Readable for TcpStream {
 
 impl<S> Patient<S> {
     /// Holds the other side to these bounds, and is read in its turn.
-    pub(super) fn new(stream: S, bounds: Bounds, turns: Turns) -> Self {
+    pub(super) fn new(stream: S, bounds: Bounds, turns: Turns, slot: Option<Slot>) -> Self {
+        let first_byte_by = bounds.first_byte_within.and_then(|within| Instant::now().checked_add(within));
         Self {
             stream,
             bounds,
+            first_byte_by,
             unanswered_since: None,
             stuck_since: None,
             reading: Alarm(None),
             writing: Alarm(None),
             turns,
             place: Place::Idle,
+            _slot: slot,
+        }
+    }
+
+    /// When the client must have sent what is waited for.
+    fn read_deadline(&self) -> Option<Instant> {
+        match (self.unanswered_since, self.place) {
+            (Some(since), _) => since.checked_add(self.bounds.answer_within),
+            // What waits for its turn has arrived.
+            (None, Place::Waiting(_)) => None,
+            (None, Place::Idle | Place::Reading) => self.first_byte_by,
         }
     }
 }
@@ -119,14 +139,14 @@ impl<S: AsyncRead + Readable + Unpin> AsyncRead for Patient<S> {
         let this = &mut *self;
         match this.poll_read_in_turn(context, buffer) {
             Poll::Pending => {
-                let since = this.unanswered_since;
-                let deadline = since.and_then(|since| since.checked_add(this.bounds.answer_within));
+                let deadline = this.read_deadline();
                 if this.reading.has_rung(deadline, context) {
                     return Poll::Ready(Err(too_slow("the client does not finish its request")));
                 }
                 Poll::Pending
             }
             ready => {
+                this.first_byte_by = None;
                 this.unanswered_since.get_or_insert_with(Instant::now);
                 ready
             }
@@ -204,12 +224,15 @@ mod tests {
         }
     }
 
-    const BOUNDS: Bounds =
-        Bounds { answer_within: Duration::from_millis(600), take_within: Duration::from_secs(2) };
+    const BOUNDS: Bounds = Bounds {
+        first_byte_within: None,
+        answer_within: Duration::from_millis(600),
+        take_within: Duration::from_secs(2),
+    };
 
     fn connection() -> (DuplexStream, Patient<DuplexStream>) {
         let (client, server) = duplex(64);
-        (client, Patient::new(server, BOUNDS, Turns::default()))
+        (client, Patient::new(server, BOUNDS, Turns::default(), None))
     }
 
     #[tokio::test]
@@ -235,6 +258,39 @@ mod tests {
         assert!(begin.elapsed() >= BOUNDS.answer_within, "{:?}", begin.elapsed());
         drop(server);
         dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_never_sends_a_byte_is_cut() {
+        let bounds = Bounds { first_byte_within: Some(Duration::from_millis(300)), ..BOUNDS };
+        let (_client, server) = duplex(64);
+        let mut server = Patient::new(server, bounds, Turns::default(), None);
+        let begin = Instant::now();
+        let cut = server.read(&mut [0; 64]).await.unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= Duration::from_millis(300));
+
+        let (mut client, server) = duplex(64);
+        let mut server = Patient::new(server, bounds, Turns::default(), None);
+        client.write_all(b"ask").await.unwrap();
+        assert_eq!(server.read(&mut [0; 64]).await.unwrap(), 3);
+        server.write_all(b"answer").await.unwrap();
+        let idle = timeout(Duration::from_secs(1), server.read(&mut [0; 64])).await;
+        assert!(idle.is_err(), "an idle connection that has been used is bounded by the keep-alive timeout");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_for_their_turn_are_not_late() {
+        let bounds = Bounds { first_byte_within: Some(Duration::from_millis(1)), ..BOUNDS };
+        let (listener, turns) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Turns::of(0));
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"ask").await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        server.readable().await.unwrap();
+        let mut server = Patient::new(server, bounds, turns, None);
+        let worker = LocalSet::new();
+        let waiting = worker.run_until(timeout(Duration::from_millis(200), server.read(&mut [0; 64]))).await;
+        assert!(waiting.is_err(), "there is no turn for it, and no cut: {waiting:?}");
     }
 
     #[tokio::test]
@@ -289,7 +345,7 @@ mod tests {
             for _ in 0..30 {
                 let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
                 let (server, _) = listener.accept().await.unwrap();
-                spawn_local(answer(Patient::new(server, BOUNDS, turns.clone()), ASKS));
+                spawn_local(answer(Patient::new(server, BOUNDS, turns.clone(), None), ASKS));
                 clients.push(spawn_local(ask(client, ASKS)));
             }
             for client in clients {

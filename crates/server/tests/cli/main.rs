@@ -89,6 +89,7 @@ fn wrong_options_are_refused_in_a_line() {
         "--trusted-proxies 10.0.0.0/99",
         "--cors-origins tickets.example",
         "--max-connections 0",
+        "--max-connections-per-address 0",
         "--client-timeout-seconds 0",
         "--database-url sqlite:missing/folder/a.db",
         "token --role king",
