@@ -84,8 +84,12 @@ pub struct SeatsChanged {
     pub layout: Arc<SeatLayout>,
     /// The positions and statuses of the seats concerned, by position.
     pub seats: Vec<(usize, SeatStatus)>,
+    /// The version since which these are all changes.
+    pub since: FeedVersion,
     /// The version to ask with next.
     pub version: FeedVersion,
+    /// See [`SeatMap::revision`].
+    pub revision: u64,
 }
 
 /// What can be done with a map at a moment.
@@ -292,11 +296,26 @@ impl SeatMap {
     /// What may be shown otherwise at `now` than to whoever knows all up to `since`; `None` when that is not known.
     #[must_use]
     pub fn changed_since(&self, since: FeedVersion, now: Timestamp) -> Option<SeatsChanged> {
-        self.look(now, |image, _| {
-            let positions = image.changed_since(since)?;
+        self.changed(now, |image| Some((since, image.changed_since(since)?)))
+    }
+
+    /// As [`SeatMap::changed_since`], with earlier changes, so that callers that lack about as much get the same.
+    #[must_use]
+    pub fn changed_since_or_earlier(&self, since: FeedVersion, now: Timestamp) -> Option<SeatsChanged> {
+        self.changed(now, |image| image.changed_since_or_earlier(since))
+    }
+
+    fn changed(
+        &self,
+        now: Timestamp,
+        find: impl FnOnce(&SeatImage) -> Option<(FeedVersion, Vec<usize>)>,
+    ) -> Option<SeatsChanged> {
+        self.look(now, |image, revision| {
+            let (since, positions) = find(image)?;
             let seat = |at: usize| image.shown().get(at).map(|status| (at, *status));
             let seats = positions.into_iter().filter_map(seat).collect();
-            Some(SeatsChanged { layout: image.layout().clone(), seats, version: image.version() })
+            let (layout, version) = (image.layout().clone(), image.version());
+            Some(SeatsChanged { layout, seats, since, version, revision })
         })?
     }
 

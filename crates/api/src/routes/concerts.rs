@@ -31,7 +31,7 @@ use crate::overload::Class;
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
-use crate::seats::{self, Album, FEW_SEATS, Parts};
+use crate::seats::{Album, Delta, FEW_SEATS, OWN_DELTA_SEATS, Parts};
 
 /// From which version on `since` tells what an answer does not.
 pub(crate) const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
@@ -285,34 +285,26 @@ async fn seats_since(
     response.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     let accepted = Encoding::choose(req.headers(), usize::MAX);
     let changed = map.changed_since(since, now).filter(|changed| !is_better_told_whole(changed));
-    let Some(changed) = changed else {
-        return Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?));
+    let delta = match &changed {
+        Some(changed) if changed.seats.len() <= OWN_DELTA_SEATS => {
+            Some(Arc::new(Delta::render(changed, accepted)?))
+        }
+        Some(changed) => album.delta(map, (since, changed.seats.len()), accepted, now).await?,
+        None => None,
     };
-    let (encoding, body) = if changed.seats.len() <= FEW_SEATS {
-        written(&changed, accepted)?
-    } else {
-        let written = web::block(move || written(&changed, accepted)).await;
-        written.map_err(Problem::internal)??
-    };
-    Ok(send(response, encoding, Parts::new(vec![body.into()])))
+    match delta {
+        Some(delta) => Ok(send(response, delta.encoding(), delta.body())),
+        None => Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?)),
+    }
 }
 
-/// More than this part of many seats is not written for one: whoever was away was so with others, and the picture of all
-/// seats is there for each of them.
+/// The part of many seats above which a caller gets the whole map instead of a delta: after an outage many callers ask at
+/// once, and the whole map is rendered already.
 const BETTER_TOLD_WHOLE: usize = 4;
 
 fn is_better_told_whole(changed: &SeatsChanged) -> bool {
     let (told, all) = (changed.seats.len(), changed.layout.len());
     told > FEW_SEATS && told.saturating_mul(BETTER_TOLD_WHOLE) > all
-}
-
-/// The text of what has changed, compressed if that is accepted and gains anything.
-fn written(changed: &SeatsChanged, accepted: Encoding) -> Result<(Encoding, Vec<u8>), Problem> {
-    let body = seats::delta(changed)?;
-    match accepted.for_body(body.len()) {
-        Encoding::Identity => Ok((Encoding::Identity, body)),
-        Encoding::Gzip => Ok((Encoding::Gzip, etag::gzip(&body).map_err(Problem::internal)?)),
-    }
 }
 
 fn send(mut response: HttpResponseBuilder, encoding: Encoding, body: Parts) -> HttpResponse {
