@@ -159,7 +159,7 @@ pub struct Options {
         global = true
     )]
     pub previous_secrets: Vec<String>,
-    /// The RSA or Ed25519 public key (PEM) of an outside identity provider
+    /// The RSA, P-256 or Ed25519 public key (PEM) of an outside identity provider
     #[arg(
         long,
         env = "FRONTROW_IDENTITY_PUBLIC_KEY",
@@ -168,7 +168,7 @@ pub struct Options {
         global = true
     )]
     pub identity_public_key: Option<PathBuf>,
-    /// The RSA and Ed25519 public keys (JWK set) of an outside identity provider; read again when they change
+    /// The RSA, P-256 and Ed25519 public keys (JWK set) of an outside identity provider; read again when they change
     #[arg(long, env = "FRONTROW_IDENTITY_JWKS", value_name = "PATH", global = true)]
     pub identity_jwks: Option<PathBuf>,
     /// Who must have issued every access token (`iss`)
@@ -177,6 +177,9 @@ pub struct Options {
     /// For whom every access token must be (`aud`)
     #[arg(long, env = "FRONTROW_IDENTITY_AUDIENCE", value_name = "AUDIENCE", value_parser = NonEmptyStringValueParser::new(), global = true)]
     pub identity_audience: Option<String>,
+    /// Claim that names the roles in the provider's access tokens, or its path, for example realm_access.roles [default: role]
+    #[arg(long, env = "FRONTROW_IDENTITY_ROLE_CLAIM", value_name = "CLAIM", value_parser = NonEmptyStringValueParser::new(), global = true)]
+    pub identity_role_claim: Option<String>,
     /// How long a reservation holds its seats [default: 300]
     #[arg(long, env = "FRONTROW_HOLD_SECONDS", global = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub hold_seconds: Option<u32>,
@@ -271,7 +274,11 @@ impl Options {
     /// What every access token must say besides.
     #[must_use]
     pub fn expected(&self) -> Expected {
-        Expected { issuer: self.identity_issuer.clone(), audience: self.identity_audience.clone() }
+        Expected {
+            issuer: self.identity_issuer.clone(),
+            audience: self.identity_audience.clone(),
+            role_claim: self.identity_role_claim.clone(),
+        }
     }
 
     /// The limits of holds.

@@ -34,10 +34,10 @@ impl Role {
     /// The roles that a token names, as it names them. A token without one of these is a user's.
     pub const NAMES: [(Self, &'static str); 2] = [(Self::Admin, "admin"), (Self::Cashier, "cashier")];
 
-    /// The role that a token has by this claim.
+    /// The role of a token that names these: the first of [`Role::NAMES`] among them, whatever their order.
     #[must_use]
-    pub fn named(name: Option<&str>) -> Self {
-        let found = Self::NAMES.iter().find(|(_, known)| Some(*known) == name);
+    pub fn among(names: &[&str]) -> Self {
+        let found = Self::NAMES.iter().find(|(_, known)| names.contains(known));
         found.map_or(Self::User, |(role, _)| *role)
     }
 

@@ -5,6 +5,7 @@ mod clock;
 mod ids;
 mod key_set;
 mod secret;
+mod subject;
 mod verified;
 mod wait_tokens;
 
