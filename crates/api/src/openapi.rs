@@ -38,6 +38,7 @@ pub fn openapi_json() -> String {
         description = "A ticket on-sale engine: a waiting room, seats, holds, accounts and payments. \
             Integers are written without a fraction or an exponent: 1.0 is refused. \
             Times are of the years 1 to 9999 in UTC. \
+            A path with percent-encoding is refused (400 MALFORMED_REQUEST): no path of this API needs any. \
             What is no proper HTTP is answered before it comes to any path: 400 for broken framing, 408 for a first head that \
             is too slow, 431 for too many or too large headers, each with an empty body and without the headers of other \
             answers, and the connection ends.",

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::backend::Backend;
 
@@ -31,7 +31,7 @@ const PRUNING_EVERY: Duration = Duration::from_secs(10);
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How often the keys of an outside identity provider are read again.
 const KEY_SET_EVERY: Duration = Duration::from_secs(2);
-/// How long a pass that runs may take to finish when the server stops.
+/// How long the passes that run may take to finish when the server stops, all together.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The use cases that nobody asks for.
@@ -106,11 +106,12 @@ impl Scheduler {
         Self { stop, tasks }
     }
 
-    /// Lets the passes that run finish, within a bound.
+    /// Lets the passes that run finish, within one bound for all of them.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        let deadline = Instant::now() + STOP_WITHIN;
         for mut task in self.tasks {
-            if timeout(STOP_WITHIN, &mut task).await.is_err() {
+            if timeout_at(deadline, &mut task).await.is_err() {
                 task.abort();
             }
         }

@@ -15,17 +15,23 @@ use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
+use actix_web::middleware::from_fn;
 use actix_web::{App, Error, web};
 use anyhow::{Context, Result};
-use frontrow_api::{ApiState, Origins, OverloadLimits, RateRules, configure_for, security_headers};
+use frontrow_api::{
+    ApiState, Origins, OverloadLimits, RateRules, Stopping, configure_for, require_plain_path,
+    security_headers,
+};
 use frontrow_app::UseCases;
+use futures_util::FutureExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use self::address_limit::{AddressLimit, Admitted};
 use self::patient::{Bounds, Patient};
 use self::turns::Turns;
 
-/// How long a request that runs may take to finish when the server stops, in seconds.
+/// How long a request that is worked on may take to finish when the server stops, in seconds. Clients that are still sending,
+/// or do not read their answer, are cut sooner: see [`Patient`] and [`ApiState::until`].
 const STOP_WITHIN_SECONDS: u64 = 10;
 /// How long an idle connection is kept: longer than the rarest poll, and than the 60 s after which usual proxies let go,
 /// so that it is never we who close under a request.
@@ -132,25 +138,25 @@ pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRul
     let ClientRules { rates, origins, max_connections_per_address, timeout, overload, .. } = rules;
     let per_address = max_connections_per_address.unwrap_or_else(|| share_of_address(workers * connections));
     let address_limit = AddressLimit::new(per_address, rates.trusted_proxies.clone());
-    let state = web::Data::new(ApiState::limited(use_cases, rates, overload, timeout));
-    let app = move || {
-        App::new()
-            .wrap(security_headers())
-            .app_data(state.clone())
-            .configure(|config| configure_for(origins.as_ref(), config))
-    };
     let server = Server::build()
         .workers(workers)
         .max_concurrent_connections(connections)
         .shutdown_timeout(STOP_WITHIN_SECONDS)
         .disable_signals();
-    let stopping = server.graceful_shutdown_signal();
+    let signal = server.graceful_shutdown_signal();
+    let stopping: Stopping = async move { signal.notified().await }.boxed().shared();
+    let state = ApiState::limited(use_cases, rates, overload, timeout).until(stopping.clone());
+    let state = web::Data::new(state);
+    let app = move || {
+        App::new()
+            .wrap(from_fn(require_plain_path))
+            .wrap(security_headers())
+            .app_data(state.clone())
+            .configure(|config| configure_for(origins.as_ref(), config))
+    };
     let server = server.listen("http", listener, move || {
-        let stopping = stopping.clone();
-        let stop_signal = move || {
-            let stopping = stopping.clone();
-            async move { stopping.notified().await }
-        };
+        let (stopping, of_connections) = (stopping.clone(), stopping.clone());
+        let stop_signal = move || stopping.clone();
         let app = app().into_factory().map_err(|error: Error| error.error_response());
         let http = HttpService::build()
             .graceful_shutdown_signal(stop_signal)
@@ -160,7 +166,8 @@ pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRul
             .finish(map_config(app, |()| AppConfig::default()));
         let turns = Turns::default();
         let address_limit = address_limit.clone();
-        let connected = move |stream| connected(stream, &address_limit, bounds, turns.clone());
+        let connected =
+            move |stream| connected(stream, &address_limit, bounds, (turns.clone(), of_connections.clone()));
         fn_service(move |stream: TcpStream| ready(connected(stream).map_err(DispatchError::Io)))
             .and_then(http)
     })?;
@@ -176,7 +183,7 @@ fn connected(
     stream: TcpStream,
     limit: &AddressLimit,
     bounds: Bounds,
-    turns: Turns,
+    (turns, stopping): (Turns, Stopping),
 ) -> io::Result<(Patient<TcpStream>, Protocol, Option<SocketAddr>)> {
     let peer = stream.peer_addr()?;
     let (bounds, slot) = match limit.admit(peer.ip()) {
@@ -187,7 +194,7 @@ fn connected(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection is gone already");
     }
-    Ok((Patient::new(stream, bounds, turns, slot), Protocol::Http1, Some(peer)))
+    Ok((Patient::new(stream, bounds, (turns, stopping), slot), Protocol::Http1, Some(peer)))
 }
 
 /// How many connections one address may have, where that is not configured.

@@ -85,6 +85,7 @@ macro_rules! contract {
                         changes_that_meet_make_a_chain;
                     bad_input:
                         unknown_paths_are_not_found,
+                        no_disguised_path_gets_past_a_proxys_path_rule,
                         other_methods_are_refused_and_the_allowed_ones_named,
                         bodies_are_json,
                         bodies_are_small,
@@ -240,6 +241,9 @@ macro_rules! contract {
                     outside_identity:
                         eddsa,
                         rs256,
+                        es256,
+                        a_subject_that_is_no_uuid_is_mapped_to_one,
+                        roles_are_read_under_the_configured_claim,
                         a_key_set_is_followed_without_a_restart,
                         issuer_and_audience_are_asked_for_where_that_is_configured;
                     payment:

@@ -195,7 +195,7 @@ pub(crate) async fn who_reads_steadily_gets_all(database: &Database) {
 }
 
 /// Sends this on a connection of its own, and reads the start of the answer.
-async fn ask_bare(app: &TestApp, request: &str) -> (TcpStream, String) {
+pub(crate) async fn ask_bare(app: &TestApp, request: &str) -> (TcpStream, String) {
     let (mut stream, request) = (connect(app), request.to_owned());
     let asked = spawn_blocking(move || {
         // It may hang up before it has read all of it.

@@ -14,6 +14,7 @@ mod breaches;
 mod live_audit;
 mod secrets;
 mod sqlite_file;
+mod stopping;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -83,6 +84,8 @@ fn wrong_options_are_refused_in_a_line() {
         "--identity-jwks missing.json",
         "--identity-jwks a.json --identity-public-key a.pem",
         "--identity-issuer=",
+        "--identity-role-claim roles",
+        "--identity-role-claim=",
         "--wallet-charging anybody",
         "--rate-limit-per-caller 20",
         "--rate-limit-per-address 0/s",
