@@ -20,6 +20,7 @@ STATE = ROOM | {
     "PERFORMANCE_DATE_NOT_FOUND",
     "SEAT_NOT_FOUND",
     "RESERVATION_NOT_FOUND",
+    "SOLD_OUT",
     "NOT_ON_SALE",
     "SEAT_LIMIT_EXCEEDED",
     "SEAT_NOT_AVAILABLE",
@@ -41,8 +42,10 @@ if CALLER != "buyer":
 
 # The fields with rules that a schema cannot say.
 RULES = {
-    # Each section once, and 200,000 seats in all; sales start before the performance.
-    "createPerformanceDate": {"sections", "onSaleAt"},
+    # Characters are counted in NFC; invisible ones beyond the basic plane are none of a pattern.
+    "createConcert": {"title", "venue"},
+    # Each section once, and 200,000 seats in all; sales start before the performance. Labels as above.
+    "createPerformanceDate": {"sections", "onSaleAt", "section", "grade"},
     # How many seats a person may hold is configured.
     "reserveSeats": {"seatIds"},
 }

@@ -1,11 +1,15 @@
 //! Request bodies, read before anything else is decided, so that a client that sends too much still hears why.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, UPGRADE};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, rt};
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use serde::Deserialize;
 
 use crate::json::{self, Object};
@@ -16,6 +20,10 @@ use crate::{ApiState, state};
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How much of a larger body is taken off the wire and thrown away: a client that is still sending cannot hear.
 const MAX_DRAINED_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a body may still take once the server stops: with the second in which its client may hear the answer, and the
+/// second in which the HTTP library looks for the end of its connections, 5 s in all.
+const BODY_WHEN_STOPPING: Duration = Duration::from_secs(3);
 
 /// What became of a request's body.
 #[derive(Debug, Clone)]
@@ -33,10 +41,27 @@ pub(crate) async fn receive(req: &mut ServiceRequest) {
         Payload::None => return,
         payload => payload,
     };
-    let limit = state(req.request()).map_or(ApiState::BODY_WITHIN, |state| state.body_within);
-    let collected = collect(payload, length(req.request()));
-    let received = rt::time::timeout(limit, collected).await.unwrap_or(Received::Late);
+    let received = {
+        let late = pin!(late(req.request()));
+        let collected = pin!(collect(payload, length(req.request())));
+        // A body that is there already is collected by the first poll; nothing of `late` is set up for it.
+        match select(collected, late).await {
+            Either::Left((received, _)) => received,
+            Either::Right(((), _)) => Received::Late,
+        }
+    };
     req.extensions_mut().insert(received);
+}
+
+/// Resolves when a body that has not arrived by then is too late.
+async fn late(req: &HttpRequest) {
+    let Ok(state) = state(req) else { return rt::time::sleep(ApiState::BODY_WITHIN).await };
+    let time_is_up = pin!(rt::time::sleep(state.body_within));
+    let stopping = pin!(async {
+        state.stopping.clone().await;
+        rt::time::sleep(BODY_WHEN_STOPPING).await;
+    });
+    select(time_is_up, stopping).await;
 }
 
 /// How much of the payload is the body: all of it, if it ends. To actix-http whatever follows `Upgrade: websocket` or a CONNECT

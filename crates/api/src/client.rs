@@ -57,7 +57,9 @@ impl TrustedProxies {
         }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether an address, in canonical form, is that of a trusted proxy.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
@@ -101,8 +103,9 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node))
 }
 
-/// What stands for all addresses of one subscriber: the /64 of an IPv6 address.
-pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
+/// The address that stands for one subscriber in limits: an IPv4 address itself, the /64 of an IPv6 address.
+#[must_use]
+pub fn subscriber(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {

@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
 use frontrow_domain::SeatId;
+use frontrow_domain::account::Ticket;
 use frontrow_domain::seat::SeatPlace;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -66,6 +67,20 @@ impl<'a> ReservedSeatDto<'a> {
             grade: place.grade.as_str(),
             price: place.price.minor_units(),
         }
+    }
+}
+
+/// The right to one seat.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TicketDto {
+    ticket_id: Uuid,
+    seat_id: Uuid,
+}
+
+impl From<&Ticket> for TicketDto {
+    fn from(ticket: &Ticket) -> Self {
+        Self { ticket_id: ticket.id.get(), seat_id: ticket.seat_id.get() }
     }
 }
 

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use crate::query::whole_number;
 
 /// How a body is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Encoding {
     /// As it is.
     Identity,

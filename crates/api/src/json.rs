@@ -146,7 +146,7 @@ from_text! {
     /// A time.
     Time(Timestamp), "an RFC 3339 time", |text| Timestamp::parse(text).ok();
     /// How a room admits.
-    Mode(RoomMode), "one of AUTO, HOLD, OPEN, CLOSED",
+    Mode(RoomMode), "one of AUTO, HOLD, OPEN, CLOSED, PAUSED",
         |text| RoomMode::NAMES.iter().find(|(_, name)| *name == text).map(|(mode, _)| *mode);
 }
 

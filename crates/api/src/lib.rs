@@ -18,6 +18,7 @@ mod links;
 mod openapi;
 mod overload;
 mod paging;
+mod plain_path;
 mod problem;
 mod query;
 mod rate;
@@ -31,13 +32,19 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
 use frontrow_app::UseCases;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, pending};
 
-pub use client::{InvalidNetwork, TrustedProxies};
+pub use client::{InvalidNetwork, TrustedProxies, subscriber};
 pub use cors::{InvalidOrigin, Origins, configure_for, security_headers};
 pub use openapi::{openapi, openapi_json};
 pub use overload::OverloadLimits;
+pub use plain_path::require_plain_path;
 pub use rate::{InvalidRate, Rate, RateRules};
 pub use routes::configure;
+
+/// A future that resolves once the server begins to stop. Cloning shares it.
+pub type Stopping = Shared<BoxFuture<'static, ()>>;
 
 /// What every route shares.
 #[derive(Clone)]
@@ -47,6 +54,7 @@ pub struct ApiState {
     albums: seats::Albums,
     rate_limits: Arc<rate::RateLimits>,
     body_within: Duration,
+    stopping: Stopping,
     overload: overload::Overload,
 }
 
@@ -70,7 +78,14 @@ impl ApiState {
     ) -> Self {
         let rate_limits = Arc::new(rate::RateLimits::new(rules));
         let overload = overload::Overload::new(overload);
-        Self { use_cases, albums: seats::Albums::default(), rate_limits, body_within, overload }
+        let (albums, stopping) = (seats::Albums::default(), pending().boxed().shared());
+        Self { use_cases, albums, rate_limits, body_within, stopping, overload }
+    }
+
+    /// The same routes on a server that stops at some time: bodies that are still arriving then get a few seconds more.
+    #[must_use]
+    pub fn until(self, stopping: Stopping) -> Self {
+        Self { stopping, ..self }
     }
 }
 

@@ -38,6 +38,7 @@ pub fn openapi_json() -> String {
         description = "A ticket on-sale engine: a waiting room, seats, holds, accounts and payments. \
             Integers are written without a fraction or an exponent: 1.0 is refused. \
             Times are of the years 1 to 9999 in UTC. \
+            A path with percent-encoding is refused (400 MALFORMED_REQUEST): no path of this API needs any. \
             What is no proper HTTP is answered before it comes to any path: 400 for broken framing, 408 for a first head that \
             is too slow, 431 for too many or too large headers, each with an empty body and without the headers of other \
             answers, and the connection ends.",
@@ -45,6 +46,7 @@ pub fn openapi_json() -> String {
     ),
     paths(
         sessions::open,
+        sessions::renew,
         queue::enter,
         queue::look_up,
         queue::leave,
@@ -187,14 +189,22 @@ pub(crate) fn ids(description: &str) -> ArrayBuilder {
     ArrayBuilder::new().items(id).description(Some(description))
 }
 
+/// What no label contains: control characters, line breaks, bidirectional controls.
+const REFUSED: &str = r"\x00-\x1F\x7F-\x9F\u2028-\u202E\u2066-\u206F";
+/// What shows nothing, as far as it is in the basic plane: patterns have no escape beyond it that all engines know.
+const INVISIBLE: &str = r"\u00AD\u034F\u061C\u115F\u1160\u17B4\u17B5\u180B-\u180F\u200B-\u200F\u2060-\u2065\u2800\u3164\uFE00-\uFE0F\uFEFF\uFFA0\uFFF0-\uFFFB";
+
 /// A name for people, as the domain's `Label` takes it.
 pub(crate) fn label(example: &str) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("Not blank, and without control characters."))
+        .description(Some(
+            "With at least one visible character; without control characters, line breaks and bidirectional controls. \
+             Stored in NFC, in which the characters are counted.",
+        ))
         .min_length(Some(1))
         .max_length(Some(Label::MAX_CHARS))
-        .pattern(Some(r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$"))
+        .pattern(Some(format!("^[^{REFUSED}]*[^\\s{REFUSED}{INVISIBLE}][^{REFUSED}]*$")))
         .examples([example])
         .build()
 }
@@ -227,6 +237,9 @@ impl PartialSchema for ProblemDto {
             ObjectBuilder::new().schema_type(of).description(Some(description.to_owned()))
         };
         let seat_ids = ids("The seats that stood in the way.");
+        let checks = ArrayBuilder::new().items(Ref::from_schema_name("CheckDto")).description(Some(
+            "UNAVAILABLE of GET /readyz: every check, with the reasons of those that failed.",
+        ));
         ObjectBuilder::new()
             .description(Some("A refusal (RFC 9457)."))
             .property("type", text("Names the kind of problem, as a URI."))
@@ -239,6 +252,7 @@ impl PartialSchema for ProblemDto {
             .property("required", member("INSUFFICIENT_BALANCE: what was to be paid.", Type::Integer.into()))
             .property("balance", member("INSUFFICIENT_BALANCE: what is there.", Type::Integer.into()))
             .property("outcome", text("UNAVAILABLE: `unknown` when the request may have taken effect."))
+            .property("checks", checks)
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
             .required("type")
             .required("title")

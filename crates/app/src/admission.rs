@@ -1,21 +1,25 @@
 //! Admission (seed: ACTIVE 스케쥴러, 10분마다 10명씩 ACTIVE). Any number of nodes may run it: a tick is claimed by
 //! the version of its room, in the transaction that admits.
 //!
-//! Reads and writes: 1 read of the rooms with work, 1 commit each.
+//! Reads and writes: 1 read for every 200 rooms with work and 1 commit each, 32 at once. A room without
+//! waiters has no work, and costs neither (ADR 0023).
 
 use std::sync::Arc;
 
 use frontrow_domain::ports::{Clock, Committer, Rooms};
-use frontrow_domain::queue::{Room, RoomMode};
+use frontrow_domain::queue::{Room, RoomMode, RoomWithWaiters};
 use frontrow_domain::unit_of_work::{
     Admit, AggregateRef, Command, CommandOutcome, CommitError, Committed, Guard,
 };
 use frontrow_domain::{Change, RoomId, Timestamp, UnitOfWork, Versioned};
+use futures_util::{StreamExt, stream};
 
 use crate::Failure;
 
-/// The most rooms looked at in one pass; the next pass takes the others.
-const ROOMS_PER_PASS: u32 = 200;
+/// The most rooms read at once. A pass goes on until it has seen all rooms with work, so that none starves another.
+const ROOMS_PER_READ: u32 = 200;
+/// The most rooms that are seen to at the same time: their commits share transactions on SQLite, and committers on PostgreSQL.
+const ROOMS_AT_ONCE: usize = 32;
 /// The most people an OPEN room admits in one transaction.
 const OPEN_BATCH: u32 = 1_000;
 /// The most transactions one pass spends on one OPEN room, so that no room starves the others.
@@ -45,39 +49,60 @@ impl Admission {
     /// # Errors
     /// [`Failure`] when the rooms cannot be read. A room that fails is counted and leaves the others alone.
     pub async fn run(&self) -> Result<Admitted, Failure> {
-        let now = self.clock.now();
         let mut admitted = Admitted::default();
-        for room in self.rooms.due(now, ROOMS_PER_PASS).await? {
-            match self.run_room(room, now).await {
-                Ok(people) => admitted.people = admitted.people.saturating_add(people),
-                Err(error) => {
-                    tracing::warn!(room = %room.value.id, %error, "admission failed");
-                    admitted.failures = admitted.failures.saturating_add(1);
+        let mut after = None;
+        loop {
+            let now = self.clock.now();
+            let due = self.rooms.due(now, after, ROOMS_PER_READ).await?;
+            after = due.last().map(|last| (last.room.value.next_tick_at, last.room.value.id));
+            let is_last_read = due.len() < usize::try_from(ROOMS_PER_READ).unwrap_or(usize::MAX);
+            let runs = due.into_iter().map(|found| self.run_one(found, now));
+            let mut runs = stream::iter(runs).buffer_unordered(ROOMS_AT_ONCE);
+            while let Some(people) = runs.next().await {
+                match people {
+                    Some(people) => admitted.people = admitted.people.saturating_add(people),
+                    None => admitted.failures = admitted.failures.saturating_add(1),
                 }
             }
+            if is_last_read {
+                return Ok(admitted);
+            }
         }
-        Ok(admitted)
     }
 
-    /// Sees to one room: the tick that is due, and everyone who waits if it is OPEN.
-    pub(crate) async fn run_room(&self, room: Versioned<Room>, now: Timestamp) -> Result<u64, Failure> {
-        let Some((ticked, batch)) = room.value.tick(now) else { return self.drain(room, now).await };
-        let claim = Change::Update(Versioned::new(ticked, room.version));
-        let work = UnitOfWork {
-            command: (batch > 0).then(|| admit(&ticked, batch, now)),
-            rooms: vec![claim],
-            ..UnitOfWork::default()
+    /// How many were admitted to a room; `None`, logged, when it could not be seen to.
+    async fn run_one(&self, found: RoomWithWaiters, now: Timestamp) -> Option<u64> {
+        let admitted = self.run_room(found, now).await;
+        admitted
+            .inspect_err(|error| tracing::warn!(room = %found.room.value.id, %error, "admission failed"))
+            .ok()
+    }
+
+    /// Sees to one room: the tick that is due, or one that a wrong clock has put too far ahead, and all waiters if it is OPEN.
+    pub(crate) async fn run_room(&self, found: RoomWithWaiters, now: Timestamp) -> Result<u64, Failure> {
+        let RoomWithWaiters { room, waiting_since } = found;
+        match room.value.policy.mode {
+            RoomMode::Open => return self.drain(room, now).await,
+            RoomMode::Hold | RoomMode::Closed | RoomMode::Paused => return Ok(0),
+            RoomMode::Auto => {}
+        }
+        let caught_up = room.value.caught_up(waiting_since, now);
+        let (value, command) = match caught_up.tick(now) {
+            Some((ticked, batch)) => (ticked, Some(admit(&ticked, batch, now))),
+            None if caught_up.next_tick_at < room.value.next_tick_at => {
+                tracing::warn!(room = %room.value.id, was = %room.value.next_tick_at, "a tick lay too far ahead");
+                (caught_up, None)
+            }
+            None => return Ok(0),
         };
-        let Some(people) = self.commit(work).await? else { return Ok(0) };
-        Ok(people.saturating_add(self.drain(Versioned::new(ticked, room.version.next()), now).await?))
+        let rooms = vec![Change::Update(Versioned::new(value, room.version))];
+        let admitted = self.commit(UnitOfWork { command, rooms, ..UnitOfWork::default() }).await?;
+        Ok(admitted.unwrap_or(0))
     }
 
     /// Admits the waiters of an OPEN room, in order, in bounded batches.
     async fn drain(&self, room: Versioned<Room>, now: Timestamp) -> Result<u64, Failure> {
         let mut people = 0_u64;
-        if room.value.policy.mode != RoomMode::Open {
-            return Ok(people);
-        }
         for _ in 0..OPEN_BATCHES_PER_PASS {
             let Some(admitted) = self.commit(admitting(&room, OPEN_BATCH, now)).await? else { break };
             people = people.saturating_add(admitted);

@@ -30,9 +30,10 @@ impl AnnouncingCommitter {
 impl Committer for AnnouncingCommitter {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let changed = changed_seats(&work);
+        let incarnation = self.seat_maps.incarnation().current();
         let committed = self.committer.commit(work).await?;
         for (date, updates) in changed {
-            self.seat_maps.anticipate(date, &updates);
+            self.seat_maps.anticipate(date, &updates, incarnation);
         }
         Ok(committed)
     }

@@ -1,18 +1,19 @@
 //! Concerts, dates and seats (seed: ConcertService, 예약 가능 날짜 / 좌석). Dates and seats lie behind the gate.
 //!
-//! Reads, besides the gate's and that of a concert or date that is not known yet: concerts 1, dates 1, each shared by all who ask
-//! for the same meanwhile; seats none, see [`SeatMaps`].
+//! Reads, apart from the gate's and that of a concert or date that is not known yet: concerts 1, dates 1, each shared by all
+//! requests for the same page or dates meanwhile; offers at most 2 a second and node, see [`Offers`]; seats none, see
+//! [`SeatMaps`].
 
 use std::sync::Arc;
 
 use frontrow_domain::concert::Concert;
-use frontrow_domain::ports::{Clock, ConcertQueries, Concerts, DateFilter, DateSummary};
+use frontrow_domain::ports::{Clock, ConcertQueries, Concerts, DateFilter, DateSummary, Offer};
 use frontrow_domain::{ConcertId, PerformanceDateId, Timestamp};
 use futures_util::FutureExt;
 
 use crate::kept::Kept;
 use crate::seat_maps::{SeatMap, SeatMaps};
-use crate::{Failure, GatePass, WrongRoom};
+use crate::{Failure, GatePass, Offers, WrongRoom};
 
 /// Why dates or seats cannot be listed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,7 @@ type Dates = Kept<(ConcertId, DateFilter), Vec<DateSummary>>;
 pub struct ConcertService {
     concerts: Arc<dyn Concerts>,
     queries: Arc<dyn ConcertQueries>,
+    offers: Offers,
     seat_maps: SeatMaps,
     clock: Arc<dyn Clock>,
     listed: Arc<Listed>,
@@ -53,11 +55,14 @@ impl ConcertService {
     pub fn new(
         concerts: Arc<dyn Concerts>,
         queries: Arc<dyn ConcertQueries>,
+        offers: Offers,
         seat_maps: SeatMaps,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (listed, dates) = (Arc::new(Kept::new(clock.clone())), Arc::new(Kept::new(clock.clone())));
-        Self { concerts, queries, seat_maps, clock, listed, dates }
+        let incarnation = seat_maps.incarnation();
+        let listed = Arc::new(Kept::new(clock.clone(), incarnation.clone()));
+        let dates = Arc::new(Kept::new(clock.clone(), incarnation));
+        Self { concerts, queries, offers, seat_maps, clock, listed, dates }
     }
 
     /// Up to `limit` concerts after `after`. Public. The last answer does for half a minute while the database is away.
@@ -68,6 +73,14 @@ impl ConcertService {
         let queries = self.queries.clone();
         let read = move |_| async move { queries.list_concerts(after, limit).await }.boxed();
         Ok(self.listed.ask((after, limit), read).await?)
+    }
+
+    /// What each of these concerts has left to sell, in their order. Public. See [`Offers::of`].
+    ///
+    /// # Errors
+    /// [`Failure`] alone.
+    pub async fn offers(&self, ids: &[ConcertId]) -> Result<Vec<Offer>, Failure> {
+        self.offers.of(ids).await
     }
 
     /// The dates of a concert (seed: 예약 가능한 날짜 목록 조회). The last answer does for half a minute while the database is away.

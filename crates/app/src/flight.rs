@@ -1,16 +1,29 @@
 //! Reads that several requests share.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use frontrow_domain::ports::StorageError;
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
 use crate::Failure;
 
-/// A read that is under way, for whoever waits for it. Goes on as long as anybody does; nobody needs to.
-pub(crate) type Flight<T> = Shared<BoxFuture<'static, Result<T, Unread>>>;
+/// The future behind a shared read.
+pub(crate) type Reading<T> = BoxFuture<'static, Result<T, Unread>>;
 
-/// Why a shared read came to nothing.
+/// A shared in-flight read. Goes on as long as it has a waiter, and needs none.
+pub(crate) type Flight<T> = Shared<Reading<T>>;
+
+/// Shares a read. A panic in it fails that read: a shared future that panicked would pass the panic on to every later
+/// request that looks at it, for ever.
+pub(crate) fn share<T: Clone>(read: impl Future<Output = Result<T, Unread>> + Send + 'static) -> Flight<T> {
+    let panicked = || Unread::from(StorageError::Unavailable("the read panicked".into()));
+    let read = AssertUnwindSafe(read).catch_unwind();
+    async move { read.await.unwrap_or_else(|_| Err(panicked())) }.boxed().shared()
+}
+
+/// Why a shared read has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the read that was shared has failed")]
 pub(crate) struct Unread(#[source] Arc<StorageError>);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use frontrow_domain::ports::{Clock, QueueTokens, TokenProvider, WaitClaims};
-use frontrow_domain::queue::{QueueToken, QueueTokenError};
+use frontrow_domain::queue::{QueueToken, QueueTokenError, SalePaused};
 use frontrow_domain::{RoomId, Timestamp, UserId, Versioned};
 
 use crate::{Failure, Lines};
@@ -17,6 +17,9 @@ pub enum GateError {
     /// The Wait-Token is forged, of another server, or another user's.
     #[error("the Wait-Token is not valid")]
     Invalid,
+    /// The Wait-Token was issued by this server, and storage does not know it: its data went back, or the token was pruned.
+    #[error("the place in line is gone: enter the waiting room again")]
+    Gone,
     /// Its holder still waits.
     #[error("the Wait-Token is not active yet")]
     NotActive,
@@ -58,6 +61,11 @@ impl GatePass {
     /// The token with the version that was judged.
     pub(crate) fn token(&self) -> Versioned<QueueToken> {
         self.token
+    }
+
+    /// Checks that the sale is not paused. The token knows: its version guards this too.
+    pub(crate) fn require_unpaused(&self) -> Result<(), SalePaused> {
+        self.token.value.require_unpaused()
     }
 
     /// Checks that the pass is of this room.
@@ -108,21 +116,22 @@ impl Gate {
         wait_token: Option<&str>,
     ) -> Result<GatePass, GateError> {
         let claims = self.own_claims(user_id, wait_token)?;
-        let standing = self.lines.standing(&claims).await?.ok_or(GateError::Invalid)?;
+        let standing = self.lines.standing(&claims).await?.ok_or(GateError::Gone)?;
         let judged = admit(standing.token, self.clock.now());
         if !matches!(judged, Err(GateError::NotActive)) {
             return judged;
         }
+        let generation = self.lines.generation();
         let Ok(token) = self.tokens.find(claims.token_id).await else { return judged };
-        let token = token.filter(|token| token.value.user_id == user_id).ok_or(GateError::Invalid)?;
-        self.lines.remember(token);
+        let token = token.filter(|token| token.value.user_id == user_id).ok_or(GateError::Gone)?;
+        self.lines.remember(token, generation);
         admit(token, self.clock.now())
     }
 
     /// Judges a pass again by the token's state as it is now, before a decision is taken anew.
     pub(crate) async fn renew(&self, pass: &GatePass) -> Result<GatePass, GateError> {
         let token = self.tokens.find(pass.token.value.id).await.map_err(Failure::from)?;
-        admit(token.ok_or(GateError::Invalid)?, self.clock.now())
+        admit(token.ok_or(GateError::Gone)?, self.clock.now())
     }
 
     /// The stored token behind a Wait-Token of `user_id`, in whatever state.
@@ -133,7 +142,7 @@ impl Gate {
     ) -> Result<Versioned<QueueToken>, GateError> {
         let claims = self.own_claims(user_id, wait_token)?;
         let token = self.tokens.find(claims.token_id).await.map_err(Failure::from)?;
-        token.filter(|token| token.value.user_id == user_id).ok_or(GateError::Invalid)
+        token.filter(|token| token.value.user_id == user_id).ok_or(GateError::Gone)
     }
 
     /// What a Wait-Token of `user_id` says.

@@ -9,7 +9,8 @@ use frontrow_domain::ports::{Clock, StorageError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::flight::{Flight, Unread};
+use crate::flight::{Flight, Unread, share};
+use crate::incarnation::{Generation, KnownIncarnation};
 use crate::outage::{Outlook, will_do};
 
 /// The most answers that are kept.
@@ -20,11 +21,13 @@ const MOST: usize = 1_000;
 pub(crate) struct Kept<K, V> {
     slots: Mutex<BTreeMap<K, Arc<Mutex<Slot<V>>>>>,
     clock: Arc<dyn Clock>,
+    incarnation: KnownIncarnation,
 }
 
 struct Slot<V> {
     asked_at: Timestamp,
-    answer: Option<(V, Timestamp)>,
+    /// With the time and the generation that it was asked for in.
+    answer: Option<(V, Timestamp, Generation)>,
     outlook: Outlook,
     /// The read that nobody has sent yet, or the last one that was sent.
     newest: Option<Flight<V>>,
@@ -33,11 +36,12 @@ struct Slot<V> {
 
 impl<V> Slot<V> {
     /// The last answer, if it may still be told.
-    fn fallback(&self, now: Timestamp) -> Option<V>
+    fn fallback(&self, now: Timestamp, generation: Generation) -> Option<V>
     where
         V: Clone,
     {
-        self.answer.as_ref().filter(|(_, as_of)| will_do(*as_of, now)).map(|(answer, _)| answer.clone())
+        let (answer, as_of, of) = self.answer.as_ref()?;
+        (*of == generation && will_do(*as_of, now)).then(|| answer.clone())
     }
 }
 
@@ -46,8 +50,8 @@ where
     K: Ord + Copy + Send,
     V: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { slots: Mutex::default(), clock }
+    pub(crate) fn new(clock: Arc<dyn Clock>, incarnation: KnownIncarnation) -> Self {
+        Self { slots: Mutex::default(), clock, incarnation }
     }
 
     /// The answer of a read, sent now or shared with others; or the last one, while the database is away.
@@ -61,8 +65,8 @@ where
         let slot = self.slot(key);
         let flight = {
             let mut held = lock(&slot);
-            let now = self.clock.now();
-            if let Some(answer) = held.fallback(now).filter(|_| held.outlook.is_away(now)) {
+            let (now, generation) = (self.clock.now(), self.incarnation.generation());
+            if let Some(answer) = held.fallback(now, generation).filter(|_| held.outlook.is_away(now)) {
                 // A read that everybody has turned away from goes on when somebody looks after it.
                 let newest = held.newest.clone();
                 drop(held);
@@ -80,19 +84,20 @@ where
             }
         };
         let answered = flight.await;
-        answered.or_else(|unread| lock(&slot).fallback(self.clock.now()).ok_or(unread))
+        let generation = self.incarnation.generation();
+        answered.or_else(|unread| lock(&slot).fallback(self.clock.now(), generation).ok_or(unread))
     }
 
     fn launch<L>(&self, before: Option<Flight<V>>, slot: Arc<Mutex<Slot<V>>>, read: L) -> Flight<V>
     where
         L: FnOnce(Timestamp) -> BoxFuture<'static, Result<V, StorageError>> + Send + 'static,
     {
-        let clock = self.clock.clone();
+        let (clock, incarnation) = (self.clock.clone(), self.incarnation.clone());
         let flight = async move {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            let now = clock.now();
+            let (now, generation) = (clock.now(), incarnation.generation());
             {
                 let mut slot = lock(&slot);
                 slot.is_sent = true;
@@ -102,10 +107,10 @@ where
             let mut slot = lock(&slot);
             slot.outlook.end(answer.is_ok(), clock.now());
             let answer = answer?;
-            slot.answer = Some((answer.clone(), now));
+            slot.answer = Some((answer.clone(), now, generation));
             Ok(answer)
         };
-        flight.boxed().shared()
+        share(flight)
     }
 
     fn slot(&self, key: K) -> Arc<Mutex<Slot<V>>> {
@@ -136,12 +141,13 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::testing::{World, world};
+    use crate::testing::{World, incarnation_of, world};
 
     /// Reads that say the how manieth they are, each with a permit.
     struct Reads {
         world: World,
         kept: Kept<u8, usize>,
+        incarnation: KnownIncarnation,
         sent: Arc<AtomicUsize>,
         open: Arc<Semaphore>,
         is_away: Arc<AtomicBool>,
@@ -150,9 +156,11 @@ mod tests {
     impl Reads {
         fn new(permits: usize) -> Self {
             let world = world();
-            let kept = Kept::new(world.clock());
+            let incarnation = KnownIncarnation::default();
+            incarnation.adopt(incarnation_of(1));
+            let kept = Kept::new(world.clock(), incarnation.clone());
             let (sent, open) = (Arc::default(), Arc::new(Semaphore::new(permits)));
-            Self { world, kept, sent, open, is_away: Arc::default() }
+            Self { world, kept, incarnation, sent, open, is_away: Arc::default() }
         }
 
         async fn ask(&self) -> Result<usize, Unread> {
@@ -200,6 +208,16 @@ mod tests {
         assert!(reads.ask().await.is_err());
         reads.is_away.store(false, Ordering::SeqCst);
         assert_eq!(reads.ask().await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_an_earlier_incarnation_does_not() {
+        let reads = Reads::new(usize::MAX >> 4);
+        assert_eq!(reads.ask().await.unwrap(), 1);
+        reads.is_away.store(true, Ordering::SeqCst);
+        assert_eq!(reads.ask().await.unwrap(), 1, "the control");
+        reads.incarnation.adopt(incarnation_of(2));
+        assert!(reads.ask().await.is_err());
     }
 
     #[tokio::test]

@@ -12,10 +12,14 @@ mod expiry;
 mod failure;
 mod flight;
 mod gate;
+mod heartbeats;
 mod idempotency;
+mod incarnation;
 mod kept;
 mod known_concerts;
 mod lines;
+mod nodes;
+mod offers;
 mod outage;
 mod payment;
 mod pruning;
@@ -36,18 +40,22 @@ pub use concerts::{ConcertError, ConcertService};
 pub use expiry::{Expired, Expiry};
 pub use failure::Failure;
 pub use gate::{Gate, GateError, GatePass, WrongRoom};
+pub use heartbeats::{Heartbeat, Heartbeats, PassAge};
 pub use idempotency::{Idempotency, Keyed, ReplayError, Reply};
+pub use incarnation::KnownIncarnation;
 pub use known_concerts::KnownConcerts;
 pub use lines::{Lines, WatchedCommitter};
+pub use nodes::{NodeComparison, NodeDifference, NodeDifferences};
+pub use offers::Offers;
 pub use payment::{PayError, PayReceipt, PaymentService};
 pub use pruning::{Pruned, Pruning};
 pub use queue::{EnterError, Entered, LookUpError, QueuePlace, QueueService};
-pub use readiness::Readiness;
+pub use readiness::{NodeHealth, Readiness, StorageFault};
 pub use reservations::{
     CancelError, Held, HoldRules, ReadReservationError, ReservationService, ReserveError, ReserveRequest,
 };
 pub use seat_maps::{SeatMap, SeatMaps, SeatsChanged, SeatsShown};
-pub use sessions::{Caller, Session, SessionService, Unauthenticated};
+pub use sessions::{Caller, RenewError, Session, SessionService, Unauthenticated};
 
 /// Every use case, for a transport to call.
 #[derive(Clone)]

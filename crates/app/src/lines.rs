@@ -3,16 +3,21 @@
 //! The views follow the database by [`Lines::refresh`], which the scheduler runs several times a second. What this node
 //! commits itself is in them at once: [`WatchedCommitter`] sees to it. They answer reads alone; no write is decided by them.
 //!
-//! Reads: a refresh is 1 read, and 1 more when somebody left a line. It reads the rooms that somebody asked for lately, and all
-//! of them every few seconds. Who waits costs none, unless the room was left out: then 1 refresh, which others share. Who does not
-//! wait costs 1 read of the token, unless it was read or written here within a second.
+//! A refresh also reads the incarnation of the data. A new incarnation empties all that this node knows. A refresh that reads
+//! less than the one before it begins a new incarnation (ADR 0018).
+//!
+//! Reads: a refresh is 1 read, 1 more when somebody left a line, and 1 more every few seconds. It reads the rooms that clients
+//! asked for lately, and all with waiters every few seconds; a room without waiters that no client asks for is not read
+//! (ADR 0023). A waiter's request costs none, unless the room was left out: then 1 refresh, which others share. A request
+//! with a token that does not wait costs 1 read of the token, unless it was read or written here within a second. A waiter
+//! that entered before the incarnation of the data began costs 1 read in all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use frontrow_domain::ports::{Clock, QueueQueries, QueueTokens, WaitClaims};
+use frontrow_domain::ports::{Clock, QueueQueries, QueueTokens, StoredLines, WaitClaims};
 use frontrow_domain::queue::{LineState, LineView, PlaceInLine, QueueToken, QueueTokenState, Room};
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 use futures_util::lock::Mutex as AsyncMutex;
@@ -20,6 +25,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use self::known_line::KnownLine;
 use self::known_tokens::KnownTokens;
 use crate::Failure;
+use crate::incarnation::{Generation, KnownIncarnation};
 
 mod known_line;
 mod known_tokens;
@@ -33,9 +39,12 @@ pub use self::watched::WatchedCommitter;
 const TOKEN_ANSWERS_FOR_SECONDS: u64 = 120;
 /// How old a token may be to answer without a look at the database, in seconds.
 const TOKEN_FRESH_SECONDS: u64 = 1;
+/// A token that entered within so many seconds after the incarnation began counts as older: clocks of nodes differ a little.
+const INCARNATION_MARGIN_SECONDS: u32 = 5;
 /// The most departures of a line, and tickets of those, in one read.
 const BATCH: u32 = 10_000;
-/// How often a refresh reads all rooms: those that are new, and those that somebody else has changed and nobody asks for here.
+/// How often a refresh reads all rooms with waiters: those that are new, and those that another node has changed and no client
+/// asks for here.
 const ALL_EVERY: Duration = Duration::from_secs(5);
 
 /// Where a token stands.
@@ -57,6 +66,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     views: RwLock<Views>,
     known: KnownTokens,
+    incarnation: KnownIncarnation,
     polls: Mutex<Polls>,
     /// One refresh at a time.
     refreshing: AsyncMutex<()>,
@@ -98,6 +108,7 @@ impl Lines {
             clock,
             views: RwLock::default(),
             known: KnownTokens::new(),
+            incarnation: KnownIncarnation::default(),
             polls: Mutex::default(),
             refreshing: AsyncMutex::new(()),
             begun: AtomicU64::new(0),
@@ -131,16 +142,16 @@ impl Lines {
         done
     }
 
+    /// The incarnation of the data that this node's knowledge is of, to be shared by its caches.
+    #[must_use]
+    pub fn incarnation(&self) -> KnownIncarnation {
+        self.0.incarnation.clone()
+    }
+
     async fn load(&self, this: u64) -> Result<(), Failure> {
-        let inner = &*self.0;
-        let now = inner.clock.now();
-        let some = self.rooms_to_read(now);
-        let reads_all = some.is_none();
-        let states = match some {
-            None => inner.queries.lines().await?,
-            Some(rooms) if rooms.is_empty() => Vec::new(),
-            Some(rooms) => inner.queries.lines_of(rooms).await?,
-        };
+        let now = self.0.clock.now();
+        let (rooms, reads_all) = self.rooms_to_read(now);
+        let states = self.read_states(&rooms, reads_all, now).await?;
         let mut behind = Vec::new();
         for state in &states {
             match self.advance(state) {
@@ -155,7 +166,7 @@ impl Lines {
         self.write(|views| {
             for state in &states {
                 if let Some(line) = views.by_room.get_mut(&state.room.value.id) {
-                    line.was_read(now, this);
+                    line.was_read(*state, now, this);
                 }
             }
             views.wanted.retain(|_, begun| *begun >= this);
@@ -167,18 +178,72 @@ impl Lines {
         Ok(())
     }
 
-    /// Which rooms a refresh reads; `None` for all of them, which are due again after a while, and when the clock was turned
+    /// The lines of these rooms, and with `reads_all` of all that have waiters, in an incarnation in which they have not gone
     /// back.
-    fn rooms_to_read(&self, now: Timestamp) -> Option<Vec<RoomId>> {
+    async fn read_states(
+        &self,
+        rooms: &BTreeSet<RoomId>,
+        reads_all: bool,
+        now: Timestamp,
+    ) -> Result<Vec<LineState>, Failure> {
+        let Inner { queries, incarnation, .. } = &*self.0;
+        let mut stored = self.read_stored(rooms, reads_all).await?;
+        let is_the_same = incarnation.current() == Some(stored.incarnation);
+        if is_the_same && (incarnation.is_reported_gone_back() || self.has_gone_back(&stored, rooms)) {
+            tracing::warn!(
+                "the stored data has gone back, as by a restored backup: a new incarnation begins"
+            );
+            queries.begin_incarnation(stored.incarnation.id, now).await?;
+            stored = self.read_stored(rooms, reads_all).await?;
+        }
+        if incarnation.adopt(stored.incarnation) {
+            tracing::warn!(incarnation = %stored.incarnation.id, "another incarnation of the data: caches are emptied");
+            self.polls(Polls::clear);
+            self.write(|views| {
+                *views = Views { wanted: std::mem::take(&mut views.wanted), ..Views::default() }
+            });
+        }
+        Ok(stored.lines)
+    }
+
+    async fn read_stored(&self, rooms: &BTreeSet<RoomId>, reads_all: bool) -> Result<StoredLines, Failure> {
+        let queries = &self.0.queries;
+        if !reads_all {
+            return Ok(queries.lines_of(rooms.iter().copied().collect()).await?);
+        }
+        let mut stored = queries.lines().await?;
+        let read: BTreeSet<_> = stored.lines.iter().map(|state| state.room.value.id).collect();
+        let others: Vec<_> = rooms.difference(&read).copied().collect();
+        if !others.is_empty() {
+            let more = queries.lines_of(others).await?;
+            if more.incarnation != stored.incarnation {
+                return Err(Failure::Unavailable("the data was replaced while it was read".into()));
+            }
+            stored.lines.extend(more.lines);
+        }
+        Ok(stored)
+    }
+
+    /// Whether any of these rooms that was read before is gone, or any line has a counter that is lower than it was.
+    fn has_gone_back(&self, stored: &StoredLines, rooms: &BTreeSet<RoomId>) -> bool {
+        let states: BTreeMap<_, _> = stored.lines.iter().map(|state| (state.room.value.id, state)).collect();
+        let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
+        let mut known = views.by_room.iter();
+        known.any(|(id, line)| match states.get(id) {
+            Some(state) => line.is_ahead_of(state),
+            None => rooms.contains(id) && line.was_read_before(),
+        })
+    }
+
+    /// Which rooms a refresh reads, and whether all others with waiters as well: those are due again after a while, and when
+    /// the clock was turned back.
+    fn rooms_to_read(&self, now: Timestamp) -> (BTreeSet<RoomId>, bool) {
         self.write(|views| {
             let lately = |as_of: Timestamp| as_of <= now && now.since(as_of) < ALL_EVERY;
-            if !views.all_as_of.is_some_and(lately) {
-                return None;
-            }
+            let reads_all = !views.all_as_of.is_some_and(lately);
             let watched = views.by_room.iter().filter(|(_, line)| line.is_watched(now));
-            let rooms: BTreeSet<_> =
-                watched.map(|(room_id, _)| room_id).chain(views.wanted.keys()).copied().collect();
-            Some(rooms.into_iter().collect())
+            let rooms = watched.map(|(room_id, _)| room_id).chain(views.wanted.keys()).copied().collect();
+            (rooms, reads_all)
         })
     }
 
@@ -235,15 +300,48 @@ impl Lines {
     pub(crate) async fn standing(&self, claims: &WaitClaims) -> Result<Option<Standing>, Failure> {
         let now = self.0.clock.now();
         let Some(Seen { room, place, position, .. }) = self.see(claims, now).await? else { return Ok(None) };
-        if let PlaceInLine::Waiting { position } = place {
-            if room.policy.notes_polls_at(position) {
-                self.polls(|polls| polls.note(claims.token_id, now));
+        let token = match place {
+            PlaceInLine::Waiting { .. } if self.may_be_lost(claims) => self.verified(claims, now).await?,
+            PlaceInLine::Waiting { .. } => Some(waiting(claims)),
+            PlaceInLine::Left | PlaceInLine::Unknown => {
+                self.token(claims, place == PlaceInLine::Left, now).await?
             }
-            return Ok(Some(Standing { token: waiting(claims), room, position }));
+        };
+        let Some(token) = token.filter(|token| token.value.user_id == claims.user_id) else {
+            return Ok(None);
+        };
+        if let PlaceInLine::Waiting { position } = place
+            && token.value.state == QueueTokenState::Wait
+            && room.policy.notes_polls_at(position)
+        {
+            self.polls(|polls| polls.note(claims.token_id, now));
         }
-        let token = self.token(claims, place == PlaceInLine::Left, now).await?;
-        let own = token.filter(|token| token.value.user_id == claims.user_id);
-        Ok(own.map(|token| Standing { token, room, position }))
+        Ok(Some(Standing { token, room, position }))
+    }
+
+    /// Whether the data may not know a token although it was signed: it entered before this incarnation of the data began, and
+    /// has not been found since.
+    fn may_be_lost(&self, claims: &WaitClaims) -> bool {
+        let Inner { incarnation, known, .. } = &*self.0;
+        let is_older = incarnation.current().is_some_and(|incarnation| {
+            claims.entered_at < incarnation.started_at.plus_seconds(INCARNATION_MARGIN_SECONDS)
+        });
+        is_older && !known.is_known_stored(claims.token_id, incarnation.generation())
+    }
+
+    /// The token that a line takes for a waiting one, as it is stored; `None` when there is none in this place.
+    async fn verified(
+        &self,
+        claims: &WaitClaims,
+        now: Timestamp,
+    ) -> Result<Option<Versioned<QueueToken>>, Failure> {
+        let generation = self.generation();
+        let token = self.0.tokens.find(claims.token_id).await?;
+        let token = token.filter(|token| WaitClaims::from(&token.value) == *claims);
+        Ok(token.map(|token| {
+            self.0.known.note_stored(claims.token_id, generation);
+            if token.value.state == QueueTokenState::Wait { token } else { self.keep(token, now, generation) }
+        }))
     }
 
     /// What the view of its line says of a ticket. A line that was left out by the last refresh is read first; what is known of
@@ -291,13 +389,24 @@ impl Lines {
         has_left: bool,
         now: Timestamp,
     ) -> Result<Option<Versioned<QueueToken>>, Failure> {
-        let known = self.0.known.get(claims.token_id);
+        let generation = self.generation();
+        let known = self.0.known.get(claims.token_id, generation);
+        let newest = known.map(|known| known.token.version);
         let known = known.filter(|known| !has_left || known.token.value.state != QueueTokenState::Wait);
-        if let Some(known) = known.filter(|known| known.age_seconds(now) < TOKEN_FRESH_SECONDS) {
+        // A deadline that passes may have been moved: by a pause of the sale.
+        let is_over =
+            |token: &QueueToken| matches!(token.state, QueueTokenState::Active { .. }) && !token.is_live(now);
+        let fresh = known.filter(|known| known.age_seconds(now) < TOKEN_FRESH_SECONDS);
+        if let Some(known) = fresh.filter(|known| !is_over(&known.token.value)) {
             return Ok(Some(known.token));
         }
         match self.0.tokens.find(claims.token_id).await {
-            Ok(token) => Ok(token.map(|token| self.keep(token, now))),
+            Ok(token) => Ok(token.map(|token| {
+                if newest.is_some_and(|newest| token.version < newest) {
+                    self.0.incarnation.report_gone_back(generation);
+                }
+                self.keep(token, now, generation)
+            })),
             Err(error) => match known.filter(|known| known.age_seconds(now) < TOKEN_ANSWERS_FOR_SECONDS) {
                 Some(known) => Ok(Some(known.token)),
                 None => Err(error.into()),
@@ -305,31 +414,45 @@ impl Lines {
         }
     }
 
-    /// Takes in a token that was just read or written.
-    pub(crate) fn remember(&self, token: Versioned<QueueToken>) {
+    /// The generation of what is read or written from now on.
+    pub(crate) fn generation(&self) -> Generation {
+        self.0.incarnation.generation()
+    }
+
+    /// Takes in a token that was just read or written. The read or the commit began in this generation.
+    pub(crate) fn remember(&self, token: Versioned<QueueToken>, generation: Generation) {
         if token.value.state == QueueTokenState::Wait {
-            self.meet(&token.value);
+            self.0.known.note_stored(token.value.id, generation);
+            self.meet(&token.value, generation);
         } else {
-            self.keep(token, self.0.clock.now());
+            self.keep(token, self.0.clock.now(), generation);
         }
     }
 
     /// Remembers a token, and gives back what is known of it now.
-    fn keep(&self, token: Versioned<QueueToken>, now: Timestamp) -> Versioned<QueueToken> {
-        let known = self.0.known.put(token, now);
-        self.meet(&known.value);
+    fn keep(
+        &self,
+        token: Versioned<QueueToken>,
+        now: Timestamp,
+        generation: Generation,
+    ) -> Versioned<QueueToken> {
+        let known = self.0.known.put(token, now, generation);
+        self.meet(&known.value, generation);
         known
     }
 
     /// Moves a line on that is behind one of its tokens: what was told of the token is not taken back when counters that were
     /// read before come in late. A line that is not known yet is read as a whole later on.
-    fn meet(&self, token: &QueueToken) {
+    fn meet(&self, token: &QueueToken, generation: Generation) {
         let is_behind = {
             let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
             views.by_room.get(&token.room_id).is_some_and(|line| line.view.is_behind(token))
         };
         if is_behind {
-            self.write(|views| views.by_room.get_mut(&token.room_id).map(|line| line.view.met(token)));
+            self.write(|views| {
+                let line = views.by_room.get_mut(&token.room_id).filter(|_| generation == self.generation());
+                line.map(|line| line.view.met(token))
+            });
         }
     }
 
@@ -338,12 +461,17 @@ impl Lines {
         self.0.known.remove(id);
     }
 
+    /// Drops the tokens of a room, all of which may have changed.
+    fn forget_room(&self, room_id: RoomId) {
+        self.0.known.remove_room(room_id);
+    }
+
     /// The rooms in which abandoned places are given up; `None` when what is known is older than `seconds`.
     pub(crate) fn rooms_with_grace(&self, seconds: u64, now: Timestamp) -> Option<Vec<Room>> {
         let views = self.0.views.read().unwrap_or_else(PoisonError::into_inner);
         views.as_of.filter(|as_of| now.since(*as_of).as_secs() < seconds)?;
-        let rooms = views.by_room.values().map(|line| *line.view.room());
-        Some(rooms.filter(|room| room.policy.wait_grace_seconds.is_some()).collect())
+        let lines = views.by_room.values().filter(|line| line.gives_up_places());
+        Some(lines.map(|line| *line.view.room()).collect())
     }
 
     pub(crate) fn polls<T>(&self, work: impl FnOnce(&mut Polls) -> T) -> T {
@@ -367,5 +495,7 @@ fn is_full(count: usize) -> bool {
     u32::try_from(count).unwrap_or(u32::MAX) >= BATCH
 }
 
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 mod tests;

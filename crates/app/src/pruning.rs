@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use frontrow_domain::ports::{Clock, Committer, QueueQueries};
-use frontrow_domain::queue::{LineState, TicketNumber};
+use frontrow_domain::queue::TicketNumber;
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, PruneTokens, TokensPruned};
 use frontrow_domain::{RoomId, UnitOfWork};
 
@@ -73,10 +73,10 @@ impl Pruning {
     }
 
     async fn tokens(&self) -> Result<u64, Failure> {
-        let mut lines = self.queries.lines().await?;
-        lines.sort_by_key(|line| line.room.value.id);
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let rooms = self.queries.rooms_after(next.map(|(room_id, _)| room_id), BATCHES_PER_PASS).await?;
         let (mut deleted, mut batches) = (0_u64, 0);
-        let mut at = self.resumed(&lines);
+        let mut at = next.or_else(|| rooms.first().map(|room_id| (*room_id, TicketNumber(0))));
         while let Some((room_id, after)) = at.filter(|_| batches < BATCHES_PER_PASS) {
             batches += 1;
             let before = self.clock.now().minus_seconds(self.keep_tokens_for);
@@ -84,16 +84,10 @@ impl Pruning {
             let outcome = self.commit(Command::PruneTokens(prune)).await?;
             let Some(CommandOutcome::TokensPruned(batch)) = outcome else { return Err(unexpected(outcome)) };
             deleted = deleted.saturating_add(u64::from(batch.deleted));
-            at = following(&lines, room_id, batch);
+            at = following(&rooms, room_id, batch);
             *self.next.lock().unwrap_or_else(PoisonError::into_inner) = at;
         }
         Ok(deleted)
-    }
-
-    /// Where the last pass ended, or the first line.
-    fn resumed(&self, lines: &[LineState]) -> Option<(RoomId, TicketNumber)> {
-        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        next.or_else(|| lines.first().map(|line| (line.room.value.id, TicketNumber(0))))
     }
 
     async fn commit(&self, command: Command) -> Result<Option<CommandOutcome>, Failure> {
@@ -103,12 +97,11 @@ impl Pruning {
 }
 
 /// What comes after a batch: more of the same line, or the next line. `None` after the last one.
-fn following(lines: &[LineState], room_id: RoomId, batch: TokensPruned) -> Option<(RoomId, TicketNumber)> {
+fn following(rooms: &[RoomId], room_id: RoomId, batch: TokensPruned) -> Option<(RoomId, TicketNumber)> {
     if let Some(through) = batch.through {
         return Some((room_id, through));
     }
-    let next = lines.iter().map(|line| line.room.value.id).find(|id| *id > room_id);
-    next.map(|id| (id, TicketNumber(0)))
+    rooms.iter().find(|id| **id > room_id).map(|id| (*id, TicketNumber(0)))
 }
 
 fn unexpected(outcome: Option<CommandOutcome>) -> Failure {

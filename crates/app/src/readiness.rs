@@ -1,52 +1,109 @@
-//! Whether storage answers, for machines that look after the server.
+//! Readiness: whether storage answers and can be written, and whether the background passes are on time.
 //!
-//! Anybody may ask, as often as it likes: so at most one read is under way, and whoever asks meanwhile waits for its answer.
+//! Any client may ask, as often as it likes. At most one read of storage is in flight, and requests that arrive meanwhile
+//! share its answer.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use frontrow_domain::ports::AdminQueries;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, WeakShared};
+use frontrow_domain::ports::{StorageHealth, Writability};
+use futures_util::future::WeakShared;
 
 use crate::Failure;
-use crate::flight::{Flight, Unread};
+use crate::flight::{Flight, Reading, Unread, share};
+use crate::heartbeats::{Heartbeats, PassAge};
+use crate::nodes::{NodeDifference, NodeDifferences};
 
-/// A read that ends with those who wait for it: one that nobody looks after says nothing of the time when it is joined.
-type LastAsked = WeakShared<BoxFuture<'static, Result<(), Unread>>>;
+/// A read that ends with its waiters: one without waiters makes no progress, and would answer for an earlier time when
+/// joined.
+type LastAsked = WeakShared<Reading<Writability>>;
 
-/// Asks storage for an answer. Cloning shares the question.
+/// Checks the node. Cloning shares the read of storage.
 #[derive(Clone)]
 pub struct Readiness {
-    queries: Arc<dyn AdminQueries>,
+    storage: Arc<dyn StorageHealth>,
+    passes: Heartbeats,
+    nodes: NodeDifferences,
     last_asked: Arc<Mutex<Option<LastAsked>>>,
 }
 
-impl Readiness {
-    /// Has asked nothing yet.
+/// What keeps storage from serving.
+#[derive(Debug)]
+pub enum StorageFault {
+    /// It does not answer.
+    Failure(Failure),
+    /// It does not answer in time.
+    Late,
+    /// It answers, and cannot be written for this reason.
+    NotWritable(Cow<'static, str>),
+}
+
+/// The state of a node.
+#[derive(Debug)]
+pub struct NodeHealth {
+    /// Storage.
+    pub storage: Result<(), StorageFault>,
+    /// The background passes.
+    pub passes: Vec<PassAge>,
+    /// Nodes on the same database that differ from this one. They do not make it unready.
+    pub nodes: Vec<NodeDifference>,
+}
+
+impl NodeHealth {
+    /// Whether the node can serve.
     #[must_use]
-    pub fn new(queries: Arc<dyn AdminQueries>) -> Self {
-        Self { queries, last_asked: Arc::default() }
+    pub fn is_ready(&self) -> bool {
+        self.storage.is_ok() && !self.passes.iter().any(PassAge::is_late)
+    }
+}
+
+impl Readiness {
+    /// Checks this storage; no pass is registered yet.
+    #[must_use]
+    pub fn new(storage: Arc<dyn StorageHealth>) -> Self {
+        let (passes, nodes) = (Heartbeats::default(), NodeDifferences::default());
+        Self { storage, passes, nodes, last_asked: Arc::default() }
     }
 
-    /// Whether storage answers now.
+    /// Where passes are registered.
+    #[must_use]
+    pub fn passes(&self) -> Heartbeats {
+        self.passes.clone()
+    }
+
+    /// Where differences of nodes are written.
+    #[must_use]
+    pub fn nodes(&self) -> NodeDifferences {
+        self.nodes.clone()
+    }
+
+    /// Whether storage answers now, and can be written.
     ///
     /// # Errors
-    /// [`Failure`] alone.
-    pub async fn ask(&self) -> Result<(), Failure> {
-        let flight = self.flight();
-        Ok(flight.await?)
+    /// [`StorageFault`], but never that it is late: time is the caller's to take.
+    pub async fn storage(&self) -> Result<(), StorageFault> {
+        match self.flight().await {
+            Ok(Writability::Writable) => Ok(()),
+            Ok(Writability::NotWritable(reason)) => Err(StorageFault::NotWritable(reason)),
+            Err(unread) => Err(StorageFault::Failure(unread.into())),
+        }
     }
 
-    /// The read that is under way, or a new one. Its answer comes later than the question in either case.
-    fn flight(&self) -> Flight<()> {
+    /// The state of the node, with what the check of storage has found.
+    #[must_use]
+    pub fn health(&self, storage: Result<(), StorageFault>) -> NodeHealth {
+        NodeHealth { storage, passes: self.passes.ages(), nodes: self.nodes.list() }
+    }
+
+    /// The read that is in flight, or a new one. Its answer is later than the question in either case.
+    fn flight(&self) -> Flight<Writability> {
         let mut last_asked = self.last_asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = last_asked.as_ref().and_then(WeakShared::upgrade);
-        if let Some(flight) = under_way.filter(|flight| flight.peek().is_none()) {
+        let in_flight = last_asked.as_ref().and_then(WeakShared::upgrade);
+        if let Some(flight) = in_flight.filter(|flight| flight.peek().is_none()) {
             return flight;
         }
-        let queries = self.queries.clone();
-        let ping = async move { queries.ping().await.map_err(Unread::from) };
-        let flight = ping.boxed().shared();
+        let storage = self.storage.clone();
+        let flight = share(async move { storage.writability().await.map_err(Unread::from) });
         *last_asked = flight.downgrade();
         flight
     }
@@ -55,22 +112,24 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
-    use frontrow_domain::ports::{MockAdminQueries, StorageError};
+    use frontrow_domain::ports::{MockStorageHealth, StorageError};
     use futures_util::future::join_all;
 
     use super::*;
 
-    /// Storage whose answers tell how many questions came before; the third has none.
+    /// Storage that counts its checks; the third has no answer, the fifth is that it is read-only.
     fn readiness() -> (Readiness, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
-        let mut queries = MockAdminQueries::new();
+        let mut storage = MockStorageHealth::new();
         let count = asked.clone();
-        queries.expect_ping().returning(move || match count.fetch_add(1, Ordering::SeqCst) {
+        storage.expect_writability().returning(move || match count.fetch_add(1, Ordering::SeqCst) {
             2 => Err(StorageError::Unavailable("down".into())),
-            _ => Ok(()),
+            4 => Ok(Writability::refused("read-only")),
+            _ => Ok(Writability::Writable),
         });
-        (Readiness::new(Arc::new(queries)), asked)
+        (Readiness::new(Arc::new(storage)), asked)
     }
 
     #[tokio::test]
@@ -86,11 +145,36 @@ mod tests {
         let (readiness, asked) = readiness();
         let kept = readiness.flight();
         kept.clone().await.unwrap();
-        readiness.ask().await.unwrap();
-        let down = readiness.ask().await;
-        assert!(matches!(&down, Err(Failure::Unavailable(_))), "{down:?}");
-        readiness.ask().await.unwrap();
+        readiness.storage().await.unwrap();
+        let down = readiness.storage().await;
+        assert!(matches!(&down, Err(StorageFault::Failure(Failure::Unavailable(_)))), "{down:?}");
+        readiness.storage().await.unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 4, "an answer that is still held is no read under way");
+        let read_only = readiness.storage().await;
+        assert!(
+            matches!(&read_only, Err(StorageFault::NotWritable(why)) if why == "read-only"),
+            "{read_only:?}"
+        );
+    }
+
+    #[derive(Default)]
+    struct PanicsOnce(AtomicUsize);
+
+    #[async_trait::async_trait]
+    impl StorageHealth for PanicsOnce {
+        async fn writability(&self) -> Result<Writability, StorageError> {
+            assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "on purpose");
+            Ok(Writability::Writable)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_read_fails_that_read_alone() {
+        let readiness = Readiness::new(Arc::new(PanicsOnce::default()));
+        let held = readiness.flight();
+        held.clone().await.unwrap_err();
+        readiness.storage().await.unwrap();
+        held.await.unwrap_err();
     }
 
     #[tokio::test]
@@ -99,7 +183,21 @@ mod tests {
         let first = readiness.flight();
         assert!(first.ptr_eq(&readiness.flight()));
         drop(first);
-        readiness.ask().await.unwrap();
+        readiness.storage().await.unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 1, "the first was never sent");
+    }
+
+    #[test]
+    fn a_late_pass_makes_a_node_unready_and_a_node_that_differs_does_not() {
+        let (readiness, _) = readiness();
+        let health = |age| {
+            let bound = Duration::from_secs(10);
+            let passes = vec![PassAge { name: "admission", age: Duration::from_secs(age), bound }];
+            let node = frontrow_domain::NodeId::new(uuid::Uuid::nil());
+            let nodes = vec![NodeDifference { node, subjects: vec!["secret".to_owned()] }];
+            NodeHealth { passes, nodes, ..readiness.health(Ok(())) }
+        };
+        assert!(health(9).is_ready() && !health(10).is_ready());
+        assert!(!NodeHealth { storage: Err(StorageFault::Late), ..health(9) }.is_ready());
     }
 }

@@ -13,6 +13,7 @@ use frontrow_domain::idempotency::{Answer, KeyReused};
 use frontrow_domain::ports::{
     Clock, Committer, Concerts, IdGenerator, ReservationQueries, ReservationView, Reservations, Seats,
 };
+use frontrow_domain::queue::SalePaused;
 use frontrow_domain::reservation::{
     HoldTerms, Holdings, InvalidHold, Reservation, ReservationError, ReservedSeat,
 };
@@ -75,6 +76,9 @@ pub enum ReserveError {
     /// There is no such date.
     #[error("there is no such performance date")]
     PerformanceDateNotFound,
+    /// See [`SalePaused`].
+    #[error(transparent)]
+    SalePaused(#[from] SalePaused),
     /// See [`NotOnSale`].
     #[error(transparent)]
     NotOnSale(#[from] NotOnSale),
@@ -334,6 +338,7 @@ impl ReservationService {
         now: Timestamp,
     ) -> Result<(), ReserveError> {
         pass.require_room(loaded.concert.room_id)?;
+        pass.require_unpaused()?;
         loaded.date.require_on_sale(now)?;
         let found: BTreeMap<SeatId, &Seat> = loaded.seats.iter().map(|s| (s.value.id, &s.value)).collect();
         let those = |refused: &dyn Fn(Option<&&Seat>) -> bool| -> Vec<SeatId> {

@@ -2,23 +2,26 @@
 //!
 //! A map is loaded by the first who asks for its date and then follows the date's feed. What is shown was true at most
 //! [`FRESH`] ago; a map that nobody has refreshed since is refreshed before it is shown. What this node commits is shown at
-//! once. While the database is away maps are shown for half a minute more.
+//! once. While the database is away maps are shown for half a minute more. Another incarnation of the data (ADR 0018) drops
+//! all maps; the versions that clients know are those of the feed and of the incarnation, so that no version of an
+//! earlier one is taken for one of now.
 //!
 //! Reads: none for a map that is fresh. A refresh is 1 read for all maps that were asked for lately and 1 for each date that
 //! has changed. A map that is not there is 1 read, however many ask for it at once.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frontrow_domain::ports::{Clock, SeatFeeds, StorageError};
 use frontrow_domain::seat::{FeedVersion, SeatImage, SeatLayout, SeatStatus, SeatUpdate};
-use frontrow_domain::{PerformanceDateId, Timestamp};
-use futures_util::FutureExt;
+use frontrow_domain::{Incarnation, PerformanceDateId, Timestamp};
 use futures_util::future::try_join_all;
 
 use crate::Failure;
-use crate::flight::{Flight, Unread};
+use crate::flight::{Flight, Unread, share};
+use crate::incarnation::KnownIncarnation;
 use crate::outage::{Outlook, will_do};
 
 /// How old what a map knows may be when it is shown. Whoever draws pictures of it has the rest of the promised 250 ms.
@@ -32,9 +35,15 @@ const MOST_SEATS: usize = 1_000_000;
 /// How often a map is brought up to date for one who asks, before what there is must do.
 const ATTEMPTS: u32 = 3;
 
+/// The versions of one incarnation begin at its first second times this, and stay exact in a double for 60 years.
+const VERSIONS_A_SECOND: i64 = 1 << 22;
+/// 2020-01-01T00:00:00Z, in seconds since 1970.
+const FIRST_SECOND: i64 = 1_577_836_800;
+
 /// The seat maps of this node. Cloning shares them.
 #[derive(Clone)]
 pub struct SeatMaps {
+    incarnation: KnownIncarnation,
     feeds: Arc<dyn SeatFeeds>,
     clock: Arc<dyn Clock>,
     shelf: Arc<Mutex<Shelf>>,
@@ -42,6 +51,8 @@ pub struct SeatMaps {
 
 #[derive(Default)]
 struct Shelf {
+    /// The incarnation of the data that the maps show.
+    incarnation: Option<Incarnation>,
     maps: BTreeMap<PerformanceDateId, Arc<SeatMap>>,
     /// The last refresh; under way unless it is done.
     refresh: Option<Flight<()>>,
@@ -51,6 +62,8 @@ struct Shelf {
 /// The seat map of one date.
 pub struct SeatMap {
     id: PerformanceDateId,
+    /// What a version of the feed is more by for clients.
+    versions_from: i64,
     state: Mutex<State>,
 }
 
@@ -84,8 +97,12 @@ pub struct SeatsChanged {
     pub layout: Arc<SeatLayout>,
     /// The positions and statuses of the seats concerned, by position.
     pub seats: Vec<(usize, SeatStatus)>,
+    /// The version since which these are all changes.
+    pub since: FeedVersion,
     /// The version to ask with next.
     pub version: FeedVersion,
+    /// See [`SeatMap::revision`].
+    pub revision: u64,
 }
 
 /// What can be done with a map at a moment.
@@ -100,8 +117,24 @@ enum Condition {
 impl SeatMaps {
     /// Maps that read these feeds.
     #[must_use]
-    pub fn new(feeds: Arc<dyn SeatFeeds>, clock: Arc<dyn Clock>) -> Self {
-        Self { feeds, clock, shelf: Arc::default() }
+    pub fn new(feeds: Arc<dyn SeatFeeds>, clock: Arc<dyn Clock>, incarnation: KnownIncarnation) -> Self {
+        Self { incarnation, feeds, clock, shelf: Arc::default() }
+    }
+
+    /// The incarnation that the maps follow.
+    pub(crate) fn incarnation(&self) -> KnownIncarnation {
+        self.incarnation.clone()
+    }
+
+    /// The maps of the present incarnation. A load or a refresh that began earlier goes on with the maps that it has,
+    /// which are not among these.
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        let mut shelf = lock(&self.shelf);
+        let incarnation = self.incarnation.current();
+        if shelf.incarnation != incarnation {
+            *shelf = Shelf { incarnation, ..Shelf::default() };
+        }
+        shelf
     }
 
     /// The map of a date that there is, up to date.
@@ -115,7 +148,7 @@ impl SeatMaps {
             let brought = match map.condition(now) {
                 Condition::Fresh => return Ok(map),
                 Condition::Absent => self.load(&map).await,
-                Condition::Stale if lock(&self.shelf).outlook.is_away(now) && map.will_do(now) => {
+                Condition::Stale if self.shelf().outlook.is_away(now) && map.will_do(now) => {
                     return Ok(map);
                 }
                 Condition::Stale => self.refresh_all().await,
@@ -142,7 +175,7 @@ impl SeatMaps {
     pub async fn refresh(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let any_asked_for = {
-            let mut shelf = lock(&self.shelf);
+            let mut shelf = self.shelf();
             shelf.maps.retain(|_, map| !map.unasked_for(KEPT_FOR, now));
             shelf.maps.values().any(|map| !map.unasked_for(REFRESHED_FOR, now))
         };
@@ -152,7 +185,7 @@ impl SeatMaps {
     /// Brings the maps that were asked for lately up to date, by a look at the database that is not over yet. None while it
     /// is away.
     pub(crate) async fn look_again(&self) -> Result<(), Failure> {
-        if lock(&self.shelf).outlook.is_away(self.clock.now()) {
+        if self.shelf().outlook.is_away(self.clock.now()) {
             return Ok(());
         }
         // The look that is under way may have been sent too early.
@@ -160,9 +193,16 @@ impl SeatMaps {
         Ok(self.refresh_all().await?)
     }
 
-    /// Shows at once what this node has just committed.
-    pub(crate) fn anticipate(&self, id: PerformanceDateId, updates: &[SeatUpdate]) {
-        let map = lock(&self.shelf).maps.get(&id).cloned();
+    /// Shows at once what this node has just committed, by a commit that began in this incarnation.
+    pub(crate) fn anticipate(
+        &self,
+        id: PerformanceDateId,
+        updates: &[SeatUpdate],
+        incarnation: Option<Incarnation>,
+    ) {
+        let shelf = self.shelf();
+        let map = shelf.maps.get(&id).filter(|_| shelf.incarnation == incarnation).cloned();
+        drop(shelf);
         if let Some(map) = map {
             map.anticipate(updates);
         }
@@ -171,10 +211,11 @@ impl SeatMaps {
     /// The map of a date, perhaps still empty.
     fn take_from_shelf(&self, id: PerformanceDateId) -> Arc<SeatMap> {
         let asked_at = self.clock.now();
-        let mut shelf = lock(&self.shelf);
+        let mut shelf = self.shelf();
+        let versions_from = shelf.incarnation.map_or(0, versions_from);
         let map = shelf.maps.entry(id).or_insert_with(|| {
             let state = State { image: None, as_of: None, asked_at, load: None, revisions_before: 0 };
-            Arc::new(SeatMap { id, state: Mutex::new(state) })
+            Arc::new(SeatMap { id, versions_from, state: Mutex::new(state) })
         });
         lock(&map.state).asked_at = asked_at;
         map.clone()
@@ -188,7 +229,7 @@ impl SeatMaps {
                 Some(loading) if loading.peek().is_none() => loading.clone(),
                 _ => {
                     let (map, feeds, clock) = (map.clone(), self.feeds.clone(), self.clock.clone());
-                    let flight = async move { Ok(map.load(&*feeds, &*clock).await?) }.boxed().shared();
+                    let flight = share(async move { Ok(map.load(&*feeds, &*clock).await?) });
                     state.load = Some(flight.clone());
                     flight
                 }
@@ -201,7 +242,7 @@ impl SeatMaps {
 
     /// Forgets the maps that were not asked for longest, until the others fit.
     fn make_room(&self, for_id: PerformanceDateId) {
-        let mut shelf = lock(&self.shelf);
+        let mut shelf = self.shelf();
         let mut others: Vec<_> = shelf.maps.values().map(|map| map.rank()).collect();
         others.sort_unstable();
         let mut seats: usize = others.iter().map(|(_, _, seats)| seats).sum();
@@ -218,7 +259,7 @@ impl SeatMaps {
     /// somebody comes again.
     async fn refresh_all(&self) -> Result<(), Unread> {
         let flight = {
-            let mut shelf = lock(&self.shelf);
+            let mut shelf = self.shelf();
             match &shelf.refresh {
                 Some(refresh) if refresh.peek().is_none() => refresh.clone(),
                 _ => {
@@ -238,31 +279,49 @@ impl SeatMaps {
         let maps: Vec<Arc<SeatMap>> = asked_for.cloned().collect();
         shelf.outlook.begin(now);
         let (feeds, clock, shelf) = (self.feeds.clone(), self.clock.clone(), Arc::downgrade(&self.shelf));
+        let (incarnation, generation) = (self.incarnation.clone(), self.incarnation.generation());
         let flight = async move {
             let refreshed = refresh(&maps, &*feeds, &*clock).await;
+            if refreshed.as_ref().is_ok_and(|have_gone_back| *have_gone_back) {
+                incarnation.report_gone_back(generation);
+            }
             if let Some(shelf) = shelf.upgrade() {
                 lock(&shelf).outlook.end(refreshed.is_ok(), clock.now());
             }
-            Ok(refreshed?)
+            Ok(refreshed.map(|_| ())?)
         };
-        flight.boxed().shared()
+        share(flight)
     }
 }
 
+/// Whether any feed has gone back.
 async fn refresh(
     maps: &[Arc<SeatMap>],
     feeds: &dyn SeatFeeds,
     clock: &dyn Clock,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     if maps.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let as_of = clock.now();
     let versions = feeds.versions(maps.iter().map(|map| map.id).collect()).await?;
     let versions: HashMap<PerformanceDateId, FeedVersion> = versions.into_iter().collect();
-    let behind = maps.iter().filter(|map| !map.is_at(versions.get(&map.id).copied(), as_of));
-    try_join_all(behind.map(|map| map.catch_up(feeds, clock))).await?;
-    Ok(())
+    let (mut behind, mut have_gone_back) = (Vec::new(), false);
+    for map in maps {
+        match map.compare(versions.get(&map.id).copied(), as_of) {
+            Some(Ordering::Less) => behind.push(map),
+            Some(Ordering::Greater) => have_gone_back = true,
+            Some(Ordering::Equal) | None => {}
+        }
+    }
+    try_join_all(behind.into_iter().map(|map| map.catch_up(feeds, clock))).await?;
+    Ok(have_gone_back)
+}
+
+/// What the versions of an incarnation begin at.
+fn versions_from(incarnation: Incarnation) -> i64 {
+    let second = incarnation.started_at.unix_micros().div_euclid(1_000_000);
+    second.saturating_sub(FIRST_SECOND).max(0).saturating_mul(VERSIONS_A_SECOND)
 }
 
 impl SeatMap {
@@ -278,25 +337,58 @@ impl SeatMap {
         self.look(now, |image, revision| SeatsShown {
             layout: image.layout().clone(),
             statuses: image.shown().to_vec(),
-            version: image.version(),
+            version: self.shown_version(image.version()),
             revision,
         })
     }
 
-    /// The version of the feed up to which the map knows everything.
+    /// The version up to which the map knows everything.
     #[must_use]
     pub fn version(&self) -> FeedVersion {
+        self.shown_version(self.feed_version())
+    }
+
+    fn feed_version(&self) -> FeedVersion {
         lock(&self.state).image.as_ref().map_or(FeedVersion::FIRST, SeatImage::version)
+    }
+
+    /// A version of the feed as clients know it.
+    fn shown_version(&self, version: FeedVersion) -> FeedVersion {
+        FeedVersion::new(version.get().saturating_add(self.versions_from))
     }
 
     /// What may be shown otherwise at `now` than to whoever knows all up to `since`; `None` when that is not known.
     #[must_use]
     pub fn changed_since(&self, since: FeedVersion, now: Timestamp) -> Option<SeatsChanged> {
-        self.look(now, |image, _| {
-            let positions = image.changed_since(since)?;
+        self.changed(now, |image| {
+            let known = self.feed_since(since)?;
+            Some((known, image.changed_since(known)?))
+        })
+    }
+
+    /// As [`SeatMap::changed_since`], with earlier changes, so that callers that lack about as much get the same.
+    #[must_use]
+    pub fn changed_since_or_earlier(&self, since: FeedVersion, now: Timestamp) -> Option<SeatsChanged> {
+        self.changed(now, |image| image.changed_since_or_earlier(self.feed_since(since)?))
+    }
+
+    /// The version of the feed that clients know by this one; `None` when it is of another incarnation.
+    fn feed_since(&self, since: FeedVersion) -> Option<FeedVersion> {
+        since.get().checked_sub(self.versions_from).filter(|since| *since >= 0).map(FeedVersion::new)
+    }
+
+    fn changed(
+        &self,
+        now: Timestamp,
+        find: impl FnOnce(&SeatImage) -> Option<(FeedVersion, Vec<usize>)>,
+    ) -> Option<SeatsChanged> {
+        self.look(now, |image, revision| {
+            let (since, positions) = find(image)?;
             let seat = |at: usize| image.shown().get(at).map(|status| (at, *status));
             let seats = positions.into_iter().filter_map(seat).collect();
-            Some(SeatsChanged { layout: image.layout().clone(), seats, version: image.version() })
+            let (layout, since) = (image.layout().clone(), self.shown_version(since));
+            let version = self.shown_version(image.version());
+            Some(SeatsChanged { layout, seats, since, version, revision })
         })?
     }
 
@@ -350,28 +442,28 @@ impl SeatMap {
         }
     }
 
-    /// Whether the map knows everything up to `version`, as of a time; it takes note of that. A map whose feed is gone or has
-    /// fallen back, as after a restore, is emptied.
-    fn is_at(&self, version: Option<FeedVersion>, as_of: Timestamp) -> bool {
+    /// How the version that the map knows everything up to compares with `version`, as of a time; it takes note where they are
+    /// equal. A map whose feed is gone or has gone back, as after a restore, is emptied. `None` for one that is empty.
+    fn compare(&self, version: Option<FeedVersion>, as_of: Timestamp) -> Option<Ordering> {
         let mut state = lock(&self.state);
-        let Some(image) = &state.image else { return true };
+        let image = state.image.as_ref()?;
         let (known, revision) = (image.version(), image.revision());
         if version.is_none_or(|version| version < known) {
             state.image = None;
             state.revisions_before = state.revisions_before.saturating_add(revision).saturating_add(1);
-            return true;
+            return Some(Ordering::Greater);
         }
-        let is_at = version == Some(known);
-        if is_at {
+        if version == Some(known) {
             state.as_of = Some(as_of);
+            return Some(Ordering::Equal);
         }
-        is_at
+        Some(Ordering::Less)
     }
 
     /// Takes over what the feed has to tell, or everything when it cannot tell what the map lacks.
     async fn catch_up(&self, feeds: &dyn SeatFeeds, clock: &dyn Clock) -> Result<(), StorageError> {
         let as_of = clock.now();
-        if let Some(news) = feeds.news(self.id, self.version()).await? {
+        if let Some(news) = feeds.news(self.id, self.feed_version()).await? {
             let mut state = lock(&self.state);
             let Some(image) = state.image.as_mut() else { return Ok(()) };
             if image.follow(&news.updates, news.version).is_ok() {

@@ -19,10 +19,21 @@ pub struct Caller {
 #[error("a valid access token is required")]
 pub struct Unauthenticated;
 
+/// Why a session is not renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RenewError {
+    /// See [`NoIssuer`].
+    #[error(transparent)]
+    NoIssuer(#[from] NoIssuer),
+    /// The access token has a role: renewing would make a stolen one last for ever.
+    #[error("an access token with a role is not renewed; an operator makes a new one with `frontrow token`")]
+    HasRole,
+}
+
 /// A guest's session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The new user.
+    /// Whose session it is.
     pub user_id: UserId,
     /// Its access token. A secret: no `Debug`.
     pub access_token: String,
@@ -48,10 +59,26 @@ impl SessionService {
     /// # Errors
     /// [`NoIssuer`] when an outside identity provider issues the tokens.
     pub fn open(&self) -> Result<Session, NoIssuer> {
-        let user_id = UserId::new(self.ids.next_id());
-        // A token's `exp` has whole seconds, so that is what is said here too.
-        let now = self.clock.now().plus_seconds(Self::GUEST_SECONDS).unix_micros();
-        let expires_at = Timestamp::from_unix_micros(now - now.rem_euclid(1_000_000)).ok_or(NoIssuer)?;
+        self.session_of(UserId::new(self.ids.next_id()))
+    }
+
+    /// Makes a new access token for a user without a role, so that places in line outlast a session. The token that the caller
+    /// came with stays valid until it expires.
+    ///
+    /// # Errors
+    /// [`RenewError`] says why not. Where an outside provider issues the tokens it is that, whatever the role.
+    pub fn renew(&self, caller: Caller) -> Result<Session, RenewError> {
+        let session = self.session_of(caller.user_id)?;
+        match caller.role {
+            Role::User => Ok(session),
+            Role::Admin | Role::Cashier => Err(RenewError::HasRole),
+        }
+    }
+
+    fn session_of(&self, user_id: UserId) -> Result<Session, NoIssuer> {
+        // A token's `exp` has whole seconds, and so has what the client is told.
+        let end = self.clock.now().plus_seconds(Self::GUEST_SECONDS).unix_micros();
+        let expires_at = Timestamp::from_unix_micros(end - end.rem_euclid(1_000_000)).ok_or(NoIssuer)?;
         let claims = AccessClaims { user_id, role: Role::User, expires_at };
         Ok(Session { user_id, access_token: self.tokens.issue(&claims)?, expires_at })
     }

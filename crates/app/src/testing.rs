@@ -13,23 +13,24 @@ use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
 use frontrow_domain::ports::{
     Accounts, Clock, Committer, Concerts, IdGenerator, IdempotencyRecords, InvalidWaitToken, MockAccounts,
-    MockClock, MockCommitter, MockConcerts, MockIdGenerator, MockIdempotencyRecords, MockQueueQueries,
-    MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, QueueQueries, QueueTokens,
-    Reservations, Rooms, Seats, StorageError, TokenProvider, WaitClaims,
+    MockClock, MockCommitter, MockConcertQueries, MockConcerts, MockIdGenerator, MockIdempotencyRecords,
+    MockQueueQueries, MockQueueTokens, MockReservations, MockRooms, MockSeats, MockTokenProvider, Offer,
+    QueueQueries, QueueTokens, Reservations, Rooms, Seats, StorageError, StoredLines, TokenProvider,
+    WaitClaims,
 };
 use frontrow_domain::queue::{
-    Departure, LineState, QueueToken, QueueTokenState, Room, RoomMode, RoomPolicy, TicketNumber,
+    Departure, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, RoomWithWaiters, TicketNumber,
 };
 use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, CommandOutcome, CommitError, Committed};
 use frontrow_domain::{
-    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
-    UnitOfWork, UserId, Version, Versioned,
+    ConcertId, Incarnation, IncarnationId, Label, Money, PerformanceDateId, QueueTokenId, ReservationId,
+    RoomId, SeatId, Timestamp, UnitOfWork, UserId, Version, Versioned,
 };
 use uuid::Uuid;
 
-use crate::{Gate, GatePass, Idempotency, Keyed, Lines};
+use crate::{Gate, GatePass, Idempotency, Keyed, Lines, Offers};
 
 pub(crate) const USER: UserId = UserId::new(Uuid::from_u128(0x11));
 pub(crate) const STRANGER: UserId = UserId::new(Uuid::from_u128(0x12));
@@ -49,6 +50,15 @@ pub(crate) const PRICE: i64 = 100;
 /// This many seconds after 1970.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(seconds * 1_000_000).unwrap()
+}
+
+/// The n-th incarnation of the data, which began long before everything else.
+pub(crate) fn incarnation_of(n: u128) -> Incarnation {
+    Incarnation { id: IncarnationId::new(Uuid::from_u128(n)), started_at: at(0) }
+}
+
+fn next(incarnation: Incarnation) -> Incarnation {
+    incarnation_of(incarnation.id.get().as_u128() + 1)
 }
 
 /// The time of every test until it turns the clock.
@@ -86,7 +96,7 @@ pub(crate) const WAITING: QueueTokenState = QueueTokenState::Wait;
 
 /// ACTIVE since second 500, until `until`.
 pub(crate) fn active_until(until: i64) -> QueueTokenState {
-    QueueTokenState::Active { activated_at: at(500), expires_at: at(until) }
+    QueueTokenState::Active { activated_at: at(500), expires_at: at(until), paused_at: None }
 }
 
 /// Over since second 800.
@@ -111,6 +121,16 @@ pub(crate) fn room(policy: RoomPolicy, created_at: Timestamp) -> Room {
 
 pub(crate) fn concert(id: ConcertId, room_id: RoomId) -> Concert {
     Concert { id, title: label("Concert"), venue: label("Hall"), room_id }
+}
+
+/// A seat is left, and a date to come.
+pub(crate) fn open_offer() -> Offer {
+    Offer { next_date_at: Some(at(9_000)), from_price: Some(money(PRICE)) }
+}
+
+/// A date to come without an unsold seat.
+pub(crate) fn sold_out() -> Offer {
+    Offer { from_price: None, ..open_offer() }
 }
 
 /// A date of [`CONCERT`] that is on sale from second 0 to second 9,000.
@@ -206,6 +226,7 @@ pub(crate) enum Load {
     Room,
     DueRooms,
     Concert,
+    Offers,
     Date,
     Seats,
     Holdings,
@@ -224,15 +245,20 @@ pub(crate) struct Facts {
     pub(crate) tokens: BTreeMap<QueueTokenId, Versioned<QueueToken>>,
     /// How many wait before the first token that waits.
     pub(crate) ahead: i64,
+    /// When the first waiter of every room entered.
+    pub(crate) waiting_since: Option<Timestamp>,
     /// Who left [`ROOM`] without being admitted.
     pub(crate) departures: Vec<Departure>,
     pub(crate) rooms: BTreeMap<RoomId, Versioned<Room>>,
     pub(crate) concerts: BTreeMap<ConcertId, Concert>,
+    /// Those that are not here have a seat left, see [`open_offer`].
+    pub(crate) offers: BTreeMap<ConcertId, Offer>,
     pub(crate) dates: BTreeMap<PerformanceDateId, PerformanceDate>,
     pub(crate) seats: BTreeMap<SeatId, Versioned<Seat>>,
     pub(crate) reservations: BTreeMap<ReservationId, Versioned<Reservation>>,
     pub(crate) account: Option<Versioned<Account>>,
     pub(crate) record: Option<IdempotencyRecord>,
+    pub(crate) incarnation: Incarnation,
     /// Wait-Tokens that were issued, whether or not they are stored.
     pub(crate) signed: Vec<WaitClaims>,
     /// This kind of read fails.
@@ -312,6 +338,10 @@ impl Facts {
         }
     }
 
+    fn with_waiters(&self, room: Versioned<Room>) -> RoomWithWaiters {
+        RoomWithWaiters { room, waiting_since: self.waiting_since }
+    }
+
     fn holdings(&self, user: UserId, date: PerformanceDateId, now: Timestamp) -> Holdings {
         let own = self.reservations.values().map(|row| &row.value);
         let own = own.filter(|r| (r.user_id, r.performance_date_id) == (user, date));
@@ -334,14 +364,17 @@ pub(crate) fn world() -> World {
         now: now(),
         tokens: BTreeMap::new(),
         ahead: 0,
+        waiting_since: Some(at(1)),
         departures: Vec::new(),
         rooms: BTreeMap::new(),
         concerts: BTreeMap::from([(CONCERT, concert(CONCERT, ROOM))]),
+        offers: BTreeMap::new(),
         dates: BTreeMap::from([(DATE, date(DATE))]),
         seats: BTreeMap::new(),
         reservations: BTreeMap::new(),
         account: None,
         record: None,
+        incarnation: incarnation_of(1),
         signed: Vec::new(),
         down: None,
         loads: Vec::new(),
@@ -497,14 +530,32 @@ impl World {
         mock.expect_lines().returning(move || {
             let mut facts = world.facts();
             facts.read(Load::Lines)?;
-            Ok(facts.rooms.values().map(|room| facts.line(*room)).collect())
+            let have_waiters = facts.waiting_since.is_some();
+            let rooms = facts.rooms.values().filter(|_| have_waiters);
+            let lines = rooms.map(|room| facts.line(*room)).collect();
+            Ok(StoredLines { incarnation: facts.incarnation, lines })
+        });
+        let world = self.handle();
+        mock.expect_rooms_after().returning(move |after, limit| {
+            let facts = world.facts();
+            let ids = facts.rooms.keys().copied().filter(|id| after.is_none_or(|after| *id > after));
+            Ok(ids.take(usize::try_from(limit).unwrap()).collect())
         });
         let world = self.handle();
         mock.expect_lines_of().returning(move |rooms| {
             let mut facts = world.facts();
             facts.read(Load::Lines)?;
             let found = rooms.iter().filter_map(|id| facts.rooms.get(id));
-            Ok(found.map(|room| facts.line(*room)).collect())
+            let lines = found.map(|room| facts.line(*room)).collect();
+            Ok(StoredLines { incarnation: facts.incarnation, lines })
+        });
+        let world = self.handle();
+        mock.expect_begin_incarnation().returning(move |after, now| {
+            let mut facts = world.facts();
+            if facts.incarnation.id == after {
+                facts.incarnation = Incarnation { started_at: now, ..next(facts.incarnation) };
+            }
+            Ok(())
         });
         let world = self.handle();
         mock.expect_departures().returning(move |after, limit| {
@@ -543,13 +594,22 @@ impl World {
             Ok(facts.rooms.get(&id).copied())
         });
         let world = self.handle();
-        mock.expect_due().returning(move |now, _| {
+        mock.expect_find_with_waiters().returning(move |id| {
+            let mut facts = world.facts();
+            facts.read(Load::Room)?;
+            Ok(facts.rooms.get(&id).map(|room| facts.with_waiters(*room)))
+        });
+        let world = self.handle();
+        mock.expect_due().returning(move |now, after, limit| {
             let mut facts = world.facts();
             facts.read(Load::DueRooms)?;
-            let due = |room: &&Versioned<Room>| {
-                now >= room.value.next_tick_at || room.value.policy.mode == RoomMode::Open
-            };
-            Ok(facts.rooms.values().filter(due).copied().collect())
+            let key = |found: &RoomWithWaiters| (found.room.value.next_tick_at, found.room.value.id);
+            let found = facts.rooms.values().map(|room| facts.with_waiters(*room));
+            let mut due: Vec<_> =
+                found.filter(|found| found.has_work(now) && Some(key(found)) > after).collect();
+            due.sort_by_key(key);
+            due.truncate(usize::try_from(limit).unwrap());
+            Ok(due)
         });
         Arc::new(mock)
     }
@@ -569,7 +629,24 @@ impl World {
             let date = facts.dates.get(&id).copied();
             Ok(date.map(|date| (date, facts.concerts[&date.concert_id].clone())))
         });
+        let world = self.handle();
+        mock.expect_sales_starts().returning(move |id| {
+            let facts = world.facts();
+            let dates = facts.dates.values().filter(|date| date.concert_id == id);
+            Ok(dates.map(|date| date.on_sale_at).collect())
+        });
         Arc::new(mock)
+    }
+
+    pub(crate) fn offers(&self) -> Offers {
+        let (world, mut mock) = (self.handle(), MockConcertQueries::new());
+        mock.expect_offers().returning(move |ids, _| {
+            let mut facts = world.facts();
+            facts.read(Load::Offers)?;
+            let offer = |id| (id, facts.offers.get(&id).copied().unwrap_or_else(open_offer));
+            Ok(ids.into_iter().map(offer).collect())
+        });
+        Offers::new(Arc::new(mock), self.clock())
     }
 
     pub(crate) fn seats(&self) -> Arc<dyn Seats> {

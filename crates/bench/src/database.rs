@@ -160,6 +160,8 @@ pub(crate) fn command(program: &Path, database_url: &str) -> Command {
     command
         .env("FRONTROW_DATABASE_URL", database_url)
         .env("FRONTROW_SECRET", SECRET)
+        // The load generator opens its connections in advance and all from one address, as a proxy does.
+        .env("FRONTROW_TRUSTED_PROXIES", "127.0.0.1")
         .env("FRONTROW_LOG", "warn");
     command
 }

@@ -181,6 +181,7 @@ fn policy_facts(policy: &RoomPolicy) -> Vec<(String, Fact)> {
         limit("maxActive", policy.max_active),
         limit("maxWaiting", policy.max_waiting),
         limit("waitGraceSeconds", policy.wait_grace_seconds),
+        policy.opens_at.map_or_else(|| absent("opensAt"), |at| text("opensAt", at)),
         text("mode", mode),
     ]
 }
@@ -222,7 +223,7 @@ mod tests {
         let entry = acting().changes_room(ROOM, &before, &after);
         assert_eq!(entry.action, OperatorAction::ChangeRoom(ROOM));
         let before = entry.before.unwrap();
-        assert_eq!(before.0.len(), 7, "every field of a policy");
+        assert_eq!(before.0.len(), 8, "every field of a policy");
         let differing = |of: &Facts, other: &Facts| -> Vec<(String, Fact)> {
             let differs = |(name, fact): &(&String, &Fact)| other.0.get(*name) != Some(*fact);
             of.0.iter().filter(differs).map(|(name, fact)| (name.clone(), fact.clone())).collect()

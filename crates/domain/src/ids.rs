@@ -55,4 +55,8 @@ ids! {
     TicketId,
     /// A line of what operators did.
     AuditEntryId,
+    /// One life of the stored data.
+    IncarnationId,
+    /// One run of a node: from its start to its end.
+    NodeId,
 }

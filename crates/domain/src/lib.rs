@@ -9,6 +9,7 @@ pub mod audit_log;
 pub mod concert;
 pub mod idempotency;
 pub mod ids;
+pub mod incarnation;
 pub mod label;
 pub mod money;
 pub mod ports;
@@ -20,9 +21,10 @@ pub mod unit_of_work;
 pub mod version;
 
 pub use ids::{
-    AuditEntryId, ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
-    SeatId, TicketId, UserId,
+    AuditEntryId, ConcertId, EntryId, IncarnationId, NodeId, PaymentId, PerformanceDateId, QueueTokenId,
+    ReservationId, RoomId, SeatId, TicketId, UserId,
 };
+pub use incarnation::Incarnation;
 pub use label::Label;
 pub use money::Money;
 pub use timestamp::Timestamp;

@@ -78,6 +78,7 @@ impl UnitOfWork {
             // A few a second, each by one sweeper a node: they crowd nobody out, and others wait for what they free.
             Some(
                 Command::Admit(_)
+                | Command::PauseTokens(_)
                 | Command::ExpireTokens { .. }
                 | Command::ExpireHolds { .. }
                 | Command::NotePolls { .. }
@@ -137,6 +138,8 @@ pub enum Command {
     Join(Join),
     /// Admits waiters from the head of a line, in order.
     Admit(Admit),
+    /// Begins or ends the pause of the ACTIVE tokens of a room, all of them.
+    PauseTokens(PauseTokens),
     /// Expires up to `limit` ACTIVE tokens whose time is up at `now`.
     ExpireTokens {
         /// The time to judge by.
@@ -187,6 +190,19 @@ pub struct PruneTokens {
     pub before: Timestamp,
     /// The most to look at.
     pub limit: u32,
+}
+
+/// Begins or ends the pause of every live ACTIVE token of a room, by [`QueueToken::paused`] and [`QueueToken::resumed`], and
+/// moves the versions of those that change. A hold writes the version of its token: so one that meets a pause conflicts, and
+/// is decided anew. No token becomes ACTIVE meanwhile: the room's line is locked, and the room changes with the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PauseTokens {
+    /// The room.
+    pub room_id: RoomId,
+    /// Whether the pause begins; else it ends.
+    pub begins: bool,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// Puts newcomers at the tail of a line, all of them waiting, whatever the room's mode and limit.
@@ -253,6 +269,8 @@ pub enum CommandOutcome {
     AlreadyJoined(QueueToken),
     /// So many were admitted.
     Admitted(u32),
+    /// The pause of so many tokens began or ended.
+    TokensPaused(u32),
     /// So many tokens were expired.
     TokensExpired(u32),
     /// So many polls were noted.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use frontrow_domain::ports::{
     AccountQueries, Accounts, AdminQueries, Committer, ConcertQueries, Concerts, IdempotencyRecords,
-    QueueQueries, QueueTokens, ReservationQueries, Reservations, Rooms, SeatFeeds, Seats,
+    QueueQueries, QueueTokens, ReservationQueries, Reservations, Rooms, SeatFeeds, Seats, StorageHealth,
 };
 
 /// The ports of one storage adapter, each on its own, so that a use case takes only what it needs.
@@ -25,6 +25,7 @@ pub struct Storage {
     pub reservation_queries: Arc<dyn ReservationQueries>,
     pub account_queries: Arc<dyn AccountQueries>,
     pub admin_queries: Arc<dyn AdminQueries>,
+    pub health: Arc<dyn StorageHealth>,
 }
 
 impl Storage {
@@ -45,6 +46,7 @@ impl Storage {
             + ReservationQueries
             + AccountQueries
             + AdminQueries
+            + StorageHealth
             + 'static,
     {
         Self {
@@ -61,7 +63,8 @@ impl Storage {
             seat_feeds: adapter.clone(),
             reservation_queries: adapter.clone(),
             account_queries: adapter.clone(),
-            admin_queries: adapter,
+            admin_queries: adapter.clone(),
+            health: adapter,
         }
     }
 }

@@ -35,8 +35,13 @@ const RSA_PRIVATE: &str = include_str!("../src/identity/test_keys/rsa_private.pe
 const RSA_PUBLIC: &str = include_str!("../src/identity/test_keys/rsa_public.pem");
 const ED_PRIVATE: &str = include_str!("../src/identity/test_keys/ed25519_private.pem");
 const ED_PUBLIC: &str = include_str!("../src/identity/test_keys/ed25519_public.pem");
-/// The forger has a key, too. Nobody believes it.
-const FORGERS: &str = include_str!("../src/identity/test_keys/ed25519_other_private.pem");
+const EC_PRIVATE: &str = include_str!("../src/identity/test_keys/ec_private.pem");
+const EC_PUBLIC: &str = include_str!("../src/identity/test_keys/ec_public.pem");
+/// The forger's own keys. No verifier has them.
+const FORGERS: [&str; 2] = [
+    include_str!("../src/identity/test_keys/ed25519_other_private.pem"),
+    include_str!("../src/identity/test_keys/ec_other_private.pem"),
+];
 
 /// How many forgeries are tried where nothing else is said.
 const FORGERIES: u64 = 20_000;
@@ -61,13 +66,15 @@ fn ring() -> KeyRing {
 }
 
 fn expected() -> Expected {
-    Expected { issuer: Some("https://id.example.com".into()), audience: Some("frontrow".into()) }
+    let (issuer, audience) = (Some("https://id.example.com".into()), Some("frontrow".into()));
+    Expected { issuer, audience, ..Expected::default() }
 }
 
 /// A token of an outside provider.
 fn by_provider(claims: &Value, algorithm: Algorithm, kid: Option<&str>) -> String {
     let key = match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()),
+        Algorithm::ES256 => EncodingKey::from_ec_pem(EC_PRIVATE.as_bytes()),
         _ => EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()),
     };
     let header = Header { kid: kid.map(ToOwned::to_owned), ..Header::new(algorithm) };
@@ -87,7 +94,8 @@ fn key_set() -> AccessKeys {
     };
     let rsa = jwk(EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()).unwrap(), Algorithm::RS256, "r");
     let ed = jwk(EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap(), Algorithm::EdDSA, "e");
-    AccessKeys::key_set(json!({"keys": [rsa, ed]}).to_string().as_bytes()).unwrap()
+    let ec = jwk(EncodingKey::from_ec_pem(EC_PRIVATE.as_bytes()).unwrap(), Algorithm::ES256, "c");
+    AccessKeys::key_set(json!({"keys": [rsa, ed, ec]}).to_string().as_bytes()).unwrap()
 }
 
 /// Good tokens of every kind, and who takes them.
@@ -130,10 +138,14 @@ fn good_tokens() -> Vec<(String, &'static [&'static str])> {
         (Algorithm::RS256, Some("r"), &["RSA", "key set"]),
         (Algorithm::EdDSA, None, &["Ed25519"]),
         (Algorithm::EdDSA, Some("e"), &["Ed25519", "key set"]),
+        (Algorithm::ES256, None, &["P-256"]),
+        (Algorithm::ES256, Some("c"), &["P-256", "key set"]),
     ] {
         tokens.push((by_provider(&claims, algorithm, kid), takers));
-        let other = json!({"sub": Uuid::from_u128(2), "exp": in_an_hour()});
-        tokens.push((by_provider(&other, algorithm, kid), takers));
+        for sub in ["00000000-0000-0000-0000-000000000002", "auth0|2"] {
+            let other = json!({"sub": sub, "exp": in_an_hour()});
+            tokens.push((by_provider(&other, algorithm, kid), takers));
+        }
     }
     tokens.push((by_hand(&strict_claims(), &Header::new(Algorithm::HS256), "c"), &["strict"]));
     tokens
@@ -190,6 +202,7 @@ fn verifiers() -> Vec<(&'static str, Takes)> {
         ("Wait-Token", Box::new(move |token| wait.verify(token).is_ok())),
         ("RSA", access(VerifiedTokens::new(outside(RSA_PUBLIC)))),
         ("Ed25519", access(VerifiedTokens::new(outside(ED_PUBLIC)))),
+        ("P-256", access(VerifiedTokens::new(outside(EC_PUBLIC)))),
         ("key set", access(key_set())),
         ("strict", access(VerifiedTokens::new(strict(expected())))),
     ]
@@ -202,7 +215,7 @@ fn setting<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 fn forger(seed: u64) -> Forger {
     let tokens = good_tokens().into_iter().map(|(token, _)| token).collect();
     let worthless = worthless_tokens().into_iter().map(|(_, token)| token).collect();
-    Forger::new(seed, tokens, worthless, &[RSA_PUBLIC, ED_PUBLIC], FORGERS)
+    Forger::new(seed, tokens, worthless, &[RSA_PUBLIC, ED_PUBLIC, EC_PUBLIC], &FORGERS)
 }
 
 #[test]
@@ -326,22 +339,27 @@ fn who_believes_that_none_is_an_algorithm_is_found_out() {
 
 #[test]
 fn who_takes_the_algorithm_from_the_token_is_found_out() {
-    let key = DecodingKey::from_secret(RSA_PUBLIC.as_bytes());
-    is_found_out("a public key as the secret", |token| {
-        let check =
-            |signed: &str, signature| crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256);
-        split(token).is_some_and(|(_, signed, signature)| check(signed, signature).is_ok_and(|good| good))
-    });
+    for public in [RSA_PUBLIC, EC_PUBLIC] {
+        let key = DecodingKey::from_secret(public.as_bytes());
+        is_found_out("a public key as the secret", |token| {
+            let check = |signed: &str, signature| {
+                crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256)
+            };
+            split(token).is_some_and(|(_, signed, signature)| check(signed, signature).is_ok_and(|good| good))
+        });
+    }
 }
 
 #[test]
 fn who_takes_the_key_from_the_token_is_found_out() {
-    is_found_out("signed by the forger", |token| {
-        let Some((head, signed, signature)) = split(token) else { return false };
-        let Ok(jwk) = serde_json::from_value::<Jwk>(head["jwk"].clone()) else { return false };
-        let Ok(key) = DecodingKey::from_jwk(&jwk) else { return false };
-        crypto::verify(signature, signed.as_bytes(), &key, Algorithm::EdDSA).is_ok_and(|good| good)
-    });
+    for algorithm in [Algorithm::EdDSA, Algorithm::ES256] {
+        is_found_out("signed by the forger", |token| {
+            let Some((head, signed, signature)) = split(token) else { return false };
+            let Ok(jwk) = serde_json::from_value::<Jwk>(head["jwk"].clone()) else { return false };
+            let Ok(key) = DecodingKey::from_jwk(&jwk) else { return false };
+            crypto::verify(signature, signed.as_bytes(), &key, algorithm).is_ok_and(|good| good)
+        });
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use diesel::sql_types::{Nullable, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use frontrow_domain::account::{Account, Entry};
 use frontrow_domain::concert::{Concert, PerformanceDate};
-use frontrow_domain::ports::{Accounts, AdminQueries, Committer, SeatFeeds, StorageError};
+use frontrow_domain::ports::{Accounts, Committer, SeatFeeds, StorageError, StorageHealth, Writability};
 use frontrow_domain::queue::{Room, RoomPolicy};
 use frontrow_domain::seat::{FeedVersion, Seat, SeatPlace, SeatState};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Committed};
@@ -132,6 +132,32 @@ async fn pile_up(
         .await;
     }
     (lock, answers)
+}
+
+/// Another process keeps the file locked: only the first batch waits for as long as a statement does, each later one for a
+/// moment. Afterwards all is as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_file_delays_the_first_batch_only() {
+    let database = Database::migrated();
+    let options = SqliteOptions { group_commit_limit: 1, ..SqliteOptions::default() };
+    let storage = database.open(options);
+    let (mut lock, answers) = pile_up(&database, &storage, (1..=10).map(first_charge).collect()).await;
+    let begun = Instant::now();
+    for answer in answers {
+        let refused = answer.await.unwrap();
+        assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(15), "each has waited: {took:?}");
+    lock.batch_execute("ROLLBACK").unwrap();
+    storage.commit(first_charge(11)).await.unwrap();
+    // The control: it waits again, for longer than a moment.
+    lock.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let waits = submit(&storage, first_charge(12));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waits.is_finished());
+    lock.batch_execute("ROLLBACK").unwrap();
+    waits.await.unwrap().unwrap();
 }
 
 #[derive(Debug, PartialEq, Eq, QueryableByName)]
@@ -372,7 +398,7 @@ async fn closing_finishes_what_is_queued() {
     for answer in answers {
         answer.await.unwrap().unwrap();
     }
-    assert!(matches!(storage.ping().await, Err(StorageError::Unavailable(_))));
+    assert!(matches!(storage.writability().await, Err(StorageError::Unavailable(_))));
     assert!(storage.close(Duration::ZERO), "closing twice is no error");
 }
 
@@ -579,4 +605,116 @@ async fn the_audit_counts_what_was_pruned() {
     // Control: one that is deleted and not counted is missed.
     database.foreign().batch_execute("DELETE FROM queue_tokens WHERE ticket = 3").unwrap();
     assert_eq!(breaches(), ["tickets of a room are numbered without a gap, pruned ones counted in"]);
+}
+
+/// Whether storage can be written; the reason if not.
+async fn refused(storage: &Sqlite) -> Option<String> {
+    match storage.writability().await.unwrap() {
+        Writability::Writable => None,
+        Writability::NotWritable(reason) => Some(reason.into_owned()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_its_schema_is_not_ready() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    assert_eq!(refused(&storage).await, None, "control");
+    for (statement, reason) in [
+        ("DROP TABLE tickets", "table tickets is missing"),
+        (
+            "DELETE FROM __diesel_schema_migrations WHERE version LIKE '%2'",
+            "migration 20261127000002 is missing",
+        ),
+        ("DROP TABLE __diesel_schema_migrations", "no schema"),
+    ] {
+        database.foreign().batch_execute(statement).unwrap();
+        let said = refused(&storage).await.unwrap();
+        assert!(said.contains(reason), "{statement}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_gone_takes_no_commit_and_answers_no_read_until_it_is_back() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(first_charge(1)).await.unwrap();
+    let away = database.path().with_extension("away");
+    std::fs::rename(database.path(), &away).unwrap();
+    let committed = storage.commit(first_charge(2)).await;
+    assert!(matches!(committed, Err(CommitError::Unavailable(_))), "{committed:?}");
+    let read = Accounts::find(&*storage, user(1)).await;
+    assert!(matches!(read, Err(StorageError::Unavailable(_))), "{read:?}");
+    assert!(refused(&storage).await.unwrap().contains("moved"));
+    std::fs::rename(&away, database.path()).unwrap();
+    assert!(refused(&storage).await.unwrap().contains("replaced"), "until a commit has reached the file");
+    storage.commit(first_charge(3)).await.unwrap();
+    assert_eq!(refused(&storage).await, None);
+    for (n, is_there) in [(1, true), (2, false), (3, true)] {
+        assert_eq!(Accounts::find(&*storage, user(n)).await.unwrap().is_some(), is_there, "{n}");
+    }
+    // One that lies in its place is another one.
+    std::fs::copy(database.path(), &away).unwrap();
+    std::fs::rename(&away, database.path()).unwrap();
+    assert!(matches!(storage.commit(first_charge(4)).await, Err(CommitError::Unavailable(_))));
+}
+
+/// The log has what is committed and not yet in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_deleted_takes_no_commit() {
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    storage.commit(first_charge(1)).await.unwrap();
+    std::fs::remove_file(database.path().with_extension("db-wal")).unwrap();
+    let committed = storage.commit(first_charge(2)).await;
+    assert!(matches!(committed, Err(CommitError::Unavailable(_))), "{committed:?}");
+    assert!(refused(&storage).await.unwrap().contains("deleted"));
+}
+
+/// The shortest of several tries, so that others on the machine count little.
+async fn shortest<T>(mut step: impl AsyncFnMut() -> T) -> Duration {
+    let mut shortest = Duration::MAX;
+    for _ in 0..15 {
+        let begun = Instant::now();
+        step().await;
+        shortest = shortest.min(begun.elapsed());
+    }
+    shortest
+}
+
+#[tokio::test]
+async fn sleeping_rooms_add_nothing_to_a_pass() {
+    use frontrow_domain::ports::{QueueQueries, Rooms};
+
+    let database = Database::migrated();
+    let storage = database.open(SqliteOptions::default());
+    let fixture = on(&storage);
+    let room_id = fixture.default_room().await.id;
+    fixture.crowd(room_id, 3, fixture::at(0)).await;
+    let pass = async || {
+        let due = storage.due(fixture::at(1_000), None, 200).await.unwrap();
+        assert_eq!(due.iter().map(|found| found.room.value.id).collect::<Vec<_>>(), [room_id]);
+        assert_eq!(storage.lines().await.unwrap().lines.len(), 1);
+    };
+    let few = shortest(pass).await;
+    let old = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) \
+               INSERT INTO rooms (room_id, admit_batch, admit_interval_seconds, active_ttl_seconds, mode, \
+                   last_tick_at, next_tick_at, version) \
+               SELECT randomblob(16), 10, 1, 600, 'AUTO', 0, 1, 1 FROM n; \
+               INSERT INTO lines (room_id) SELECT room_id FROM rooms WHERE room_id NOT IN (SELECT room_id FROM lines)";
+    database.foreign().batch_execute(old).unwrap();
+    let many = shortest(pass).await;
+    // The control: to look for rooms by their ticks, as each pass did, and to read all lines.
+    let mut connection = database.foreign();
+    let by_ticks = "SELECT count(*) AS count FROM (SELECT rooms.* FROM rooms JOIN lines USING (room_id) \
+                    WHERE next_tick_at <= 1000000000 ORDER BY next_tick_at, room_id)";
+    let control = shortest(async || {
+        let found: Counted = diesel::sql_query(by_ticks).get_result(&mut connection).unwrap();
+        assert_eq!(found.count, 10_000);
+    })
+    .await;
+    assert!(
+        many < control / 4,
+        "{many:?} with 10,000 rooms beside {control:?} by their ticks ({few:?} with one)"
+    );
 }

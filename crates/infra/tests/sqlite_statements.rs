@@ -23,7 +23,7 @@ use diesel::sql_types::Text;
 use frontrow_domain::ports::DateFilter;
 use frontrow_domain::queue::{RoomMode, RoomPolicy, TicketNumber};
 use frontrow_domain::reservation::Reservation;
-use frontrow_domain::unit_of_work::{Command, GiveUpAbandoned, Join, PruneTokens};
+use frontrow_domain::unit_of_work::{Command, GiveUpAbandoned, Join, PauseTokens, PruneTokens};
 use frontrow_domain::{QueueTokenId, UnitOfWork, UserId, Versioned};
 use frontrow_infra::sqlite::SqliteOptions;
 use frontrow_infra::{Sqlite, Storage};
@@ -219,6 +219,9 @@ async fn call_everything(fixture: &Fixture) {
     fixture.order(admit_up_to(1, Some(9), sale.room.id, at(0))).await;
     fixture.order(Command::ExpireTokens { now: at(HOLD), limit: 9 }).await;
     fixture.order(Command::ExpireHolds { now: at(HOLD), limit: 9 }).await;
+    for begins in [true, false] {
+        fixture.order(Command::PauseTokens(PauseTokens { room_id: sale.room.id, begins, now: at(0) })).await;
+    }
     let prune = PruneTokens { room_id: sale.room.id, after: TicketNumber(0), before: at(0), limit: 9 };
     fixture.order(Command::PruneTokens(prune)).await;
     fixture.order(Command::PruneAnswers { now: at(0), limit: 9 }).await;
@@ -227,10 +230,15 @@ async fn call_everything(fixture: &Fixture) {
     let (concert, date, now) = (sale.concert.id, sale.date.id, at(0));
     storage.queue_tokens.find_live(sale.room.id, user).await.unwrap().unwrap();
     storage.queue_queries.lines().await.unwrap();
-    assert_eq!(storage.queue_queries.lines_of(vec![sale.room.id]).await.unwrap().len(), 1);
+    assert_eq!(storage.queue_queries.lines_of(vec![sale.room.id]).await.unwrap().lines.len(), 1);
     storage.queue_queries.departures(vec![(sale.room.id, 0)], 10).await.unwrap();
     storage.queue_queries.departed_tickets(sale.room.id, TicketNumber(0), 10).await.unwrap();
-    storage.rooms.due(now, 10).await.unwrap();
+    for after in [None, Some((now, sale.room.id))] {
+        storage.rooms.due(now, after, 10).await.unwrap();
+        storage.queue_queries.rooms_after(after.map(|(_, id)| id), 10).await.unwrap();
+    }
+    storage.rooms.find_with_waiters(sale.room.id).await.unwrap().unwrap();
+    assert_eq!(storage.concerts.sales_starts(concert).await.unwrap().len(), 1);
     storage.concerts.find(concert).await.unwrap().unwrap();
     storage.concerts.find_date(date).await.unwrap().unwrap();
     storage.reservations.holdings(user, date, now).await.unwrap();
@@ -238,6 +246,7 @@ async fn call_everything(fixture: &Fixture) {
     for after in [None, Some(concert)] {
         storage.concert_queries.list_concerts(after, 10).await.unwrap();
     }
+    storage.concert_queries.offers(vec![concert], now).await.unwrap();
     for filter in [DateFilter::All, DateFilter::Reservable] {
         storage.concert_queries.list_dates(concert, filter, now).await.unwrap();
     }
@@ -257,7 +266,7 @@ async fn call_everything(fixture: &Fixture) {
     }
     fixture.in_room(sale.room.id, now).await;
     storage.admin_queries.sales(date, now).await.unwrap().unwrap();
-    storage.admin_queries.ping().await.unwrap();
+    storage.health.writability().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

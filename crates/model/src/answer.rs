@@ -13,6 +13,10 @@ pub enum Answer {
         session: Name,
         until: Time,
     },
+    SessionRenewed {
+        guest: Name,
+        until: Time,
+    },
     /// Whose call it is: the guest of that session.
     Caller(Name),
     Entered {
@@ -53,11 +57,13 @@ pub enum Refusal {
     ConcertNotFound,
     PerformanceDateNotFound,
     RoomNotFound,
+    SoldOut,
     RoomClosed,
     RoomFull,
     /// With the seats of another date, if that is why.
     InvalidRequest(Vec<usize>),
     InvalidPolicy(String),
+    SalePaused,
     NotOnSale,
     SeatNotFound(Vec<usize>),
     SeatLimitExceeded,
@@ -143,6 +149,8 @@ pub struct ReservationSeen {
     pub total_amount: i64,
     pub status: ReservationStatus,
     pub hold_expires_at: Time,
+    /// The payment with the seats that there are tickets for, once paid.
+    pub payment: Option<(Name, Vec<usize>)>,
 }
 
 /// What an entry records.

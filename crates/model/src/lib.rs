@@ -54,8 +54,8 @@ pub struct Model {
     max_seats: usize,
     keep_tokens: Time,
     users: usize,
-    /// When each guest session ends.
-    sessions: BTreeMap<Name, Time>,
+    /// The guest of each session, and when it ends.
+    sessions: BTreeMap<Name, (Name, Time)>,
     rooms: Vec<Room>,
     /// The room of each concert.
     concerts: Vec<usize>,
@@ -107,6 +107,7 @@ impl Model {
             Operation::WaitFor { deadline, offset } => self.wait_for(deadline, offset),
             Operation::OpenSession { call } => Ok(self.open_session(call)),
             Operation::UseSession { session } => self.use_session(session),
+            Operation::RenewSession { call, session } => self.renew_session(call, session),
             Operation::Enter { call, user, concert } => self.enter(call, user, concert),
             Operation::LookUp { user, token } => self.look_up(user, token),
             Operation::Leave { user, token } => self.leave(user, token),
@@ -135,6 +136,15 @@ impl Model {
         answered.unwrap_or_else(Answer::Refused)
     }
 
+    /// Does an operation as by the oldest view that may decide it, where that differs from [`Model::apply`]: joining goes by
+    /// a view of what is left to sell that is at most a second old. Otherwise it does nothing.
+    pub fn apply_by_older_view(&mut self, operation: &Operation) -> Option<Answer> {
+        match *operation {
+            Operation::Enter { call, user, concert } => self.enter_by_older_view(call, user, concert),
+            _ => None,
+        }
+    }
+
     fn wait(&mut self, micros: Time) -> Result<Answer, Refusal> {
         self.now += micros.max(0);
         Ok(Answer::Done)
@@ -149,12 +159,12 @@ impl Model {
 
     /// Every time from now on at which something happens by itself.
     fn deadlines(&self) -> Vec<Time> {
-        let ticks = self.rooms.iter().map(|room| room.next_tick);
+        let ticks = self.rooms.iter().map(|room| room.upcoming(self.now).next_tick);
         let tokens = self.tokens.values().filter_map(Token::deadline);
         let holds = self.reservations.values().filter_map(Reservation::deadline);
         let keys = self.kept.values().map(|kept| kept.until);
         let sales = self.dates.iter().flat_map(|date| date.on_sale_at.into_iter().chain([date.starts_at]));
-        let sessions = self.sessions.values().copied();
+        let sessions = self.sessions.values().map(|(_, until)| *until);
         let mut all: Vec<Time> =
             ticks.chain(sessions).chain(tokens).chain(holds).chain(keys).chain(sales).collect();
         all.retain(|time| *time >= self.now);

@@ -18,17 +18,28 @@ pub(crate) struct Room {
 impl Room {
     /// A room that is made as the world begins.
     pub(crate) fn new(policy: Policy) -> Self {
-        Self { policy, last_tick: 0, next_tick: policy.admit_interval_seconds * SECOND }
+        let next_tick =
+            policy.opens_at.filter(|at| *at > 0).unwrap_or(policy.admit_interval_seconds * SECOND);
+        Self { policy, last_tick: 0, next_tick }
     }
 
-    /// Moves the grid past `now`. Whether a tick was due.
-    fn take_tick(&mut self, now: Time) -> bool {
-        let is_due = now >= self.next_tick;
+    /// The opening, while it lies ahead.
+    fn opening(&self, now: Time) -> Option<Time> {
+        self.policy.opens_at.filter(|at| *at > now)
+    }
+
+    /// The room with its grid moved past `now`.
+    pub(crate) fn upcoming(mut self, now: Time) -> Self {
         while now >= self.next_tick {
             self.last_tick = self.next_tick;
             self.next_tick += self.policy.admit_interval_seconds * SECOND;
         }
-        is_due
+        self
+    }
+
+    /// Whether a tick is due for the first waiter, who entered at `since`: one has passed since then that was not taken.
+    fn is_due(&self, now: Time, since: Option<Time>) -> bool {
+        now >= self.next_tick && since.is_some_and(|since| since <= self.upcoming(now).last_tick)
     }
 }
 
@@ -52,27 +63,54 @@ pub(crate) struct Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Wait,
-    Active { since: Time, until: Time },
-    Over { since: Option<Time>, at: Time },
+    /// With the beginning of the pause of the sale, while that lasts.
+    Active {
+        since: Time,
+        until: Time,
+        paused: Option<Time>,
+    },
+    Over {
+        since: Option<Time>,
+        at: Time,
+    },
 }
 
 impl Token {
     pub(crate) fn status(&self, now: Time) -> TokenStatus {
         match self.stage {
             Stage::Wait => TokenStatus::Wait,
-            Stage::Active { until, .. } if now < until => TokenStatus::Active,
+            Stage::Active { until, paused, .. } if now < until || paused.is_some() => TokenStatus::Active,
             Stage::Active { .. } | Stage::Over { .. } => TokenStatus::Expired,
         }
     }
 
+    pub(crate) const fn is_paused(&self) -> bool {
+        matches!(self.stage, Stage::Active { paused: Some(_), .. })
+    }
+
+    /// The pause of the sale begins or ends.
+    const fn pause(&mut self, begins: bool, now: Time) {
+        match &mut self.stage {
+            Stage::Active { until, paused: paused @ None, .. } if begins && now < *until => {
+                *paused = Some(now);
+            }
+            Stage::Active { until, paused: paused @ Some(_), .. } if !begins => {
+                if let Some(began) = paused.take() {
+                    *until += now - began;
+                }
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn deadline(&self) -> Option<Time> {
-        if let Stage::Active { until, .. } = self.stage { Some(until) } else { None }
+        if let Stage::Active { until, paused: None, .. } = self.stage { Some(until) } else { None }
     }
 
     /// When it ended, if it has.
     fn ended_at(&self, now: Time) -> Option<Time> {
         match self.stage {
-            Stage::Active { until: at, .. } | Stage::Over { at, .. } if at <= now => Some(at),
+            Stage::Active { until: at, paused: None, .. } | Stage::Over { at, .. } if at <= now => Some(at),
             _ => None,
         }
     }
@@ -81,7 +119,9 @@ impl Token {
     fn end(&mut self, now: Time) {
         self.stage = match self.stage {
             Stage::Wait => Stage::Over { since: None, at: now },
-            Stage::Active { since, until } if now < until => Stage::Over { since: Some(since), at: now },
+            Stage::Active { since, until, paused } if now < until || paused.is_some() => {
+                Stage::Over { since: Some(since), at: now }
+            }
             lapsed_or_over => lapsed_or_over,
         };
     }
@@ -94,12 +134,40 @@ impl Model {
         user: usize,
         concert: Option<usize>,
     ) -> Result<Answer, Refusal> {
+        let is_sold_out = concert.is_some_and(|concert| self.is_sold_out(concert));
+        self.enter_if(is_sold_out, call, user, concert)
+    }
+
+    /// As by a view of the concert that is a moment old. `None` where every such view says the same.
+    pub(crate) fn enter_by_older_view(
+        &mut self,
+        call: Name,
+        user: usize,
+        concert: Option<usize>,
+    ) -> Option<Answer> {
+        let concert = concert.filter(|concert| self.may_be_seen_otherwise(*concert))?;
+        let was_sold_out = !self.is_sold_out(concert);
+        let entered = self.enter_if(was_sold_out, call, user, Some(concert));
+        Some(entered.unwrap_or_else(Answer::Refused))
+    }
+
+    /// The global room is the first: it takes people for a concert that is sold out, too.
+    fn enter_if(
+        &mut self,
+        is_sold_out: bool,
+        call: Name,
+        user: usize,
+        concert: Option<usize>,
+    ) -> Result<Answer, Refusal> {
         let room = match concert {
             None => 0,
             Some(concert) => *self.concerts.get(concert).ok_or(Refusal::ConcertNotFound)?,
         };
         if let Some(token) = self.live_token(user, room) {
             return Ok(Answer::Entered { place: self.place(token)?, is_new: false });
+        }
+        if is_sold_out && room != 0 {
+            return Err(Refusal::SoldOut);
         }
         let stage = self.entrance(room)?;
         let ticket = self.tokens.values().filter(|token| token.room == room).count() + 1;
@@ -119,6 +187,7 @@ impl Model {
             return Ok(Stage::Active {
                 since: self.now,
                 until: self.now + policy.active_ttl_seconds * SECOND,
+                paused: None,
             });
         }
         if policy.max_waiting.is_some_and(|most| count(waiting.len()) >= most.unsigned_abs()) {
@@ -159,23 +228,38 @@ impl Model {
     }
 
     pub(crate) fn change_room(&mut self, room: usize, patch: &Patch) -> Result<Answer, Refusal> {
-        let now = self.now;
+        let (now, since) = (self.now, self.waiting_since(room));
         let changed = self.rooms.get_mut(room).ok_or(Refusal::RoomNotFound)?;
         let policy = changed.policy.patched(patch)?;
-        if changed.policy.mode != Mode::Auto {
-            changed.take_tick(now);
+        if changed.policy.mode != Mode::Auto || !changed.is_due(now, since) {
+            *changed = changed.upcoming(now);
         }
-        let interval = policy.admit_interval_seconds;
-        if interval != changed.policy.admit_interval_seconds {
-            changed.next_tick = now.max(changed.last_tick + interval * SECOND);
-        }
+        let before = *changed;
         changed.policy = policy;
+        if let Some(opening) = changed.opening(now) {
+            changed.next_tick = opening;
+        } else if before.opening(now).is_some() {
+            // It opens now; or there is no opening any more, and the grid from before counts.
+            changed.next_tick = now;
+            if policy.opens_at.is_none() {
+                changed.next_tick = changed.last_tick;
+                *changed = changed.upcoming(now);
+            }
+        } else if policy.admit_interval_seconds != before.policy.admit_interval_seconds {
+            changed.next_tick = now.max(changed.last_tick + policy.admit_interval_seconds * SECOND);
+        }
+        let is_paused = policy.mode == Mode::Paused;
+        if is_paused != (before.policy.mode == Mode::Paused) {
+            let tokens = self.tokens.values_mut().filter(|token| token.room == room);
+            tokens.for_each(|token| token.pause(is_paused, now));
+        }
         self.see_to(room);
         self.room_seen(room).map(Answer::Room)
     }
 
     pub(crate) fn admit_now(&mut self, room: usize, most: u32) -> Answer {
         match self.policy(room) {
+            Ok(policy) if policy.mode == Mode::Paused => Answer::Refused(Refusal::SalePaused),
             Ok(_) => Answer::Admitted(self.admit(room, u64::from(most))),
             Err(refusal) => Answer::Refused(refusal),
         }
@@ -219,17 +303,18 @@ impl Model {
     pub fn poll_after_seconds(&self, token: Name) -> Option<RangeInclusive<u64>> {
         let place = self.place(token).ok()?;
         let policy = self.policy(place.room).ok()?;
+        let rarest = (policy.active_ttl_seconds.unsigned_abs() / 2).clamp(1, 60);
         if place.status != TokenStatus::Wait {
-            return Some(30..=30);
+            return Some(rarest.min(30)..=rarest.min(30));
         }
         let far = place.position / 1_000;
         let wanted = match (policy.mode, place.estimated_wait_seconds) {
-            (Mode::Hold | Mode::Closed, _) => far.max(10),
+            (Mode::Hold | Mode::Closed | Mode::Paused, _) => far.max(10),
             (Mode::Auto, Some(to_own_tick)) => far.max(to_own_tick / 10),
             _ => far,
         };
         // A fifth is left to chance, so that those who came together do not stay together.
-        let most = wanted.clamp(1, 60);
+        let most = wanted.clamp(1, rarest);
         let least = most - most / 5;
         let own_tick = place.estimated_wait_seconds.filter(|_| policy.mode == Mode::Auto);
         let own_tick = own_tick.map_or(u64::MAX, |seconds| seconds.max(1));
@@ -243,16 +328,16 @@ impl Model {
 
     /// Admits the batch of a tick that is due, and everyone if the room is OPEN. How many those were.
     fn see_to(&mut self, room: usize) -> u64 {
-        let now = self.now;
+        let (now, since) = (self.now, self.waiting_since(room));
         let Some(seen_to) = self.rooms.get_mut(room) else { return 0 };
-        let is_due = seen_to.take_tick(now);
         match seen_to.policy.mode {
-            Mode::Auto if is_due => {
+            Mode::Auto if seen_to.is_due(now, since) => {
+                *seen_to = seen_to.upcoming(now);
                 let batch = seen_to.policy.admit_batch.unsigned_abs();
                 self.admit(room, batch)
             }
             Mode::Open => self.admit(room, u64::MAX),
-            Mode::Auto | Mode::Hold | Mode::Closed => 0,
+            Mode::Auto | Mode::Hold | Mode::Closed | Mode::Paused => 0,
         }
     }
 
@@ -266,7 +351,7 @@ impl Model {
         let (since, until) = (self.now, self.now + policy.active_ttl_seconds * SECOND);
         for token in &through {
             if let Some(token) = self.tokens.get_mut(token) {
-                token.stage = Stage::Active { since, until };
+                token.stage = Stage::Active { since, until, paused: None };
             }
         }
         count(through.len())
@@ -283,7 +368,7 @@ impl Model {
             policy: of.policy,
             waiting: count(self.waiting(room).len()),
             active: self.active(room),
-            next_tick_at: of.next_tick,
+            next_tick_at: of.upcoming(self.now).next_tick,
         })
     }
 
@@ -310,7 +395,7 @@ impl Model {
         let position = if status == TokenStatus::Wait { count(ahead) + 1 } else { 0 };
         let (activated_at, expires_at) = match token.stage {
             Stage::Wait => (None, None),
-            Stage::Active { since, until } => (Some(since), Some(until)),
+            Stage::Active { since, until, .. } => (Some(since), Some(until)),
             Stage::Over { since, at } => (since, Some(at)),
         };
         Ok(Place {
@@ -319,19 +404,22 @@ impl Model {
             user: token.user,
             status,
             position,
-            estimated_wait_seconds: self.estimate(token.room, position),
+            estimated_wait_seconds: self.estimate(token, position),
             entered_at: token.entered_at,
             activated_at,
             expires_at,
         })
     }
 
-    /// ceil(next tick - now) + floor((position - 1) / batch) * interval.
-    fn estimate(&self, room: usize, position: u64) -> Option<u64> {
-        let room = self.rooms.get(room)?;
+    /// ceil(next tick - now) + floor((position - 1) / batch) * interval. A tick that has passed is the next one for those who
+    /// came before it, until it is taken.
+    fn estimate(&self, token: &Token, position: u64) -> Option<u64> {
+        let room = *self.rooms.get(token.room)?;
+        let is_due = room.is_due(self.now, Some(token.entered_at));
+        let room = if is_due { room } else { room.upcoming(self.now) };
         match (position, room.policy.mode) {
             (0, _) => Some(0),
-            (_, Mode::Hold | Mode::Closed) => None,
+            (_, Mode::Hold | Mode::Closed | Mode::Paused) => None,
             (_, Mode::Open) => Some(1),
             (_, Mode::Auto) => {
                 let to_tick =
@@ -344,6 +432,12 @@ impl Model {
 
     fn policy(&self, room: usize) -> Result<Policy, Refusal> {
         self.rooms.get(room).map(|room| room.policy).ok_or(Refusal::RoomNotFound)
+    }
+
+    /// When the first of the line entered.
+    fn waiting_since(&self, room: usize) -> Option<Time> {
+        let first = self.waiting(room).into_iter().next()?;
+        self.tokens.get(&first).map(|token| token.entered_at)
     }
 
     /// Who waits, in order.

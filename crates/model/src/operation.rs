@@ -30,6 +30,11 @@ pub enum Operation {
     UseSession {
         session: Name,
     },
+    /// Makes a new access token for the guest of that session.
+    RenewSession {
+        call: Name,
+        session: Name,
+    },
     /// Takes a place in the line of a concert; without a concert in the global room, which is the first.
     Enter {
         call: Name,

@@ -49,14 +49,18 @@ pub(crate) struct Reservation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     None,
-    Paid,
+    /// By this call.
+    Paid {
+        payment: Name,
+        at: Time,
+    },
     Cancelled,
 }
 
 impl Reservation {
     pub(crate) fn status(&self, now: Time) -> ReservationStatus {
         match self.end {
-            End::Paid => ReservationStatus::Done,
+            End::Paid { .. } => ReservationStatus::Done,
             End::Cancelled => ReservationStatus::Cancelled,
             End::None if now < self.until => ReservationStatus::Reserved,
             End::None => ReservationStatus::Expired,
@@ -101,6 +105,41 @@ impl Model {
         Ok(Answer::Seats(self.seats_of(date).map(|(_, status)| status).collect()))
     }
 
+    /// Whether a concert has a date ahead, and every seat of those was sold by the payments that count.
+    fn is_sold_out_at(&self, concert: usize, at: Time, counts: impl Fn(Time) -> bool) -> bool {
+        let is_sold = |seat: usize| {
+            self.reservations.values().any(|reservation| {
+                let paid = matches!(reservation.end, End::Paid { at, .. } if counts(at));
+                paid && reservation.seats.contains(&seat)
+            })
+        };
+        let dates = self.dates.iter().enumerate();
+        let mut ahead = dates.filter(|(_, date)| date.concert == concert && date.starts_at > at).peekable();
+        ahead.peek().is_some() && ahead.all(|(date, _)| self.seats_of(date).all(|(seat, _)| is_sold(seat)))
+    }
+
+    pub(crate) fn is_sold_out(&self, concert: usize) -> bool {
+        self.is_sold_out_at(concert, self.now, |_| true)
+    }
+
+    /// Whether a node may still believe otherwise, by a view that is at most a second old.
+    pub(crate) fn may_be_seen_otherwise(&self, concert: usize) -> bool {
+        let payments = self.reservations.values().filter_map(|reservation| match reservation.end {
+            End::Paid { at, .. } => Some(at),
+            End::None | End::Cancelled => None,
+        });
+        let starts = self.dates.iter().flat_map(|date| [date.starts_at - 1, date.starts_at]);
+        let oldest = self.now - SECOND;
+        let moments = payments.chain(starts).filter(|at| (oldest..=self.now).contains(at)).chain([oldest]);
+        let mut seen = moments.flat_map(|moment| {
+            // A view of the very time of a payment may be from before it.
+            let before = self.is_sold_out_at(concert, moment, |at| at < moment);
+            [before, self.is_sold_out_at(concert, moment, |at| at <= moment)]
+        });
+        let now = self.is_sold_out(concert);
+        seen.any(|seen| seen != now)
+    }
+
     pub(crate) fn reserve(
         &mut self,
         call: Name,
@@ -136,6 +175,9 @@ impl Model {
         }
         let on = self.dates.get(date).ok_or(Refusal::PerformanceDateNotFound)?;
         self.require_room(&token, on.concert)?;
+        if token.is_paused() {
+            return Err(Refusal::SalePaused);
+        }
         if !on.is_on_sale(self.now) {
             return Err(Refusal::NotOnSale);
         }
@@ -269,6 +311,10 @@ impl Model {
             total_amount: reservation.total,
             status: reservation.status(self.now),
             hold_expires_at: reservation.until,
+            payment: match reservation.end {
+                End::Paid { payment, .. } => Some((payment, reservation.seats.clone())),
+                End::None | End::Cancelled => None,
+            },
         }
     }
 
@@ -276,6 +322,9 @@ impl Model {
     fn listed(&self, name: Name, reservation: &Reservation) -> ReservationSeen {
         let mut seen = self.seen(name, reservation);
         seen.seats.sort_unstable();
+        if let Some((_, tickets)) = &mut seen.payment {
+            tickets.sort_unstable();
+        }
         seen
     }
 }

@@ -101,7 +101,7 @@ impl Model {
         }
         let room = self.dates.get(reservation.date).and_then(|date| self.concerts.get(date.concert)).copied();
         self.end_live_token(user, room.ok_or(Refusal::ConcertNotFound)?);
-        self.end_reservation(name, End::Paid);
+        self.end_reservation(name, End::Paid { payment: call, at: self.now });
         let balance = balance - required;
         self.enter_in_history(call, user, EntryKind::Payment(name), required, balance);
         let mut tickets = reservation.seats;

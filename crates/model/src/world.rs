@@ -24,6 +24,8 @@ pub enum Mode {
     Open,
     /// Nobody; newcomers are refused.
     Closed,
+    /// Nobody, not even by hand, and nothing is held; newcomers wait. Whoever is ACTIVE stays so.
+    Paused,
 }
 
 /// The policy of a room.
@@ -36,6 +38,7 @@ pub struct Policy {
     pub max_active: Option<i64>,
     pub max_waiting: Option<i64>,
     pub wait_grace_seconds: Option<i64>,
+    pub opens_at: Option<Time>,
     pub mode: Mode,
 }
 
@@ -49,6 +52,7 @@ impl Default for Policy {
             max_active: None,
             max_waiting: None,
             wait_grace_seconds: None,
+            opens_at: None,
             mode: Mode::Auto,
         }
     }
@@ -64,6 +68,7 @@ pub struct Patch {
     pub max_active: Option<Option<i64>>,
     pub max_waiting: Option<Option<i64>>,
     pub wait_grace_seconds: Option<Option<i64>>,
+    pub opens_at: Option<Option<Time>>,
     pub mode: Option<Mode>,
 }
 
@@ -90,6 +95,7 @@ impl Policy {
             max_active: patch.max_active.unwrap_or(self.max_active),
             max_waiting: patch.max_waiting.unwrap_or(self.max_waiting),
             wait_grace_seconds: patch.wait_grace_seconds.unwrap_or(self.wait_grace_seconds),
+            opens_at: patch.opens_at.unwrap_or(self.opens_at),
             mode: patch.mode.unwrap_or(self.mode),
         })
     }

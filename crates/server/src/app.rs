@@ -2,26 +2,32 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use frontrow_app::{
     Abandonment, AccountService, AdminService, Admission, AnnouncingCommitter, ConcertService, Expiry, Gate,
-    HoldRules, Idempotency, KnownConcerts, Lines, PaymentService, Pruning, QueueService, Readiness,
-    ReservationService, SeatMaps, SessionService, UseCases, WatchedCommitter,
+    HoldRules, Idempotency, KnownConcerts, Lines, NodeComparison, Offers, PaymentService, Pruning,
+    QueueService, Readiness, ReservationService, SeatMaps, SessionService, UseCases, WatchedCommitter,
 };
+use frontrow_domain::NodeId;
 use frontrow_domain::account::WalletCharging;
-use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, TokenProvider};
+use frontrow_domain::ports::{AccessTokens, Clock, IdGenerator, NodeRecord, TokenProvider};
 use frontrow_domain::queue::RoomPolicy;
-use frontrow_infra::Storage;
-use frontrow_infra::identity::{SystemClock, UuidV7, WaitTokens};
-use tokio::task::JoinHandle;
+use frontrow_infra::identity::{UuidV7, WaitTokens};
+use frontrow_infra::{Storage, with_circuit_breaker};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
-use crate::backend::{Backend, ServeLock, migrate};
+use crate::backend::{Backend, DatabaseOptions, migrate};
 use crate::cli::{DatabaseUrl, Options};
+use crate::file::ServeLock;
 use crate::http::{ClientRules, listen, serve};
-use crate::scheduler::{Scheduler, Work};
+use crate::scheduler::{Scheduler, Watched, Work};
 use crate::tokens::TokenSettings;
+
+/// How long storage may answer nothing, before calls are refused without waiting for it.
+pub const STORAGE_SILENCE: Duration = Duration::from_secs(1);
 
 /// What a server is made of.
 #[derive(Clone)]
@@ -38,14 +44,16 @@ pub struct Settings {
     pub wallet_charging: WalletCharging,
     /// The policy of the global room when it is first made.
     pub global_policy: RoomPolicy,
-    /// How many units of work one transaction takes at most; the adapter's own limit where nothing is said.
-    pub group_commit_limit: Option<u16>,
+    /// How the database is used.
+    pub database_options: DatabaseOptions,
     /// How long a queue token is kept after its end, in seconds.
     pub keep_tokens_for: u32,
     /// What clients may do.
     pub clients: ClientRules,
     /// Whether to bring the schema up to date.
     pub migrate: bool,
+    /// How long storage may answer nothing, before calls are refused without waiting for it.
+    pub storage_silence: Duration,
 }
 
 impl Settings {
@@ -61,12 +69,30 @@ impl Settings {
             hold_rules: options.hold_rules(),
             wallet_charging: options.wallet_charging.into(),
             global_policy: options.global_policy()?,
-            group_commit_limit: options.group_commit_limit,
+            database_options: options.database_options(),
             keep_tokens_for: options.keep_tokens_for(),
             clients: options.client_rules(),
             database,
             migrate,
+            storage_silence: STORAGE_SILENCE,
         })
+    }
+
+    /// What the node says of itself to the others: they must agree in all of it.
+    fn record(&self, id: NodeId) -> NodeRecord {
+        let rule = |name: &str, value: String| (name.to_owned(), value);
+        let expected = &self.tokens.expected;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let rules = vec![
+            rule("holdSeconds", self.hold_rules.hold_seconds.to_string()),
+            rule("maxSeatsPerUser", self.hold_rules.max_seats_per_user.to_string()),
+            rule("walletCharging", format!("{:?}", self.wallet_charging)),
+            rule("tokenRetentionSeconds", self.keep_tokens_for.to_string()),
+            rule("identityProvider", self.tokens.provider_kind().to_owned()),
+            rule("identityIssuer", text(&expected.issuer)),
+            rule("identityAudience", text(&expected.audience)),
+        ];
+        NodeRecord { id, secrets: self.tokens.ring.names(), rules }
     }
 
     const fn rules(&self) -> Rules {
@@ -113,7 +139,7 @@ impl Node {
     pub fn new(storage: Storage, identity: &Identity, rules: Rules) -> Self {
         let clock = &identity.clock;
         let lines = Lines::new(storage.queue_queries.clone(), storage.queue_tokens.clone(), clock.clone());
-        let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone());
+        let seat_maps = SeatMaps::new(storage.seat_feeds.clone(), clock.clone(), lines.incarnation());
         let storage = showing(storage, &lines, &seat_maps);
         let use_cases = compose(&storage, identity, &lines, &seat_maps, rules);
         let work = Work {
@@ -141,7 +167,7 @@ pub struct Running {
     server: JoinHandle<std::io::Result<()>>,
     scheduler: Scheduler,
     backend: Backend,
-    _lock: ServeLock,
+    _lock: Arc<ServeLock>,
 }
 
 /// Opens the database, starts the scheduler and listens.
@@ -151,32 +177,53 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running> {
     let (access_tokens, key_set) = settings.tokens.checking()?;
     let listener = listen(&settings.bind)?;
-    let lock = ServeLock::take(&settings.database)?;
+    let lock = ServeLock::take(&settings.database, settings.migrate)?;
+    // Both may take long: the integrity of a file is checked after an unclean end.
+    let lock = spawn_blocking(move || lock.settle().map(|()| lock)).await??;
     if settings.migrate {
         prepare(&settings.database, settings.global_policy).await?;
     }
-    let backend = Backend::open(&settings.database, settings.group_commit_limit).await?;
-    let clock = Arc::new(SystemClock::default());
-    if let Some(offset) = backend.clock_offset_micros().await? {
-        clock.correct(offset);
-    }
+    let lock = Arc::new(spawn_blocking(move || lock.mark().map(|()| lock)).await??);
+    let backend = Backend::open(&settings.database, settings.database_options).await?;
+    let clock = Arc::new(backend.clock().await?);
     let identity = Identity {
         access_tokens,
         wait_tokens: Arc::new(WaitTokens::new(&settings.tokens.ring)),
         clock: clock.clone(),
-        ids: Arc::new(UuidV7),
+        ids: Arc::new(UuidV7::new(clock.clone())),
     };
-    let Node { use_cases, work } = Node::new(backend.storage(), &identity, settings.rules());
+    let storage = with_circuit_breaker(backend.storage(), settings.storage_silence);
+    let Node { use_cases, work } = Node::new(storage, &identity, settings.rules());
+    let readiness = use_cases.readiness.clone();
+    let own = settings.record(NodeId::new(identity.ids.next_id()));
+    let nodes = backend.nodes().map(|registry| NodeComparison::new(own, registry, readiness.nodes()));
     check_global_room(&use_cases, settings.global_policy).await?;
     let address = listener.local_addr()?;
     let server = serve(listener, use_cases, settings.clients)?;
     let handle = server.handle();
-    let scheduler = Scheduler::start(work, clock, backend.clone(), key_set);
+    let watched = Watched { key_set, nodes, lock: Arc::downgrade(&lock) };
+    let scheduler = Scheduler::start(work, clock, backend.clone(), watched, &readiness.passes());
     let server = tokio::spawn(server);
     Ok(Running { address, handle, server, scheduler, backend, _lock: lock })
 }
 
 impl Running {
+    /// Runs until `stop` is ready, then stops.
+    ///
+    /// # Errors
+    /// When the HTTP server ends before that: it cannot be started again, so the process has to be.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let ended = tokio::select! {
+            ended = &mut self.server => Some(ended),
+            () = stop => None,
+        };
+        let Some(ended) = ended else { return self.stop().await };
+        let cause = ended_by(ended).err().unwrap_or_else(|| anyhow!("it was stopped"));
+        self.scheduler.stop().await;
+        self.backend.close().await;
+        Err(cause).context("the HTTP server has ended")
+    }
+
     /// Stops: takes no more connections, finishes what runs, flushes the writer; all within a bound.
     ///
     /// # Errors
@@ -185,8 +232,13 @@ impl Running {
         self.handle.stop(true).await;
         self.scheduler.stop().await;
         self.backend.close().await;
-        Ok(self.server.await??)
+        ended_by(self.server.await)
     }
+}
+
+/// How the task of the HTTP server ended.
+fn ended_by(ended: Result<std::io::Result<()>, JoinError>) -> Result<()> {
+    Ok(ended??)
 }
 
 /// Brings a database up to date: its schema, and the global room. Returns that room's policy.
@@ -195,8 +247,9 @@ impl Running {
 /// When it cannot be reached or changed.
 pub async fn prepare(database: &DatabaseUrl, policy: RoomPolicy) -> Result<RoomPolicy> {
     migrate(database).await?;
-    let backend = Backend::open(database, None).await?;
-    let admin = admin_service(&backend.storage(), Arc::new(SystemClock::default()), Arc::new(UuidV7));
+    let backend = Backend::open(database, DatabaseOptions::for_preparation()).await?;
+    let clock = Arc::new(backend.clock().await?);
+    let admin = admin_service(&backend.storage(), clock.clone(), Arc::new(UuidV7::new(clock)));
     let policy = admin.ensure_global_room(policy).await;
     backend.close().await;
     Ok(policy?)
@@ -237,7 +290,7 @@ fn admin_service(storage: &Storage, clock: Arc<dyn Clock>, ids: Arc<dyn IdGenera
 fn showing(storage: Storage, lines: &Lines, seat_maps: &SeatMaps) -> Storage {
     let committer = Arc::new(WatchedCommitter::new(storage.committer, lines.clone()));
     let committer = Arc::new(AnnouncingCommitter::new(committer, seat_maps.clone()));
-    let concerts = Arc::new(KnownConcerts::new(storage.concerts));
+    let concerts = Arc::new(KnownConcerts::new(storage.concerts, lines.incarnation()));
     Storage { committer, concerts, ..storage }
 }
 
@@ -251,6 +304,7 @@ fn compose(
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
     let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
+    let offers = Offers::new(storage.concert_queries.clone(), clock.clone());
     UseCases {
         sessions: SessionService { tokens: access_tokens, clock: clock.clone(), ids: ids.clone() },
         gate: gate.clone(),
@@ -259,6 +313,8 @@ fn compose(
             gate: gate.clone(),
             provider: wait_tokens,
             concerts: storage.concerts.clone(),
+            offers: offers.clone(),
+            tokens: storage.queue_tokens.clone(),
             lines: lines.clone(),
             committer: storage.committer.clone(),
             clock: clock.clone(),
@@ -267,6 +323,7 @@ fn compose(
         concerts: ConcertService::new(
             storage.concerts.clone(),
             storage.concert_queries.clone(),
+            offers,
             seat_maps.clone(),
             clock.clone(),
         ),
@@ -301,7 +358,66 @@ fn compose(
             clock: clock.clone(),
             ids: ids.clone(),
         },
-        readiness: Readiness::new(storage.admin_queries.clone()),
+        readiness: Readiness::new(storage.health.clone()),
         admin: admin_service(storage, clock, ids),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::time::Duration;
+
+    use frontrow_domain::account::WalletCharging;
+    use frontrow_infra::identity::{Expected, KeyRing, Secret};
+    use tempfile::TempDir;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn started() -> (TempDir, Running) {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = Secret::new("a secret for tests and for nothing else").unwrap();
+        let (provider, expected) = (None, Expected::default());
+        let settings = Settings {
+            bind: "127.0.0.1:0".to_owned(),
+            database: DatabaseUrl::Sqlite(folder.path().join("test.db")),
+            tokens: TokenSettings { ring: KeyRing::from(&secret), provider, expected },
+            hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
+            wallet_charging: WalletCharging::default(),
+            global_policy: RoomPolicy::default(),
+            database_options: DatabaseOptions::default(),
+            storage_silence: STORAGE_SILENCE,
+            keep_tokens_for: 3_600,
+            clients: ClientRules::default(),
+            migrate: true,
+        };
+        let running = start(settings).await.unwrap();
+        (folder, running)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_http_server_that_ends_by_itself_ends_the_process_with_an_error() {
+        let (_folder, running) = started().await;
+        let handle = running.handle.clone();
+        let ended = tokio::spawn(running.run_until(pending()));
+        handle.stop(false).await;
+        let ended = timeout(Duration::from_secs(60), ended).await.expect("the end is noticed").unwrap();
+        assert!(format!("{:#}", ended.unwrap_err()).contains("the HTTP server has ended"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_is_told_to_stop_ends_in_order() {
+        let (_folder, running) = started().await;
+        running.run_until(ready(())).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_task_of_the_http_server_may_panic() {
+        let (_folder, mut running) = started().await;
+        running.handle.stop(false).await;
+        running.server = tokio::spawn(async { panic!("on purpose") });
+        let ended = timeout(Duration::from_secs(60), running.run_until(pending())).await.expect("noticed");
+        assert!(format!("{:#}", ended.unwrap_err()).contains("panic"));
     }
 }

@@ -1,21 +1,52 @@
 //! The database behind the ports: which one, and what only its owner needs of it.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use frontrow_domain::ports::NodeRegistry;
 use frontrow_infra::Storage;
 use frontrow_infra::audit::Finding;
-use frontrow_infra::identity::SystemClock;
+use frontrow_infra::clock::{Policy, Reading, SystemClock, read_machine};
 use frontrow_infra::postgres::{self, Postgres, PostgresOptions};
 use frontrow_infra::sqlite::{Sqlite, SqliteOptions};
 
-use crate::beside::beside;
 use crate::cli::DatabaseUrl;
 
 /// How long what is queued may take to be written when the server stops.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How a database is used. Each option is that of the adapter where nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DatabaseOptions {
+    /// The most units of work in one transaction.
+    pub group_commit_limit: Option<u16>,
+    /// The most connections to PostgreSQL.
+    pub connections: Option<u16>,
+    /// Whether PostgreSQL may acknowledge commits that a crash loses.
+    pub allow_lossy_commits: bool,
+    /// Whether PostgreSQL must have a synchronous replica.
+    pub require_sync_replica: bool,
+}
+
+impl DatabaseOptions {
+    /// For a command that acknowledges no client's write: it works with a database that may lose commits.
+    #[must_use]
+    pub fn for_preparation() -> Self {
+        Self { allow_lossy_commits: true, ..Self::default() }
+    }
+
+    fn postgres(self) -> PostgresOptions {
+        let default = PostgresOptions::default();
+        PostgresOptions {
+            group_commit_limit: self.group_commit_limit.map_or(default.group_commit_limit, usize::from),
+            pool_size: self.connections.map_or(default.pool_size, usize::from),
+            allow_lossy_commits: self.allow_lossy_commits,
+            require_sync_replica: self.require_sync_replica,
+            ..default
+        }
+    }
+}
 
 /// An open database. Cloning shares it.
 #[derive(Clone)]
@@ -27,27 +58,22 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Opens a database whose schema is up to date. One transaction takes at most `group_commit_limit` units of work,
-    /// where that is said.
+    /// Opens a database whose schema is up to date.
     ///
     /// # Errors
-    /// When it cannot be reached, or its schema is not up to date.
-    pub async fn open(url: &DatabaseUrl, group_commit_limit: Option<u16>) -> Result<Self> {
+    /// When it cannot be reached or must not be used, or its schema is not up to date.
+    pub async fn open(url: &DatabaseUrl, database_options: DatabaseOptions) -> Result<Self> {
         match url {
             DatabaseUrl::Sqlite(path) => {
                 let mut options = SqliteOptions::default();
-                if let Some(limit) = group_commit_limit {
+                if let Some(limit) = database_options.group_commit_limit {
                     options.group_commit_limit = limit.into();
                 }
                 let opened = Sqlite::open(path, options);
                 Ok(Self::Sqlite(Arc::new(opened.with_context(|| format!("cannot open {url:?}"))?)))
             }
             DatabaseUrl::Postgres(url) => {
-                let mut options = PostgresOptions::default();
-                if let Some(limit) = group_commit_limit {
-                    options.group_commit_limit = limit.into();
-                }
-                let connected = Postgres::connect(url, options).await;
+                let connected = Postgres::connect(url, database_options.postgres()).await;
                 Ok(Self::Postgres(Arc::new(connected.context("cannot use the PostgreSQL database")?)))
             }
         }
@@ -62,14 +88,36 @@ impl Backend {
         }
     }
 
-    /// The database's clock less the machine's, in microseconds; `None` where the machine's is the only one.
+    /// The registry of the nodes, where there may be several.
+    #[must_use]
+    pub fn nodes(&self) -> Option<Arc<dyn NodeRegistry>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(adapter) => Some(adapter.clone()),
+        }
+    }
+
+    /// The clock that every process on this database follows: the database server's where several nodes share one, else
+    /// the machine's.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn clock_offset_micros(&self) -> Result<Option<i64>> {
+    pub async fn clock(&self) -> Result<SystemClock> {
+        let policy = match self {
+            Self::Sqlite(_) => Policy::MACHINE,
+            Self::Postgres(_) => Policy::DATABASE,
+        };
+        Ok(SystemClock::following(policy, self.read_clock().await?))
+    }
+
+    /// A reading of the clock that [`Self::clock`] follows.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn read_clock(&self) -> Result<Reading> {
         match self {
-            Self::Sqlite(_) => Ok(None),
-            Self::Postgres(adapter) => Ok(Some(adapter.clock_offset(&SystemClock::default()).await?)),
+            Self::Sqlite(_) => Ok(read_machine()),
+            Self::Postgres(adapter) => Ok(adapter.read_clock().await?),
         }
     }
 
@@ -119,27 +167,18 @@ pub async fn audit(url: &DatabaseUrl) -> Result<Vec<Finding>> {
     }
 }
 
-/// The right to serve a SQLite file. Ends with the process, however that ends.
-pub struct ServeLock(#[expect(dead_code, reason = "held for its lock")] Option<File>);
-
-impl ServeLock {
-    /// Takes the right; there is none to take with PostgreSQL, which any number of nodes share.
-    ///
-    /// # Errors
-    /// When another process serves the file.
-    pub fn take(url: &DatabaseUrl) -> Result<Self> {
-        let DatabaseUrl::Sqlite(database) = url else { return Ok(Self(None)) };
-        let path = beside(database, ".lock")?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(Some(file))),
-            Err(TryLockError::WouldBlock) => {
-                bail!("{} is served by another process: one `serve` a SQLite file", database.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", path.display()))
-            }
+/// Whether a database holds concerts. One that is missing, or without tables, holds none.
+///
+/// # Errors
+/// When it cannot be reached or read.
+pub async fn holds_concerts(url: &DatabaseUrl) -> Result<bool> {
+    match url.clone() {
+        DatabaseUrl::Sqlite(path) => {
+            let found = tokio::task::spawn_blocking(move || Sqlite::holds_concerts(&path)).await?;
+            found.with_context(|| format!("cannot read {url:?}"))
+        }
+        DatabaseUrl::Postgres(url) => {
+            postgres::holds_concerts(&url).await.context("cannot read the PostgreSQL database")
         }
     }
 }

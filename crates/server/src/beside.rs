@@ -1,16 +1,18 @@
-//! What is kept beside a SQLite file: the lock of who serves it, and its secrets.
+//! The paths of what is kept next to a SQLite file: its lock, its marker and its secrets.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use frontrow_infra::sqlite::Sqlite;
 
-/// The path of a file beside the database, the same by whichever link the database is named.
+/// The path of a file next to the database, the same by whichever link the database is named.
 ///
 /// # Errors
-/// When the database is a link to nothing, or cannot be looked at.
+/// When the database is a link to nothing or cannot be looked at, or is mounted by itself, so that nothing is next to it.
 pub(crate) fn beside(database: &Path, extension: &str) -> Result<PathBuf> {
+    Sqlite::require_no_mount_point(database)?;
     let shown = database.display();
     let real = match fs::canonicalize(database) {
         Ok(real) => real,

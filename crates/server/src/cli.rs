@@ -1,5 +1,6 @@
 //! The command line. Every option is also an environment variable of the same name.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use frontrow_api::{Origins, OverloadLimits, Rate, RateRules, TrustedProxies};
 use frontrow_app::HoldRules;
 use frontrow_domain::account::WalletCharging;
@@ -15,6 +17,7 @@ use frontrow_domain::queue::{InvalidPolicy, RoomPolicy, RoomPolicyPatch};
 use frontrow_infra::identity::Expected;
 use uuid::Uuid;
 
+use crate::backend::DatabaseOptions;
 use crate::http::ClientRules;
 
 /// Ticket on-sales that are fair, correct and fast.
@@ -50,10 +53,35 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Back up the SQLite database to a file, consistently and while it is served
+    Backup(BackupArgs),
+    /// Restore the SQLite database from a backup, while it is not served
+    Restore(RestoreArgs),
     /// Prints an access token
     Token(TokenArgs),
     /// Prints the OpenAPI document
     Openapi,
+}
+
+impl Cli {
+    /// Reads a command line and the environment. The demo, which makes concerts and a crowd, takes its database from the
+    /// command line alone: in the environment is that of a live sale.
+    ///
+    /// # Errors
+    /// Those of clap, help and version among them.
+    pub fn parse_line<I, T>(words: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        let is_given = matches.value_source("database_url") == Some(ValueSource::CommandLine);
+        if matches!(cli.command, Some(Command::Demo(_))) && !is_given {
+            cli.options.database_url = None;
+        }
+        Ok(cli)
+    }
 }
 
 /// How the lines begin that clap adds to what is wrong.
@@ -81,6 +109,9 @@ pub struct DemoArgs {
     /// Stops when the crowd is through, with exit code 1 if the audit fails
     #[arg(long)]
     pub exit: bool,
+    /// Run on a database that holds concerts already
+    #[arg(long)]
+    pub into_existing: bool,
 }
 
 /// Options of `load`.
@@ -92,6 +123,35 @@ pub struct LoadArgs {
     /// The waiting room; the global one when absent
     #[arg(long)]
     pub room: Option<Uuid>,
+    /// Fill a room of a database that holds concerts already
+    #[arg(long)]
+    pub into_existing: bool,
+}
+
+/// Options of `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// File to write the backup to, readable by its owner alone
+    pub path: PathBuf,
+    /// Replace a file of that name
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Also copy the secret next to the database, to PATH.secret
+    #[arg(long)]
+    pub with_secret: bool,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// File of the backup
+    pub path: PathBuf,
+    /// Replace the database that is there; it is kept as DATABASE.replaced-TIME
+    #[arg(long)]
+    pub replace: bool,
+    /// Also restore PATH.secret
+    #[arg(long)]
+    pub with_secret: bool,
 }
 
 /// Options of `token`.
@@ -159,7 +219,7 @@ pub struct Options {
         global = true
     )]
     pub previous_secrets: Vec<String>,
-    /// The RSA or Ed25519 public key (PEM) of an outside identity provider
+    /// The RSA, P-256 or Ed25519 public key (PEM) of an outside identity provider
     #[arg(
         long,
         env = "FRONTROW_IDENTITY_PUBLIC_KEY",
@@ -168,7 +228,7 @@ pub struct Options {
         global = true
     )]
     pub identity_public_key: Option<PathBuf>,
-    /// The RSA and Ed25519 public keys (JWK set) of an outside identity provider; read again when they change
+    /// The RSA, P-256 and Ed25519 public keys (JWK set) of an outside identity provider; read again when they change
     #[arg(long, env = "FRONTROW_IDENTITY_JWKS", value_name = "PATH", global = true)]
     pub identity_jwks: Option<PathBuf>,
     /// Who must have issued every access token (`iss`)
@@ -177,6 +237,9 @@ pub struct Options {
     /// For whom every access token must be (`aud`)
     #[arg(long, env = "FRONTROW_IDENTITY_AUDIENCE", value_name = "AUDIENCE", value_parser = NonEmptyStringValueParser::new(), global = true)]
     pub identity_audience: Option<String>,
+    /// Claim that names the roles in the provider's access tokens, or its path, for example realm_access.roles [default: role]
+    #[arg(long, env = "FRONTROW_IDENTITY_ROLE_CLAIM", value_name = "CLAIM", value_parser = NonEmptyStringValueParser::new(), global = true)]
+    pub identity_role_claim: Option<String>,
     /// How long a reservation holds its seats [default: 300]
     #[arg(long, env = "FRONTROW_HOLD_SECONDS", global = true, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub hold_seconds: Option<u32>,
@@ -198,6 +261,15 @@ pub struct Options {
     /// How many units of work one transaction of the database takes at most [default: 256 on SQLite, 128 on PostgreSQL]
     #[arg(long, env = "FRONTROW_GROUP_COMMIT_LIMIT", global = true, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub group_commit_limit: Option<u16>,
+    /// Connections to PostgreSQL at most [default: 16]
+    #[arg(long, env = "FRONTROW_DATABASE_CONNECTIONS", value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(6..=1_000))]
+    pub database_connections: Option<u16>,
+    /// Serves from a PostgreSQL that may lose acknowledged writes in a crash: fsync or synchronous_commit is off
+    #[arg(long, env = "FRONTROW_ALLOW_LOSSY_COMMITS", global = true)]
+    pub allow_lossy_commits: bool,
+    /// Refuses a PostgreSQL without a synchronous replica: synchronous_standby_names is empty
+    #[arg(long, env = "FRONTROW_REQUIRE_SYNC_REPLICA", global = true)]
+    pub require_sync_replica: bool,
     /// How often one caller may call, as 20/s or 600/m; as often as it likes when absent
     #[arg(long, env = "FRONTROW_RATE_LIMIT_PER_CALLER", value_name = "RATE", global = true)]
     pub rate_limit_per_caller: Option<Rate>,
@@ -213,6 +285,9 @@ pub struct Options {
     /// How many connections are served at once; further ones wait [default: 50000 a core]
     #[arg(long, env = "FRONTROW_MAX_CONNECTIONS", value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: Option<u32>,
+    /// Maximum concurrent connections of one address (of IPv6, one /64); more are closed. Trusted proxies have no limit [default: a quarter of --max-connections]
+    #[arg(long, env = "FRONTROW_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: Option<u32>,
     /// How long a client may take to send a request, or go without taking any of its answer
     #[arg(long, env = "FRONTROW_CLIENT_TIMEOUT_SECONDS", default_value_t = 30, global = true, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub client_timeout_seconds: u32,
@@ -268,7 +343,11 @@ impl Options {
     /// What every access token must say besides.
     #[must_use]
     pub fn expected(&self) -> Expected {
-        Expected { issuer: self.identity_issuer.clone(), audience: self.identity_audience.clone() }
+        Expected {
+            issuer: self.identity_issuer.clone(),
+            audience: self.identity_audience.clone(),
+            role_claim: self.identity_role_claim.clone(),
+        }
     }
 
     /// The limits of holds.
@@ -283,6 +362,7 @@ impl Options {
     /// What clients may do.
     #[must_use]
     pub fn client_rules(&self) -> ClientRules {
+        let count = |limit: u32| usize::try_from(limit).ok();
         ClientRules {
             rates: RateRules {
                 per_caller: self.rate_limit_per_caller,
@@ -290,7 +370,8 @@ impl Options {
                 trusted_proxies: self.trusted_proxies.clone().unwrap_or_default(),
             },
             origins: self.cors_origins.clone(),
-            max_connections: self.max_connections.and_then(|limit| usize::try_from(limit).ok()),
+            max_connections: self.max_connections.and_then(count),
+            max_connections_per_address: self.max_connections_per_address.and_then(count),
             timeout: Duration::from_secs(self.client_timeout_seconds.into()),
             work_within: ClientRules::WORK_WITHIN,
             overload: OverloadLimits::new(Duration::from_millis(self.overload_target_ms.into())),
@@ -301,6 +382,17 @@ impl Options {
     #[must_use]
     pub fn keep_tokens_for(&self) -> u32 {
         self.token_retention_hours.saturating_mul(60 * 60)
+    }
+
+    /// How the database is used.
+    #[must_use]
+    pub const fn database_options(&self) -> DatabaseOptions {
+        DatabaseOptions {
+            group_commit_limit: self.group_commit_limit,
+            connections: self.database_connections,
+            allow_lossy_commits: self.allow_lossy_commits,
+            require_sync_replica: self.require_sync_replica,
+        }
     }
 
     /// The policy of the global room when it is first made.
@@ -352,7 +444,6 @@ impl FromStr for DatabaseUrl {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use proptest::prelude::*;
     use proptest::sample::Index;
 
@@ -364,7 +455,7 @@ mod tests {
             Cli::command().get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
         let option = (prop::sample::select(options), prop::option::of(".{0,12}"));
         let word = prop_oneof![
-            "serve|demo|load|migrate|audit|token|openapi",
+            "serve|demo|load|migrate|audit|backup|restore|token|openapi",
             option.prop_map(|(name, value)| match value {
                 Some(value) => format!("--{name}={value}"),
                 None => format!("--{name}"),
@@ -452,6 +543,22 @@ mod tests {
     }
 
     #[test]
+    fn database_connections_are_six_at_least() {
+        let parsed = |arguments: &[&str]| {
+            let arguments = ["frontrow"].iter().chain(arguments);
+            Cli::try_parse_from(arguments).ok().map(|cli| cli.options.database_options())
+        };
+        let default = parsed(&[]).unwrap();
+        assert_eq!(default.connections, None);
+        assert!(!default.allow_lossy_commits && !default.require_sync_replica);
+        assert_eq!(parsed(&["--database-connections", "6"]).unwrap().connections, Some(6));
+        assert!(parsed(&["--allow-lossy-commits"]).unwrap().allow_lossy_commits);
+        for bad in ["5", "0", "1001", "-1", "many"] {
+            assert!(parsed(&["--database-connections", bad]).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_database_url_that_cannot_be_read_is_not_repeated() {
         let typo = ["frontrow", "--database-url", "postgre://me:hunter2@h/db"];
         let error = Cli::try_parse_from(typo).unwrap().options.database().unwrap_err().to_string();
@@ -476,6 +583,7 @@ mod tests {
         let unlimited = rules(&[]);
         assert!(unlimited.rates.per_caller.is_none() && unlimited.rates.per_address.is_none());
         assert_eq!((unlimited.origins, unlimited.max_connections), (None, None));
+        assert_eq!(unlimited.max_connections_per_address, None);
         assert_eq!(unlimited.timeout, ClientRules::default().timeout, "but never for ever");
         let limited = rules(&[
             "--rate-limit-per-caller=20/s",
@@ -483,11 +591,13 @@ mod tests {
             "--trusted-proxies=10.0.0.0/8,192.0.2.1",
             "--cors-origins=https://a.example",
             "--max-connections=1000",
+            "--max-connections-per-address=100",
             "--client-timeout-seconds=5",
         ]);
         assert_eq!(limited.rates.per_caller, "20/s".parse().ok());
         assert_eq!(limited.rates.per_address, "600/m".parse().ok());
         assert_eq!(limited.origins, "https://a.example".parse().ok());
+        assert_eq!(limited.max_connections_per_address, Some(100));
         assert_eq!((limited.max_connections, limited.timeout), (Some(1_000), Duration::from_secs(5)));
     }
 
@@ -525,6 +635,18 @@ mod tests {
             let error = Cli::try_parse_from(words).unwrap_err();
             assert_eq!(in_a_line(&error), expected, "{args}");
         }
+    }
+
+    #[test]
+    fn a_demo_takes_its_database_from_the_command_line() {
+        for args in [
+            ["frontrow", "demo", "--database-url", "sqlite:a"],
+            ["frontrow", "--database-url", "sqlite:a", "demo"],
+        ] {
+            let options = Cli::parse_line(args).unwrap().options;
+            assert_eq!(options.database_url.as_deref(), Some("sqlite:a"), "{args:?}");
+        }
+        assert_eq!(Cli::parse_line(["frontrow", "demo"]).unwrap().options.database_url, None);
     }
 
     #[test]

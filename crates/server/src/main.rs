@@ -1,20 +1,22 @@
 //! The `frontrow` binary.
 
+use std::future::ready;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
-use clap::Parser;
+use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use frontrow::app::{self, Settings};
-use frontrow::cli::{Cli, Command, LogFormat, Options, RoleArg, TokenArgs, in_a_line};
+use frontrow::cli::{Cli, Command, DemoArgs, Options, RoleArg, TokenArgs, in_a_line};
+use frontrow::log::Log;
+use frontrow::signals::StopSignals;
 use frontrow::tokens::TokenSettings;
-use frontrow::{audit, backend, demo, load};
+use frontrow::{audit, backend, demo, file, load};
 use frontrow_domain::UserId;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, Clock, IdGenerator, Role};
 use frontrow_infra::identity::{SystemClock, UuidV7};
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tokio::task::spawn_blocking;
 
 /// Requests are many small allocations on a few threads, which this allocator does with fewer instructions
 /// (docs/PERFORMANCE.md).
@@ -25,26 +27,36 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const BREACH: u8 = 1;
 /// The exit code of a wrong option, or of a database that cannot be used.
 const UNUSABLE: u8 = 2;
-/// The environment variable that filters the log.
-const LOG: &str = "FRONTROW_LOG";
+/// What is logged unless `FRONTROW_LOG` says otherwise. Malformed requests are no errors of the server, though actix logs them
+/// as such: a client that sends rubbish would fill the disk.
+const LOGGED: &str = "info,actix_server=warn,actix_http=off";
+/// The same for the demo: warnings only, next to its progress bar.
+const LOGGED_IN_DEMO: &str = "warn,actix_http=off";
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::parse_line(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(error) => return unusable(&in_a_line(&error)),
     };
+    let logged = if matches!(cli.command, Some(Command::Demo(_))) { LOGGED_IN_DEMO } else { LOGGED };
+    let log = match Log::start(cli.options.log_format, logged) {
+        Ok(log) => log,
+        Err(error) => return unusable(&format!("{error:#}")),
+    };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
-    let ended = runtime.and_then(|runtime| {
-        start_log(cli.options.log_format, cli.command.as_ref())?;
-        runtime.block_on(run(cli))
-    });
-    match ended {
+    let code = match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
         Ok(code) => code,
-        Err(error) => unusable(&format!("{error:#}").replace('\n', " ")),
-    }
+        Err(error) => {
+            // By the log's own thread: standard error may be stalled, and the process must end all the same.
+            log.say(&format!("frontrow: {error:#}").replace('\n', " "));
+            ExitCode::from(UNUSABLE)
+        }
+    };
+    log.end();
+    code
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
@@ -57,16 +69,29 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Migrate => {
+            let database = options.database()?;
+            spawn_blocking(move || file::check_log(&database)).await??;
             app::prepare(&options.database()?, options.global_policy()?).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Audit { json } => {
             let (database, audited_at) = (options.database()?, SystemClock::default().now());
+            file::require_own_log(&database)?;
             let findings = backend::audit(&database).await?;
             let report =
                 if json { audit::json(&findings, &database, audited_at)? } else { audit::table(&findings) };
             print(&report)?;
             Ok(if audit::is_clean(&findings) { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
+        }
+        Command::Backup(args) => {
+            let database = options.database()?;
+            print(&spawn_blocking(move || file::backup(&args, &database)).await??)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore(args) => {
+            let database = options.database()?;
+            print(&spawn_blocking(move || file::restore(&args, &database)).await??)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Token(args) => {
             print(&access_token(args, &options)?)?;
@@ -81,11 +106,17 @@ async fn run(cli: Cli) -> Result<ExitCode> {
 
 async fn serve(settings: Settings) -> Result<ExitCode> {
     outlive_limits_of_files()?;
-    let running = app::start(settings).await?;
+    let mut stop = StopSignals::listen()?;
+    let running = tokio::select! {
+        running = app::start(settings) => running?,
+        () = stop.received() => return Ok(ExitCode::SUCCESS),
+    };
     tracing::info!("listening on http://{}", running.address);
-    told_to_stop().await?;
-    tracing::info!("stopping");
-    running.stop().await?;
+    let stopping = async {
+        stop.received().await;
+        tracing::info!("stopping");
+    };
+    running.run_until(stopping).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -97,27 +128,29 @@ fn outlive_limits_of_files() -> Result<()> {
     Ok(())
 }
 
-async fn demo(args: frontrow::cli::DemoArgs, options: &Options) -> Result<ExitCode> {
-    let demo = demo::start(args, options).await?;
-    let report = demo.run().await?;
+/// A demo that is told to stop before its crowd is through has nothing to report.
+async fn demo(args: DemoArgs, options: &Options) -> Result<ExitCode> {
+    let mut stop = StopSignals::listen()?;
+    let demo = tokio::select! {
+        demo = demo::start(args, options) => demo?,
+        () = stop.received() => return Ok(ExitCode::SUCCESS),
+    };
+    let report = tokio::select! {
+        report = demo.run() => Some(report?),
+        () = stop.received() => None,
+    };
+    let Some(report) = report else {
+        demo.run_until(ready(())).await?;
+        return Ok(ExitCode::SUCCESS);
+    };
     print(&report.text)?;
     if args.exit {
-        demo.stop().await?;
+        demo.run_until(ready(())).await?;
     } else {
         print(&format!("serving on http://{} until told to stop (Ctrl-C)", demo.address()))?;
-        told_to_stop().await?;
-        demo.stop().await?;
+        demo.run_until(stop.received()).await?;
     }
     Ok(if report.is_good { ExitCode::SUCCESS } else { ExitCode::from(BREACH) })
-}
-
-async fn told_to_stop() -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }
 
 fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
@@ -131,30 +164,11 @@ fn access_token(args: TokenArgs, options: &Options) -> Result<String> {
         RoleArg::Cashier => Role::Cashier,
     };
     let claims = AccessClaims {
-        user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7.next_id())),
+        user_id: UserId::new(args.user.unwrap_or_else(|| UuidV7::default().next_id())),
         role,
         expires_at: SystemClock::default().now().plus_seconds(args.ttl_seconds),
     };
     Ok(tokens.own().issue(&claims)?)
-}
-
-/// The log goes to standard error. `FRONTROW_LOG` filters it; the demo's has warnings only, beside its progress bar. What
-/// clients do wrong on the wire is no error of ours, though actix calls it one: whoever sends rubbish would fill the disk.
-fn start_log(format: LogFormat, command: Option<&Command>) -> Result<()> {
-    let filter = if std::env::var_os(LOG).is_some() {
-        let filter = EnvFilter::try_from_env(LOG);
-        filter.map_err(|error| anyhow!("{LOG} is like info or warn,frontrow=debug: {error}"))?
-    } else if matches!(command, Some(Command::Demo(_))) {
-        EnvFilter::new("warn,actix_http=off")
-    } else {
-        EnvFilter::new("info,actix_server=warn,actix_http=off")
-    };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 /// Writes to standard output, where what a command was asked for belongs.

@@ -1,19 +1,27 @@
-//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, and
-//! on PostgreSQL the correction of the clock; and a look at the keys of an outside identity provider. Any number of nodes may
-//! run it.
+//! What runs by itself: this node's views of the lines and its seat maps, admission, abandoned places, expiry, pruning, the
+//! discipline of the clock, on PostgreSQL the comparison of the nodes, and a look at the keys of an outside identity provider.
+//! While the clock is unsettled, the passes that judge time pause (ADR 0017). Any number of nodes may run it.
+//!
+//! Every pass is supervised (ADR 0016): one that fails or panics is logged and run again, and readiness knows the age of each.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use frontrow_app::{Abandonment, Admission, Expiry, Lines, Pruning, SeatMaps};
-use frontrow_infra::identity::{KeySetFile, SystemClock};
+use anyhow::{Context, Result};
+use frontrow_app::{
+    Abandonment, Admission, Expiry, Heartbeat, Heartbeats, Lines, NodeComparison, Pruning, SeatMaps,
+};
+use frontrow_infra::clock::{SystemClock, Verdict};
+use frontrow_infra::identity::KeySetFile;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::backend::Backend;
+use crate::file::ServeLock;
 
 /// How often rooms are looked at. An OPEN room is drained within a second.
 const ADMISSION_EVERY: Duration = Duration::from_millis(500);
@@ -27,11 +35,21 @@ const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 /// How often what is over long since is deleted, a few batches each time.
 const PRUNING_EVERY: Duration = Duration::from_secs(10);
-/// How often the clock is compared with the database's.
-const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// How often the clock is asked whether it wants a reading of its reference; one that suspects a step always does.
+const CLOCK_EVERY: Duration = Duration::from_secs(2);
+/// How often a log of SQLite that has begun anew is noticed.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 /// How often the keys of an outside identity provider are read again.
 const KEY_SET_EVERY: Duration = Duration::from_secs(2);
-/// How long a pass that runs may take to finish when the server stops.
+/// How often the node registers, and is compared with the others.
+const NODES_EVERY: Duration = Duration::from_secs(5);
+/// How long after a pass that failed it is run again at most: what is done rarely must not wait for its pace.
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
+/// How long after its first panic a pass is run again; after each further one in a row, twice as long.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// How long after a panic a pass is run again at most.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// How long the passes that run may take to finish when the server stops, all together.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The use cases that nobody asks for.
@@ -51,17 +69,34 @@ pub struct Pass {
     pub name: &'static str,
     /// How long after a pass the next one begins, at most.
     pub pace: Duration,
-    /// Does it once.
-    pub run: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+    /// Whether it writes what the time decides: ticks, expiries, evictions.
+    pub judges_time: bool,
+    /// Does it once. A pass that fails is run again.
+    pub run: Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>,
 }
 
 impl Pass {
-    fn new<F: Future<Output = ()> + Send + 'static>(
+    fn new<F: Future<Output = Result<()>> + Send + 'static>(
         name: &'static str,
         pace: Duration,
         run: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { name, pace, run: Box::new(move || run().boxed()) }
+        Self { name, pace, judges_time: false, run: Box::new(move || run().boxed()) }
+    }
+
+    /// A pass that writes what the time decides.
+    fn by_time(self) -> Self {
+        Self { judges_time: true, ..self }
+    }
+
+    /// The pass, which is skipped while it would judge by a clock that is not settled: other nodes may have another time.
+    fn while_settled(self, clock: &Arc<SystemClock>) -> Self {
+        if !self.judges_time {
+            return self;
+        }
+        let (clock, run) = (clock.clone(), self.run);
+        let run = move || if clock.is_settled() { run() } else { ready(Ok(())).boxed() };
+        Self { run: Box::new(run), ..self }
     }
 }
 
@@ -73,11 +108,11 @@ impl Work {
         let (abandonment, pruning) = (Arc::new(abandonment), Arc::new(pruning));
         vec![
             Pass::new("lines", LINES_EVERY, move || refresh(lines.clone())),
-            Pass::new("admission", ADMISSION_EVERY, move || admit(admission.clone())),
-            Pass::new("abandonment", ABANDONMENT_EVERY, move || give_up(abandonment.clone())),
-            Pass::new("expiry", EXPIRY_EVERY, move || expire(expiry.clone())),
+            Pass::new("admission", ADMISSION_EVERY, move || admit(admission.clone())).by_time(),
+            Pass::new("abandonment", ABANDONMENT_EVERY, move || give_up(abandonment.clone())).by_time(),
+            Pass::new("expiry", EXPIRY_EVERY, move || expire(expiry.clone())).by_time(),
             Pass::new("seat maps", SEAT_MAPS_EVERY, move || show(seat_maps.clone())),
-            Pass::new("pruning", PRUNING_EVERY, move || prune(pruning.clone())),
+            Pass::new("pruning", PRUNING_EVERY, move || prune(pruning.clone())).by_time(),
         ]
     }
 }
@@ -86,107 +121,269 @@ impl Work {
 pub struct Scheduler {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    nodes: Option<NodeComparison>,
+}
+
+/// What the scheduler runs on some nodes only.
+#[derive(Default)]
+pub struct Watched {
+    /// The file with the keys of an outside identity provider.
+    pub key_set: Option<Arc<KeySetFile>>,
+    /// The other nodes.
+    pub nodes: Option<NodeComparison>,
+    /// The right to serve a SQLite file, as long as it is held.
+    pub lock: Weak<ServeLock>,
 }
 
 impl Scheduler {
-    /// Starts them.
+    /// Starts them, and registers each with `heartbeats`.
     #[must_use]
     pub fn start(
         work: Work,
         clock: Arc<SystemClock>,
         backend: Backend,
-        key_set: Option<Arc<KeySetFile>>,
+        watched: Watched,
+        heartbeats: &Heartbeats,
     ) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let clock = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
+        let Watched { key_set, nodes, lock } = watched;
+        let settled = clock.clone();
+        let discipline = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
         let key_set =
             key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
-        let passes = work.passes().into_iter().chain([clock]).chain(key_set);
-        let tasks = passes.map(|pass| tokio::spawn(every(pass, stopped.clone()))).collect();
-        Self { stop, tasks }
+        let comparison =
+            nodes.clone().map(|nodes| Pass::new("nodes", NODES_EVERY, move || compare(nodes.clone())));
+        let log = Pass::new("log marker", LOG_EVERY, move || follow_log(lock.upgrade()));
+        let passes = work.passes().into_iter().map(|pass| pass.while_settled(&settled));
+        let passes = passes.chain([discipline, log]).chain(key_set).chain(comparison);
+        Self { nodes, ..Self::supervising(passes, heartbeats) }
     }
 
-    /// Lets the passes that run finish, within a bound.
+    /// Starts a supervised task for each pass.
+    fn supervising(passes: impl IntoIterator<Item = Pass>, heartbeats: &Heartbeats) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let start = |pass: Pass| {
+            let heartbeat = heartbeats.register(pass.name, pass.pace);
+            tokio::spawn(supervise(pass, heartbeat, stopped.clone()))
+        };
+        Self { stop, tasks: passes.into_iter().map(start).collect(), nodes: None }
+    }
+
+    /// Lets the passes that run finish, within one bound for all of them.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        let deadline = Instant::now() + STOP_WITHIN;
         for mut task in self.tasks {
-            if timeout(STOP_WITHIN, &mut task).await.is_err() {
+            if timeout_at(deadline, &mut task).await.is_err() {
                 task.abort();
             }
         }
+        if let Some(nodes) = self.nodes
+            && let Ok(Err(error)) = timeout(STOP_WITHIN, nodes.leave()).await
+        {
+            tracing::debug!(%error, "the node could not be removed from the registry");
+        }
     }
 }
 
-/// Runs a pass at once and then at its pace, one at a time, until told to stop.
-async fn every(pass: Pass, mut stopped: watch::Receiver<bool>) {
-    let mut ticks = interval(pass.pace);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Runs a pass at once and then at its pace, one at a time, until told to stop. Survives its failures and its panics.
+async fn supervise(pass: Pass, heartbeat: Heartbeat, mut stopped: watch::Receiver<bool>) {
+    let (mut next, mut panics) = (Instant::now(), 0_u32);
     loop {
         tokio::select! {
             _ = stopped.changed() => return,
-            _ = ticks.tick() => (pass.run)().await,
+            () = sleep_until(next) => {}
+        }
+        let begun = Instant::now();
+        let pause = match AssertUnwindSafe(async { (pass.run)().await }).catch_unwind().await {
+            Ok(Ok(())) => {
+                panics = 0;
+                heartbeat.beat();
+                pass.pace
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "background pass failed: {}; running it again",
+                    pass.name
+                );
+                pass.pace.min(AGAIN_WITHIN)
+            }
+            Err(_) => {
+                let pause = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(panics)).min(MAX_BACKOFF);
+                panics = panics.saturating_add(1);
+                tracing::error!(panics, "background pass panicked: {}; running it again", pass.name);
+                pause
+            }
+        };
+        next = begun + pause;
+    }
+}
+
+async fn admit(admission: Admission) -> Result<()> {
+    let admitted = admission.run().await?;
+    if admitted.people > 0 {
+        tracing::info!(people = admitted.people, "admitted");
+    }
+    Ok(())
+}
+
+async fn refresh(lines: Lines) -> Result<()> {
+    Ok(lines.refresh().await?)
+}
+
+async fn give_up(abandonment: Arc<Abandonment>) -> Result<()> {
+    let places = abandonment.run().await?;
+    if places > 0 {
+        tracing::info!(places, "abandoned places given up");
+    }
+    Ok(())
+}
+
+async fn expire(expiry: Expiry) -> Result<()> {
+    let expired = expiry.run().await?;
+    if expired.tokens + expired.holds > 0 {
+        tracing::info!(tokens = expired.tokens, holds = expired.holds, "expired");
+    }
+    Ok(())
+}
+
+async fn prune(pruning: Arc<Pruning>) -> Result<()> {
+    let pruned = pruning.run().await?;
+    if pruned.tokens + pruned.answers > 0 {
+        tracing::info!(tokens = pruned.tokens, answers = pruned.answers, "pruned");
+    }
+    Ok(())
+}
+
+async fn show(seat_maps: SeatMaps) -> Result<()> {
+    Ok(seat_maps.refresh().await?)
+}
+
+async fn correct(clock: Arc<SystemClock>, backend: Backend) -> Result<()> {
+    if !clock.wants_reading() {
+        return Ok(());
+    }
+    let reading = backend.read_clock().await.context("the reference clock could not be read")?;
+    match clock.observe(reading) {
+        Verdict::Steady | Verdict::Unconfirmed => {}
+        Verdict::Suspected(step) => tracing::warn!(
+            step_seconds = seconds(step),
+            paused = !clock.is_settled(),
+            "the reference clock has stepped; the step is not believed before it lasts (ADR 0017)"
+        ),
+        Verdict::Dismissed => {
+            tracing::info!("the step of the reference clock is over; nothing was changed");
+        }
+        Verdict::Adopted(step) => {
+            tracing::warn!(
+                step_seconds = seconds(step),
+                "the time of the reference clock is confirmed and adopted"
+            );
         }
     }
+    Ok(())
 }
 
-async fn admit(admission: Admission) {
-    match admission.run().await {
-        Ok(admitted) if admitted.people > 0 => tracing::info!(people = admitted.people, "admitted"),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "rooms could not be read; trying again"),
-    }
+/// Microseconds as whole seconds, for the log.
+const fn seconds(micros: i64) -> i64 {
+    micros / 1_000_000
 }
 
-async fn refresh(lines: Lines) {
-    if let Err(error) = lines.refresh().await {
-        tracing::warn!(%error, "the lines could not be read; trying again");
-    }
+async fn compare(nodes: NodeComparison) -> Result<()> {
+    Ok(nodes.run().await?)
 }
 
-async fn give_up(abandonment: Arc<Abandonment>) {
-    match abandonment.run().await {
-        Ok(places) if places > 0 => tracing::info!(places, "abandoned places given up"),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "abandoned places could not be looked for; trying again"),
-    }
-}
-
-async fn expire(expiry: Expiry) {
-    match expiry.run().await {
-        Ok(expired) if expired.tokens + expired.holds > 0 => {
-            tracing::info!(tokens = expired.tokens, holds = expired.holds, "expired");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
-    }
-}
-
-async fn prune(pruning: Arc<Pruning>) {
-    match pruning.run().await {
-        Ok(pruned) if pruned.tokens + pruned.answers > 0 => {
-            tracing::info!(tokens = pruned.tokens, answers = pruned.answers, "pruned");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "pruning failed; trying again"),
-    }
-}
-
-/// What keeps it from being done is warned of by those who want seats.
-async fn show(seat_maps: SeatMaps) {
-    if let Err(error) = seat_maps.refresh().await {
-        tracing::debug!(%error, "seat maps could not be brought up to date; trying again");
-    }
-}
-
-async fn correct(clock: Arc<SystemClock>, backend: Backend) {
-    match backend.clock_offset_micros().await {
-        Ok(Some(offset)) => clock.correct(offset),
-        Ok(None) => {}
-        Err(error) => tracing::warn!(%error, "the database's clock could not be read; trying again"),
-    }
+/// Marks a log of SQLite that has begun anew, as long as the file is served.
+async fn follow_log(lock: Option<Arc<ServeLock>>) -> Result<()> {
+    let Some(lock) = lock else { return Ok(()) };
+    let followed = tokio::task::spawn_blocking(move || lock.follow_log()).await;
+    followed.map_err(anyhow::Error::from).flatten().context("the log of the database could not be marked")
 }
 
 /// What keeps the keys from being read is logged where it is found, and changes nothing.
-async fn read_again(key_set: Arc<KeySetFile>) {
-    let _ = tokio::task::spawn_blocking(move || key_set.refresh()).await;
+async fn read_again(key_set: Arc<KeySetFile>) -> Result<()> {
+    tokio::task::spawn_blocking(move || key_set.refresh()).await.context("reading the keys failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use frontrow_app::PassAge;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A pass that does what `run` says at its how manieth run.
+    fn pass(name: &'static str, runs: &Arc<AtomicU32>, run: fn(u32) -> Result<()>) -> Pass {
+        let runs = runs.clone();
+        Pass::new(name, Duration::from_millis(10), move || {
+            let count = runs.fetch_add(1, Ordering::SeqCst);
+            async move { run(count) }
+        })
+    }
+
+    async fn reaches(runs: &AtomicU32, count: u32) {
+        let reached = async {
+            while runs.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, reached).await.expect("the pass goes on");
+    }
+
+    fn age(heartbeats: &Heartbeats, name: &str) -> Duration {
+        let ages = heartbeats.ages();
+        ages.iter().find(|pass: &&PassAge| pass.name == name).map(|pass| pass.age).expect("registered")
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_panics_or_fails_is_run_again() {
+        let (heartbeats, runs) = (Heartbeats::default(), Arc::<AtomicU32>::default());
+        let twice = pass("twice", &runs, |count| match count {
+            0 => panic!("on purpose"),
+            1 => anyhow::bail!("on purpose"),
+            _ => Ok(()),
+        });
+        let scheduler = Scheduler::supervising([twice], &heartbeats);
+        reaches(&runs, 4).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(age(&heartbeats, "twice") < LONG);
+        timeout(LONG, scheduler.stop()).await.expect("it stops");
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_never_succeeds_grows_old_and_others_do_not() {
+        let (heartbeats, [bad, worse, good]) =
+            (Heartbeats::default(), std::array::from_fn(|_| Arc::default()));
+        let passes = [
+            pass("bad", &bad, |_| panic!("on purpose")),
+            pass("worse", &worse, |_| anyhow::bail!("on purpose")),
+            pass("good", &good, |_| Ok(())),
+        ];
+        let scheduler = Scheduler::supervising(passes, &heartbeats);
+        let started = Instant::now();
+        reaches(&bad, 3).await;
+        reaches(&worse, 3).await;
+        reaches(&good, good.load(Ordering::SeqCst) + 2).await;
+        let whole = started.elapsed();
+        let [bad, worse, good] = ["bad", "worse", "good"].map(|name| age(&heartbeats, name));
+        assert!(bad >= whole && worse >= whole && good < whole, "{bad:?} {worse:?} {good:?} of {whole:?}");
+        timeout(LONG, scheduler.stop()).await.expect("it stops");
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_the_first_await_is_caught_as_well() {
+        let (heartbeats, runs) = (Heartbeats::default(), Arc::<AtomicU32>::default());
+        let counted = runs.clone();
+        let run = move || -> std::future::Ready<Result<()>> {
+            assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "on purpose");
+            std::future::ready(Ok(()))
+        };
+        let scheduler =
+            Scheduler::supervising([Pass::new("early", Duration::from_millis(10), run)], &heartbeats);
+        reaches(&runs, 2).await;
+        scheduler.stop().await;
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use frontrow_infra::identity::{KeyRing, Secret};
@@ -60,6 +60,17 @@ fn kept_for(database: &Path) -> Result<KeyRing> {
     }
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     kept(&text).with_context(|| format!("{} is not usable", path.display()))
+}
+
+/// The file of the secrets that are kept next to a database, checked.
+///
+/// # Errors
+/// When there is none, or it cannot be read or used.
+pub(crate) fn file_of(database: &Path) -> Result<PathBuf> {
+    let path = beside(database, ".secret")?;
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read secret {}", path.display()))?;
+    kept(&text).with_context(|| format!("{} is not usable", path.display()))?;
+    Ok(path)
 }
 
 /// One a line, the current one first.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use frontrow_domain::ports::AccessTokens;
 use frontrow_infra::identity::{AccessKeys, Expected, KeyRing, KeySetFile, VerifiedTokens};
 
@@ -39,6 +39,9 @@ impl TokenSettings {
     /// # Errors
     /// A secret or key that is not usable.
     pub fn new(options: &Options, database: &DatabaseUrl) -> Result<Self> {
+        if options.identity_role_claim.is_some() && !options.has_identity_provider() {
+            bail!("--identity-role-claim needs --identity-public-key or --identity-jwks");
+        }
         let read = |path| std::fs::read(path).context("cannot read --identity-public-key");
         let public_key = options.identity_public_key.as_ref().map(read).transpose()?;
         Ok(Self {
@@ -54,6 +57,15 @@ impl TokenSettings {
     #[must_use]
     pub fn own(&self) -> AccessKeys {
         AccessKeys::own(&self.ring).expecting(self.expected.clone())
+    }
+
+    /// Where access tokens come from, for the comparison of nodes.
+    pub(crate) const fn provider_kind(&self) -> &'static str {
+        match self.provider {
+            None => "own",
+            Some(Provider::PublicKey(_)) => "public key",
+            Some(Provider::KeySet(_)) => "key set",
+        }
     }
 
     /// What checks access tokens.

@@ -9,6 +9,7 @@ use frontrow_app::{Entered, QueuePlace, ReserveRequest};
 use frontrow_domain::account::EntryKind;
 use frontrow_domain::queue::{QueueTokenState, QueueTokenStatus};
 use frontrow_domain::reservation::ReservationStatus;
+use frontrow_domain::seat::{Seat, SeatState};
 use frontrow_domain::{EntryId, Money, PaymentId, QueueTokenId, ReservationId, SeatId, UserId};
 use uuid::Uuid;
 
@@ -19,9 +20,9 @@ use crate::requests;
 use crate::stage::Stage;
 use crate::world::NodeRun;
 
-impl Bytes for Entered {
+impl Bytes for Option<Entered> {
     fn is_new(&self) -> bool {
-        self.is_new
+        self.as_ref().is_some_and(|entered| entered.is_new)
     }
 }
 impl Bytes for QueuePlace {}
@@ -80,9 +81,11 @@ impl Buyer {
         if !is_last && self.client.world().chance(vanishing) {
             return self.visit_and_vanish().await;
         }
-        while !self.wait_for_my_turn(is_last).await {
-            if !is_last && self.client.world().chance(0.3) {
-                return;
+        loop {
+            match self.wait_for_my_turn(is_last).await {
+                Turn::Active => break,
+                Turn::Lost if is_last || !self.client.world().chance(0.3) => {}
+                Turn::Lost | Turn::SoldOut => return,
             }
         }
         for _ in 0..self.client.world().between(1, 2) {
@@ -95,7 +98,9 @@ impl Buyer {
 
     /// Takes a place and is never seen again under it.
     async fn visit_and_vanish(&mut self) {
-        self.join().await;
+        if !self.join().await {
+            return;
+        }
         let world = self.client.world().clone();
         world.note(format_args!("{} vanishes", self.client.name));
         self.client.doing("stays away");
@@ -108,21 +113,48 @@ impl Buyer {
     }
 }
 
+/// What waiting in line comes to.
+enum Turn {
+    /// The buyer is admitted.
+    Active,
+    /// The place is lost, or given up.
+    Lost,
+    /// Nothing is left to wait for.
+    SoldOut,
+}
+
 /// The line.
 impl Buyer {
-    async fn join(&mut self) {
+    /// Takes a place. False where the concert is sold out.
+    async fn join(&mut self) -> bool {
         self.client.doing("joins");
         let (user_id, concert) = (self.user_id, self.stage.concert);
         loop {
             let request = (self.client.world().number(), Kind::Join);
             let handler = move |use_cases| requests::enter(use_cases, user_id, concert);
             match self.client.insist(request, true, handler).await {
-                End::Done { answer, .. } => return self.joined(answer),
+                End::Done { answer: Some(entered), .. } => {
+                    self.joined(entered);
+                    return true;
+                }
+                End::Done { answer: None, .. } => {
+                    self.check_sold_out();
+                    return false;
+                }
                 // The room is closed or full.
                 End::Refused | End::Unknown => {
                     self.client.world().sleep(self.client.world().millis(1_000, 4_000)).await;
                 }
             }
+        }
+    }
+
+    /// A seat that is sold never comes back here: so what a node says by its view holds for good.
+    fn check_sold_out(&self) {
+        let memory = &self.client.cluster.monitor.memory;
+        let is_sold = |seat: &Seat| matches!(seat.state, SeatState::Unavailable { .. });
+        if !memory.look(|state| state.seats.values().all(|row| is_sold(&row.value))) {
+            self.client.world().violate("a join is refused as sold out while a seat is left");
         }
     }
 
@@ -152,19 +184,21 @@ impl Buyer {
         self.place = Some((token.id, entered.wait_token));
     }
 
-    /// Joins and polls as told. False when the place is lost, or given up.
-    async fn wait_for_my_turn(&mut self, is_last: bool) -> bool {
-        self.join().await;
+    /// Joins and polls at `pollAfterSeconds`.
+    async fn wait_for_my_turn(&mut self, is_last: bool) -> Turn {
+        if !self.join().await {
+            return Turn::SoldOut;
+        }
         self.client.doing("waits");
         loop {
-            let Some((id, place)) = self.poll().await else { return false };
+            let Some((id, place)) = self.poll().await else { return Turn::Lost };
             let world = self.client.world().clone();
             match place.status {
-                QueueTokenStatus::Active => return true,
-                QueueTokenStatus::Expired => return false,
+                QueueTokenStatus::Active => return Turn::Active,
+                QueueTokenStatus::Expired => return Turn::Lost,
                 QueueTokenStatus::Wait if !is_last && world.chance(0.03) => {
                     self.leave().await;
-                    return false;
+                    return Turn::Lost;
                 }
                 QueueTokenStatus::Wait => {
                     self.client.cluster.monitor.polled(id);

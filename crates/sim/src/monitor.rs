@@ -38,6 +38,7 @@ impl Unit {
         match &work.command {
             Some(Command::Join(_)) => "a join",
             Some(Command::Admit(_)) => "an admission",
+            Some(Command::PauseTokens(_)) => "a pause of the sale, or its end",
             Some(Command::ExpireTokens { .. }) => "the expiry of tokens",
             Some(Command::ExpireHolds { .. }) => "the expiry of holds",
             Some(Command::NotePolls { .. }) => "a note of polls",

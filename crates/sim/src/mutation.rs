@@ -210,7 +210,7 @@ fn a_step_behind(token: Versioned<QueueToken>) -> Versioned<QueueToken> {
             QueueTokenState::Wait
         }
         QueueTokenState::Expired { activated_at: Some(activated_at), expires_at } => {
-            QueueTokenState::Active { activated_at, expires_at: expires_at.plus_seconds(60) }
+            QueueTokenState::Active { activated_at, expires_at: expires_at.plus_seconds(60), paused_at: None }
         }
     };
     Versioned::new(QueueToken { state, ..token.value }, token.version.next())

@@ -11,17 +11,17 @@ use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
     AccountQueries, Accounts, AdminQueries, Clock, Committer, ConcertQueries, Concerts, DateFilter,
-    DateSummary, IdGenerator, IdempotencyRecords, QueueQueries, QueueTokens, ReservationQueries,
+    DateSummary, IdGenerator, IdempotencyRecords, Offer, QueueQueries, QueueTokens, ReservationQueries,
     ReservationView, Reservations, RoomOverview, Rooms, Sales, SeatFeeds, SeatNews, Seats, SeatsOfDate,
-    StorageError,
+    StorageError, StorageHealth, StoredLines, Writability,
 };
-use frontrow_domain::queue::{Departure, LineState, QueueToken, Room, TicketNumber};
+use frontrow_domain::queue::{Departure, QueueToken, Room, RoomWithWaiters, TicketNumber};
 use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::unit_of_work::{CommitError, Committed};
 use frontrow_domain::{
-    AuditEntryId, ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp,
-    UnitOfWork, UserId, Versioned,
+    AuditEntryId, ConcertId, IncarnationId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId,
+    Timestamp, UnitOfWork, UserId, Versioned,
 };
 use frontrow_infra::Storage;
 use tokio::sync::oneshot;
@@ -85,7 +85,8 @@ impl NodePorts {
         storage.seat_feeds = ports.clone();
         storage.reservation_queries = ports.clone();
         storage.account_queries = ports.clone();
-        storage.admin_queries = ports;
+        storage.admin_queries = ports.clone();
+        storage.health = ports;
         storage
     }
 
@@ -210,8 +211,17 @@ impl Rooms for NodePorts {
         self.read(self.storage.rooms.find(id)).await
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
-        self.read(self.storage.rooms.due(now, limit)).await
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError> {
+        self.read(self.storage.rooms.find_with_waiters(id)).await
+    }
+
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError> {
+        self.read(self.storage.rooms.due(now, after, limit)).await
     }
 }
 
@@ -245,6 +255,10 @@ impl Concerts for NodePorts {
         id: PerformanceDateId,
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
         self.read(self.storage.concerts.find_date(id)).await
+    }
+
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError> {
+        self.read(self.storage.concerts.sales_starts(id)).await
     }
 }
 
@@ -300,12 +314,20 @@ impl IdempotencyRecords for NodePorts {
 
 #[async_trait]
 impl QueueQueries for NodePorts {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
         self.read(self.storage.queue_queries.lines()).await
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
         self.read(self.storage.queue_queries.lines_of(rooms)).await
+    }
+
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        self.read(self.storage.queue_queries.begin_incarnation(after, now)).await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        self.read(self.storage.queue_queries.rooms_after(after, limit)).await
     }
 
     async fn departures(
@@ -334,6 +356,14 @@ impl ConcertQueries for NodePorts {
         limit: u32,
     ) -> Result<Vec<Concert>, StorageError> {
         self.read(self.storage.concert_queries.list_concerts(after, limit)).await
+    }
+
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        self.read(self.storage.concert_queries.offers(ids, now)).await
     }
 
     async fn list_dates(
@@ -436,8 +466,11 @@ impl AdminQueries for NodePorts {
     ) -> Result<Vec<AuditEntry>, StorageError> {
         self.read(self.storage.admin_queries.list_audit_log(before, limit)).await
     }
+}
 
-    async fn ping(&self) -> Result<(), StorageError> {
-        self.read(self.storage.admin_queries.ping()).await
+#[async_trait]
+impl StorageHealth for NodePorts {
+    async fn writability(&self) -> Result<Writability, StorageError> {
+        self.read(self.storage.health.writability()).await
     }
 }

@@ -63,9 +63,15 @@ async fn replay(use_cases: &UseCases, keyed: Option<&KeyedRequest>) -> Option<Ve
     }
 }
 
-pub(crate) async fn enter(use_cases: UseCases, user_id: UserId, concert: ConcertId) -> Verdict<Entered> {
+/// Done without a place where the concert is sold out.
+pub(crate) async fn enter(
+    use_cases: UseCases,
+    user_id: UserId,
+    concert: ConcertId,
+) -> Verdict<Option<Entered>> {
     match use_cases.queue.enter(user_id, Some(concert)).await {
-        Ok(entered) => done(entered),
+        Ok(entered) => done(Some(entered)),
+        Err(EnterError::SoldOut) => done(None),
         Err(EnterError::Failure(failure)) => failed(failure),
         Err(EnterError::Refused(refusal)) => Verdict::Refused(refusal.to_string()),
         Err(error @ EnterError::ConcertNotFound) => Verdict::Internal(error.to_string()),
@@ -134,6 +140,7 @@ pub(crate) async fn reserve(
         Err(ReserveError::Conflict) => Verdict::NotNow,
         Err(
             error @ (ReserveError::TooManySeats { .. }
+            | ReserveError::SalePaused(_)
             | ReserveError::SeatLimitExceeded { .. }
             | ReserveError::SeatNotAvailable(_)),
         ) => Verdict::Refused(error.to_string()),
@@ -207,6 +214,7 @@ fn administered(result: Result<(), AdminError>) -> Verdict<Vec<u8>> {
         Ok(()) => done(Vec::new()),
         Err(AdminError::Failure(failure)) => failed(failure),
         Err(AdminError::Conflict) => Verdict::NotNow,
+        Err(AdminError::SalePaused(paused)) => Verdict::Refused(paused.to_string()),
         Err(error) => Verdict::Internal(error.to_string()),
     }
 }

@@ -32,7 +32,7 @@ impl<'a> Written<'a> {
         let findings = self.after.audit().into_iter().filter(|finding| finding.breaches > 0);
         let mut breaches: Vec<String> =
             findings.map(|finding| format!("audit: {}", finding.promise)).collect();
-        let rules: [Rule<'a>; 14] = [
+        let rules: [Rule<'a>; 16] = [
             ("a token, reservation, entry or payment is gone", Self::loses_something),
             ("a token changed otherwise than WAIT, ACTIVE, EXPIRED", Self::turns_a_token_back),
             ("a token was expired before its time", Self::ends_a_token_early),
@@ -41,6 +41,8 @@ impl<'a> Written<'a> {
             ("more are ACTIVE than maxActive", Self::admits_too_many),
             ("people were admitted while the room admits nobody", Self::admits_against_the_mode),
             ("a tick was taken before its time, or for too many", Self::ticks_wrongly),
+            ("a tick admitted before the opening", Self::ticks_before_the_opening),
+            ("seats were held while the sale was paused", Self::holds_while_paused),
             ("somebody entered whom the room refuses", Self::lets_in_whom_it_refuses),
             ("somebody entered otherwise than at the tail", Self::enters_before_others),
             ("somebody entered who had a place", Self::takes_two_places),
@@ -100,7 +102,9 @@ impl<'a> Written<'a> {
             let goes_on = before.state == after.state
                 || match after.state {
                     QueueTokenState::Wait => false,
-                    QueueTokenState::Active { .. } => before.state == QueueTokenState::Wait,
+                    QueueTokenState::Active { .. } => {
+                        before.state == QueueTokenState::Wait || self.is_a_pause_of(before, after)
+                    }
                     QueueTokenState::Expired { .. } => {
                         !matches!(before.state, QueueTokenState::Expired { .. })
                     }
@@ -109,14 +113,21 @@ impl<'a> Written<'a> {
         })
     }
 
+    /// Whether the step between these states of a token is what the unit's pause, or its end, makes of it.
+    fn is_a_pause_of(&self, before: &QueueToken, after: &QueueToken) -> bool {
+        let Some(Command::PauseTokens(pause)) = self.work.command else { return false };
+        let expected = if pause.begins { before.paused(pause.now) } else { before.resumed(pause.now) };
+        pause.room_id == before.room_id && expected == Some(*after)
+    }
+
     fn is_named(&self, token: &QueueToken) -> bool {
         self.work.queue_tokens.iter().any(|named| named.value.id == token.id)
     }
 
     fn ends_a_token_early(&self) -> bool {
         self.changed_tokens().any(|(before, after)| match (before.state, after.state) {
-            (QueueTokenState::Active { expires_at, .. }, QueueTokenState::Expired { .. }) => {
-                !self.is_named(after) && self.now < expires_at
+            (QueueTokenState::Active { expires_at, paused_at, .. }, QueueTokenState::Expired { .. }) => {
+                !self.is_named(after) && (self.now < expires_at || paused_at.is_some())
             }
             _ => false,
         })
@@ -153,12 +164,31 @@ impl<'a> Written<'a> {
         self.admitted().next().is_some() && admit.max_active.is_some_and(|max| active > max)
     }
 
-    /// Operators admit in any mode.
+    /// By the state before: a hold that was decided before the pause conflicts with it.
+    fn holds_while_paused(&self) -> bool {
+        let paused = |new: &Reservation| {
+            let room = self.before.rooms.get(&new.room_id);
+            room.is_some_and(|room| room.value.policy.mode == RoomMode::Paused)
+        };
+        self.new_reservations().any(paused)
+    }
+
+    fn ticks_before_the_opening(&self) -> bool {
+        self.work.rooms.iter().any(|change| {
+            let before = self.before.rooms.get(&change.value().id).map(|row| row.value);
+            before.is_some_and(|before| {
+                before.policy == change.value().policy && before.opens_after(self.now).is_some()
+            }) && self.admitted().next().is_some()
+        })
+    }
+
+    /// Operators admit in any mode but PAUSED.
     fn admits_against_the_mode(&self) -> bool {
         let Some(Command::Admit(admit)) = &self.work.command else { return false };
         let mode = self.before.rooms.get(&admit.room_id).map(|room| room.value.policy.mode);
         let admits = matches!(mode, Some(RoomMode::Auto | RoomMode::Open));
-        !self.is_asked_for && !admits && self.admitted().next().is_some()
+        let may_admit = admits || (self.is_asked_for && mode != Some(RoomMode::Paused));
+        !may_admit && self.admitted().next().is_some()
     }
 
     fn ticks_wrongly(&self) -> bool {

@@ -38,6 +38,7 @@ impl Scenario {
             max_active: Some(limit(1, 6)),
             max_waiting: Some(limit(4, 12)),
             wait_grace_seconds: has_grace.then_some(Some(120)),
+            opens_at: None,
             mode: None,
         };
         let hold_seconds = u32::try_from(world.between(5, 15)).unwrap_or(5);
@@ -78,12 +79,23 @@ impl Scenario {
     pub(crate) fn change(&self, world: &World) -> RoomPolicyPatch {
         let count = |least, most| i64::try_from(world.between(least, most)).unwrap_or(1);
         let limit = |least, most| Some(world.chance(0.5).then(|| count(least, most)));
-        let modes = [RoomMode::Auto, RoomMode::Auto, RoomMode::Open, RoomMode::Hold, RoomMode::Closed];
+        let modes = [
+            RoomMode::Auto,
+            RoomMode::Auto,
+            RoomMode::Open,
+            RoomMode::Hold,
+            RoomMode::Closed,
+            RoomMode::Paused,
+        ];
         let mut change = RoomPolicyPatch { admit_batch: Some(count(1, 5)), ..RoomPolicyPatch::default() };
         match world.below(4) {
             0 => change.max_active = limit(1, 6),
             1 => change.max_waiting = limit(4, 12),
             2 if !self.has_grace => change.admit_interval_seconds = Some(count(1, 6)),
+            _ if world.chance(0.2) => {
+                let seconds = u32::try_from(world.between(1, 6)).unwrap_or(1);
+                change.opens_at = Some(world.chance(0.7).then(|| world.time(0).plus_seconds(seconds)));
+            }
             _ => change.mode = world.pick(&modes).copied(),
         }
         change
@@ -96,6 +108,7 @@ impl Scenario {
             admit_interval_seconds: Some(2),
             max_active: Some(world.chance(0.5).then_some(4)),
             max_waiting: Some(None),
+            opens_at: Some(None),
             mode: world.pick(&[RoomMode::Auto, RoomMode::Open]).copied(),
             ..RoomPolicyPatch::default()
         }

@@ -8,6 +8,7 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 use frontrow::app::{Running, Settings, prepare, start};
+use frontrow::backend::DatabaseOptions;
 use frontrow::cli::DatabaseUrl;
 use frontrow::http::ClientRules;
 use frontrow::tokens::TokenSettings;
@@ -130,7 +131,8 @@ pub struct TestApp {
     /// The HTTP client. Follows no redirect.
     pub client: Client,
     base: String,
-    running: Running,
+    /// `None` for a node in a process of its own.
+    running: Option<Running>,
 }
 
 /// Settings for a test: the contract's defaults, a free port.
@@ -146,7 +148,8 @@ pub fn settings(database: &Database) -> Settings {
         wallet_charging: WalletCharging::default(),
         hold_rules: HoldRules { hold_seconds: 300, max_seats_per_user: 4 },
         global_policy: RoomPolicy::default(),
-        group_commit_limit: None,
+        // The shared server of tests is fast, not durable.
+        database_options: DatabaseOptions { allow_lossy_commits: true, ..DatabaseOptions::default() },
         // Tests are not to fail on a slow machine: those of overload ask for less.
         clients: ClientRules {
             overload: OverloadLimits::new(Duration::from_secs(600)),
@@ -154,6 +157,8 @@ pub fn settings(database: &Database) -> Settings {
         },
         keep_tokens_for: 7 * 24 * 60 * 60,
         migrate: true,
+        // As above: those of silence ask for less.
+        storage_silence: Duration::from_secs(600),
     }
 }
 
@@ -176,9 +181,19 @@ impl TestApp {
     /// When it does not start.
     pub async fn start(settings: Settings) -> Self {
         let running = start(settings).await.expect("the server starts");
+        let address = running.address.to_string();
+        Self { running: Some(running), ..Self::at(&address) }
+    }
+
+    /// A node that serves in another process, at `host:port`.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn at(address: &str) -> Self {
         let client = Client::builder().redirect(redirect::Policy::none()).no_proxy();
         let client = client.timeout(Duration::from_secs(60)).build().expect("a client");
-        Self { client, base: format!("http://{}", running.address), running }
+        Self { client, base: format!("http://{address}"), running: None }
     }
 
     /// Stops the node.
@@ -186,7 +201,9 @@ impl TestApp {
     /// # Panics
     /// When it does not stop in order.
     pub async fn stop(self) {
-        self.running.stop().await.expect("the server stops");
+        if let Some(running) = self.running {
+            running.stop().await.expect("the server stops");
+        }
     }
 
     /// The URL of a path.
@@ -366,7 +383,7 @@ impl Buyer {
 /// Never.
 #[must_use]
 pub fn admin_token() -> String {
-    token(UuidV7.next_id(), Role::Admin)
+    token(UuidV7::default().next_id(), Role::Admin)
 }
 
 /// An access token of a user.

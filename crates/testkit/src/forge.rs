@@ -19,6 +19,12 @@ const GROUP_ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
+/// The order of P-256's group, big-endian. As above.
+const P256_ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
 /// Forges tokens.
 pub struct Forger {
     seed: u64,
@@ -31,8 +37,8 @@ pub struct Forger {
     public: Vec<Vec<u8>>,
     /// The moduli of the RSA keys, big-endian.
     moduli: Vec<Vec<u8>>,
-    /// The forger's own key, and what it publishes of it.
-    own: (EncodingKey, Value),
+    /// The forger's own keys, and what it publishes of them.
+    own: Vec<(EncodingKey, Algorithm, Value)>,
 }
 
 /// A forged token.
@@ -61,7 +67,7 @@ pub struct Tally {
 
 impl Forger {
     /// Forges `tokens` for those who check with `public_keys` (PEM). `worthless` tokens were issued, and are past their time
-    /// or for somebody else. `own_key` is the forger's own (Ed25519, PEM).
+    /// or for somebody else. `own_keys` are the forger's own (Ed25519 or P-256, PEM).
     ///
     /// # Panics
     /// When a key is none.
@@ -71,15 +77,13 @@ impl Forger {
         tokens: Vec<String>,
         worthless: Vec<String>,
         public_keys: &[&str],
-        own_key: &str,
+        own_keys: &[&str],
     ) -> Self {
         let issued = tokens.iter().cloned().collect();
-        let own = EncodingKey::from_ed_pem(own_key.as_bytes()).expect("an Ed25519 key");
-        let own_public = Jwk::from_encoding_key(&own, Algorithm::EdDSA).expect("its public half");
-        let own_public = serde_json::to_value(own_public).expect("JSON");
+        let own = own_keys.iter().map(|pem| own_key(pem)).collect();
         let moduli = public_keys.iter().filter_map(|pem| modulus(pem)).collect();
         let public = public_keys.iter().flat_map(|pem| published(pem)).collect();
-        Self { seed, tokens, issued, worthless, public, moduli, own: (own, own_public) }
+        Self { seed, tokens, issued, worthless, public, moduli, own }
     }
 
     /// The forgery of a case.
@@ -133,6 +137,14 @@ impl Forger {
         }
         tally
     }
+}
+
+fn own_key(pem: &str) -> (EncodingKey, Algorithm, Value) {
+    let ed = EncodingKey::from_ed_pem(pem.as_bytes()).map(|key| (key, Algorithm::EdDSA));
+    let ec = || EncodingKey::from_ec_pem(pem.as_bytes()).map(|key| (key, Algorithm::ES256));
+    let (key, algorithm) = ed.or_else(|_| ec()).expect("an Ed25519 or P-256 key");
+    let public = Jwk::from_encoding_key(&key, algorithm).expect("its public half");
+    (key, algorithm, serde_json::to_value(public).expect("JSON"))
 }
 
 /// A forger at work on one case.
@@ -270,6 +282,9 @@ fn other_algorithm(hand: &mut Hand<'_>, text: &str) -> String {
         json!("RS512"),
         json!("PS256"),
         json!("ES256"),
+        json!("ES256K"),
+        json!("ES384"),
+        json!("ES512"),
         json!("EdDSA"),
         json!("Ed25519"),
         json!("dir"),
@@ -295,7 +310,7 @@ fn other_head(hand: &mut Hand<'_>, text: &str) -> String {
     let [head, claims, signature] = parts(text);
     let mut head = object(&head);
     let other = object(&parts(&hand.token())[0]);
-    let own = hand.forger.own.1.clone();
+    let (_, _, own) = hand.pick(&hand.forger.own);
     let members = [
         ("typ", json!("JWT")),
         ("typ", json!("wait+jwt")),
@@ -546,17 +561,17 @@ fn signed_with_what_is_public(hand: &mut Hand<'_>, text: &str) -> String {
 fn signed_by_the_forger(hand: &mut Hand<'_>, text: &str) -> String {
     let [head, claims, _] = parts(text);
     let mut head = object(&head);
-    head.insert("alg".into(), "EdDSA".into());
-    let (key, public) = &hand.forger.own;
+    let (key, algorithm, public) = hand.pick(&hand.forger.own);
+    head.insert("alg".into(), json!(algorithm));
     if hand.rng.random_range(0..2) == 0 {
-        head.insert("jwk".into(), public.clone());
+        head.insert("jwk".into(), public);
     }
     if hand.rng.random_range(0..3) == 0 {
         head.remove("kid");
     }
     let claims = encoded(Value::from(wanted(hand, &claims)).to_string());
     let signed = format!("{}.{claims}", encoded(Value::from(head).to_string()));
-    let signature = crypto::sign(signed.as_bytes(), key, Algorithm::EdDSA).expect("the key signs");
+    let signature = crypto::sign(signed.as_bytes(), &key, algorithm).expect("the key signs");
     format!("{signed}.{signature}")
 }
 
@@ -566,9 +581,11 @@ fn same_signature_otherwise(hand: &mut Hand<'_>, text: &str) -> String {
     let mut bytes = decoded(&signature);
     match (hand.below(3), bytes.len()) {
         (0, _) => bytes.insert(0, 0),
+        (1, 64) => add(bytes.iter_mut().skip(32).zip(GROUP_ORDER)),
         (_, 64) => {
-            let order = GROUP_ORDER;
-            add(bytes.iter_mut().skip(32).zip(order));
+            // Of either half.
+            let end = 32 * (1 + hand.below(2));
+            add(bytes.iter_mut().take(end).rev().zip(P256_ORDER.into_iter().rev()));
         }
         (_, length) => match hand.forger.moduli.iter().find(|modulus| modulus.len() == length) {
             Some(modulus) => add(bytes.iter_mut().rev().zip(modulus.iter().rev().copied())),
@@ -615,10 +632,11 @@ fn worthless(hand: &mut Hand<'_>, _: &str) -> String {
 fn published(pem: &str) -> Vec<Vec<u8>> {
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     let der = STANDARD.decode(&body).unwrap_or_default();
-    // An Ed25519 key is the last 32 bytes of its DER.
-    let raw = der.get(der.len().saturating_sub(32)..).unwrap_or_default().to_vec();
+    // An Ed25519 key is the last 32 bytes of its DER, a P-256 one the last 65, or the 64 after the first of these.
+    let raw =
+        [32, 64, 65].map(|length| der.get(der.len().saturating_sub(length)..).unwrap_or_default().to_vec());
     let texts = [pem.to_owned(), pem.trim_end().to_owned(), pem.replace('\n', "\r\n"), body];
-    texts.into_iter().map(String::into_bytes).chain([der, raw]).chain(modulus(pem)).collect()
+    texts.into_iter().map(String::into_bytes).chain([der]).chain(raw).chain(modulus(pem)).collect()
 }
 
 fn modulus(pem: &str) -> Option<Vec<u8>> {

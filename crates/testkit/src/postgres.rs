@@ -6,16 +6,18 @@
 //! | environment variable | effect |
 //! |---|---|
 //! | `FRONTROW_TEST_POSTGRES_URL` | databases are made on that server (`postgres://...`, without TLS) by a user who may create them; those of a killed test stay, named `frontrow_test_...` |
-//! | `FRONTROW_REQUIRE_POSTGRES=1` | a missing PostgreSQL fails the tests instead of skipping them |
+//! | `FRONTROW_REQUIRE_POSTGRES=1` | a missing PostgreSQL or PgBouncer fails the tests instead of skipping them |
 
 mod certificate;
 mod cluster;
 mod database;
 mod keeper;
+mod pooler;
 mod programs;
 
 pub use cluster::{Cluster, PrivateCluster};
 pub use database::{Template, TestDatabase};
+pub use pooler::{PoolMode, Pooler};
 pub use programs::{Programs, found_or_skipped, search_list};
 
 /// A database of this test alone on the shared server. `None` where there is no PostgreSQL, which has then been

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use frontrow_app::{
     AdminError, CancelError, ChargeError, ConcertError, EnterError, Failure, GateError, LookUpError,
-    PayError, ReadReservationError, ReplayError, ReserveError, Unauthenticated, WrongRoom,
+    PayError, ReadReservationError, RenewError, ReplayError, ReserveError, Unauthenticated, WrongRoom,
 };
 use frontrow_domain::SeatId;
 use frontrow_domain::account::ChargingRefusal;
@@ -45,7 +45,7 @@ impl From<Failure> for Problem {
 }
 
 /// An error and what caused it, in one line.
-fn causes(error: &dyn Error) -> String {
+pub(crate) fn causes(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -77,11 +77,20 @@ impl From<NoIssuer> for Problem {
     }
 }
 
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::NoIssuer(no_issuer) => no_issuer.into(),
+            RenewError::HasRole => said(Code::Forbidden, &error),
+        }
+    }
+}
+
 impl From<GateError> for Problem {
     fn from(error: GateError) -> Self {
         let code = match error {
             GateError::Missing => Code::WaitTokenMissing,
-            GateError::Invalid => Code::WaitTokenInvalid,
+            GateError::Invalid | GateError::Gone => Code::WaitTokenInvalid,
             GateError::NotActive => Code::WaitTokenNotActive,
             GateError::Expired => Code::WaitTokenExpired,
             GateError::Failure(failure) => return failure.into(),
@@ -101,7 +110,7 @@ impl From<LookUpError> for Problem {
     fn from(error: LookUpError) -> Self {
         let code = match error {
             LookUpError::Missing => Code::WaitTokenMissing,
-            LookUpError::Invalid => Code::WaitTokenInvalid,
+            LookUpError::Invalid | LookUpError::Gone => Code::WaitTokenInvalid,
             LookUpError::Failure(failure) => return failure.into(),
         };
         said(code, &error).with_status(StatusCode::UNAUTHORIZED)
@@ -112,6 +121,7 @@ impl From<EnterError> for Problem {
     fn from(error: EnterError) -> Self {
         match error {
             EnterError::ConcertNotFound => said(Code::ConcertNotFound, &error),
+            EnterError::SoldOut => said(Code::SoldOut, &error),
             EnterError::Refused(refusal) => {
                 let code = match refusal {
                     RoomRefusal::Closed => Code::RoomClosed,
@@ -153,6 +163,7 @@ impl From<ReserveError> for Problem {
             ReserveError::KeyReused(reused) => return reused.into(),
             ReserveError::Failure(failure) => return failure.into(),
             ReserveError::PerformanceDateNotFound => Code::PerformanceDateNotFound,
+            ReserveError::SalePaused(_) => Code::SalePaused,
             ReserveError::NotOnSale(_) => Code::NotOnSale,
             ReserveError::SeatLimitExceeded { .. } => Code::SeatLimitExceeded,
             ReserveError::Conflict => Code::Conflict,
@@ -263,6 +274,7 @@ impl From<AdminError> for Problem {
             AdminError::PerformanceDateNotFound => said(Code::PerformanceDateNotFound, &error),
             AdminError::RoomNotFound => said(Code::NotFound, &error),
             AdminError::InvalidPolicy(invalid) => invalid.into(),
+            AdminError::SalePaused(paused) => said(Code::SalePaused, &paused),
             AdminError::NeverOnSale(never) => Self::invalid("onSaleAt", never),
             AdminError::Conflict => said(Code::Conflict, &error),
             AdminError::Failure(failure) => failure.into(),

@@ -3,6 +3,8 @@
 
 mod mapping;
 
+pub(crate) use self::mapping::causes;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -55,6 +57,8 @@ codes! {
     ReservationNotFound = "RESERVATION_NOT_FOUND", NOT_FOUND, "There is no such reservation";
     MethodNotAllowed = "METHOD_NOT_ALLOWED", METHOD_NOT_ALLOWED, "The method is not allowed here";
     RequestTimeout = "REQUEST_TIMEOUT", REQUEST_TIMEOUT, "The request came too slowly";
+    SalePaused = "SALE_PAUSED", CONFLICT, "The sale is paused";
+    SoldOut = "SOLD_OUT", CONFLICT, "The concert is sold out";
     NotOnSale = "NOT_ON_SALE", CONFLICT, "The date is not on sale";
     SeatLimitExceeded = "SEAT_LIMIT_EXCEEDED", CONFLICT, "Too many seats for one person";
     SeatNotAvailable = "SEAT_NOT_AVAILABLE", CONFLICT, "A seat is taken";
@@ -262,6 +266,7 @@ mod tests {
             (
                 409,
                 &[
+                    "SALE_PAUSED",
                     "NOT_ON_SALE",
                     "SEAT_LIMIT_EXCEEDED",
                     "SEAT_NOT_AVAILABLE",

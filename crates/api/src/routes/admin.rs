@@ -70,6 +70,13 @@ pub(crate) struct RoomPolicyBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>, minimum = 120, maximum = 2_592_000)]
     wait_grace_seconds: Option<Option<Integer>>,
+    /// The time of the first tick; no tick admits before it. If null, the room of a concert opens at the earliest `onSaleAt` of its
+    /// dates, while all of them lie ahead.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, format = DateTime, min_length = 20)]
+    opens_at: Option<Option<Time>>,
+    /// `PAUSED` stops the sale: no admission and no new hold, while holds stay payable. Another mode resumes it and adds the
+    /// length of the pause to the `expiresAt` of ACTIVE tokens.
     #[serde(default, deserialize_with = "present")]
     #[schema(schema_with = mode_names, required = false)]
     mode: Option<Mode>,
@@ -89,6 +96,7 @@ impl From<&RoomPolicyBody> for RoomPolicyPatch {
             max_active: limit(body.max_active),
             max_waiting: limit(body.max_waiting),
             wait_grace_seconds: limit(body.wait_grace_seconds),
+            opens_at: body.opens_at.map(|given| given.map(|Time(time)| time)),
             mode: body.mode.map(|Mode(mode)| mode),
         }
     }
@@ -220,7 +228,8 @@ pub(crate) struct NewDateDto {
 }
 
 problems! {
-    CreateDateProblems: BEARER, JSON, &[Code::Forbidden, Code::InvalidRequest, Code::ConcertNotFound]
+    CreateDateProblems: BEARER, JSON,
+    &[Code::Forbidden, Code::InvalidRequest, Code::ConcertNotFound, Code::Conflict]
 }
 
 /// Makes a performance date with all its seats.
@@ -270,13 +279,18 @@ pub(crate) struct RoomDto {
     /// Null gives up no place.
     #[schema(required)]
     wait_grace_seconds: Option<u32>,
+    /// The time of the first tick; no tick admits before it. Null if there is no such time.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    opens_at: Option<String>,
+    /// Whether `opensAt` is not the operator's but the earliest `onSaleAt` of the concert's dates.
+    opens_at_derived: bool,
     #[schema(schema_with = mode_names)]
     mode: &'static str,
     /// How many wait.
     waiting: u64,
     /// How many are ACTIVE.
     active: u64,
-    /// When the next batch is due.
+    /// The next point of the grid of ticks.
     #[schema(format = DateTime)]
     next_tick_at: String,
 }
@@ -293,6 +307,8 @@ impl From<RoomOverview> for RoomDto {
             max_active: policy.max_active,
             max_waiting: policy.max_waiting,
             wait_grace_seconds: policy.wait_grace_seconds,
+            opens_at: room.opens_at().map(|time| time.to_string()),
+            opens_at_derived: policy.opens_at.is_none() && room.sales_open_at.is_some(),
             mode: name_of(&RoomMode::NAMES, policy.mode),
             waiting,
             active,
@@ -366,12 +382,17 @@ pub(crate) struct AdmittedDto {
     admitted: u64,
 }
 
-/// Admits waiters now, in any mode, but never over `maxActive`.
+problems! {
+    AdmitProblems: BEARER, JSON,
+    &[Code::Forbidden, Code::InvalidRequest, Code::NotFound, Code::SalePaused, Code::Conflict]
+}
+
+/// Admits waiters now, in any mode but `PAUSED`, also before `opensAt`, but never over `maxActive`.
 #[utoipa::path(
     post, path = "/admin/rooms/{roomId}/admit", tag = "admin", operation_id = "admitWaiters",
     params(("roomId" = Uuid, Path, description = "The room.")),
     request_body = AdmitBody,
-    responses((status = 200, description = "So many were admitted.", body = AdmittedDto), RoomProblems),
+    responses((status = 200, description = "So many were admitted.", body = AdmittedDto), AdmitProblems),
     security(("bearer" = []))
 )]
 pub(crate) async fn admit(

@@ -11,9 +11,9 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, rt};
 use frontrow_app::{ConcertService, SeatMap, SeatsChanged};
 use frontrow_domain::concert::Concert;
-use frontrow_domain::ports::{DateFilter, DateSummary, SeatFilter};
+use frontrow_domain::ports::{DateFilter, DateSummary, Offer, SeatFilter};
 use frontrow_domain::seat::{FeedVersion, SeatSpot, SeatStatus};
-use frontrow_domain::{ConcertId, PerformanceDateId, Timestamp};
+use frontrow_domain::{ConcertId, Money, PerformanceDateId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -31,7 +31,7 @@ use crate::overload::Class;
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
-use crate::seats::{self, Album, FEW_SEATS, Parts};
+use crate::seats::{Album, Delta, FEW_SEATS, OWN_DELTA_SEATS, Parts};
 
 /// From which version on `since` tells what an answer does not.
 pub(crate) const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
@@ -58,22 +58,36 @@ pub(crate) struct ConcertDto {
     venue: String,
     /// The waiting room in front of it.
     room_id: Uuid,
+    /// Whether there are dates ahead (`startsAt` later than now), and every seat of them is sold. Held seats are unsold.
+    sold_out: bool,
+    /// The earliest `startsAt` ahead. Absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, format = DateTime)]
+    next_date_at: Option<String>,
+    /// The lowest price among the unsold seats (AVAILABLE or RESERVED) of the dates ahead, in minor units. Absent when there
+    /// is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    from_price: Option<i64>,
 }
 
-impl From<Concert> for ConcertDto {
-    fn from(concert: Concert) -> Self {
+impl ConcertDto {
+    fn new(concert: &Concert, offer: Offer) -> Self {
         Self {
             concert_id: concert.id.get(),
             title: concert.title.as_str().to_owned(),
             venue: concert.venue.as_str().to_owned(),
             room_id: concert.room_id.get(),
+            sold_out: offer.is_sold_out(),
+            next_date_at: offer.next_date_at.map(|time| time.to_string()),
+            from_price: offer.from_price.map(Money::minor_units),
         }
     }
 }
 
 problems! { ConcertsProblems: PUBLIC, STORAGE, &[Code::MalformedRequest] }
 
-/// The concerts.
+/// Lists concerts, each with what is left to sell (at most 1 s old).
 #[utoipa::path(
     get, path = "/concerts", tag = "concerts", operation_id = "listConcerts",
     params(Page<ConcertId>),
@@ -82,8 +96,12 @@ problems! { ConcertsProblems: PUBLIC, STORAGE, &[Code::MalformedRequest] }
 pub(crate) async fn list_concerts(state: State, req: HttpRequest) -> Result<HttpResponse, Problem> {
     let page = Page::<ConcertId>::parse(req.query_string())?;
     let concerts = &state.use_cases.concerts;
-    let concerts = patiently(|| concerts.list_concerts(page.after, page.fetch())).await?;
-    let items = Items::new(page.cut(concerts, |concert| concert.id), ConcertDto::from);
+    let listed = patiently(|| concerts.list_concerts(page.after, page.fetch())).await?;
+    let (listed, next) = page.cut(listed, |concert| concert.id);
+    let ids: Vec<ConcertId> = listed.iter().map(|concert| concert.id).collect();
+    let offers = patiently(|| concerts.offers(&ids)).await?;
+    let items = listed.iter().zip(offers).collect();
+    let items = Items::new((items, next), |(concert, offer)| ConcertDto::new(concert, offer));
     Ok(fresh(StatusCode::OK, &items))
 }
 
@@ -285,34 +303,26 @@ async fn seats_since(
     response.insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     let accepted = Encoding::choose(req.headers(), usize::MAX);
     let changed = map.changed_since(since, now).filter(|changed| !is_better_told_whole(changed));
-    let Some(changed) = changed else {
-        return Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?));
+    let delta = match &changed {
+        Some(changed) if changed.seats.len() <= OWN_DELTA_SEATS => {
+            Some(Arc::new(Delta::render(changed, accepted)?))
+        }
+        Some(changed) => album.delta(map, (since, changed.seats.len()), accepted, now).await?,
+        None => None,
     };
-    let (encoding, body) = if changed.seats.len() <= FEW_SEATS {
-        written(&changed, accepted)?
-    } else {
-        let written = web::block(move || written(&changed, accepted)).await;
-        written.map_err(Problem::internal)??
-    };
-    Ok(send(response, encoding, Parts::new(vec![body.into()])))
+    match delta {
+        Some(delta) => Ok(send(response, delta.encoding(), delta.body())),
+        None => Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?)),
+    }
 }
 
-/// More than this part of many seats is not written for one: whoever was away was so with others, and the picture of all
-/// seats is there for each of them.
+/// The part of many seats above which a caller gets the whole map instead of a delta: after an outage many callers ask at
+/// once, and the whole map is rendered already.
 const BETTER_TOLD_WHOLE: usize = 4;
 
 fn is_better_told_whole(changed: &SeatsChanged) -> bool {
     let (told, all) = (changed.seats.len(), changed.layout.len());
     told > FEW_SEATS && told.saturating_mul(BETTER_TOLD_WHOLE) > all
-}
-
-/// The text of what has changed, compressed if that is accepted and gains anything.
-fn written(changed: &SeatsChanged, accepted: Encoding) -> Result<(Encoding, Vec<u8>), Problem> {
-    let body = seats::delta(changed)?;
-    match accepted.for_body(body.len()) {
-        Encoding::Identity => Ok((Encoding::Identity, body)),
-        Encoding::Gzip => Ok((Encoding::Gzip, etag::gzip(&body).map_err(Problem::internal)?)),
-    }
 }
 
 fn send(mut response: HttpResponseBuilder, encoding: Encoding, body: Parts) -> HttpResponse {

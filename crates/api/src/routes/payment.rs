@@ -13,6 +13,7 @@ use super::State;
 use crate::access::{idempotent, resource};
 use crate::body::JsonBody;
 use crate::caller::Known;
+use crate::dto::TicketDto;
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Id;
 use crate::openapi::{BEARER, IdempotencyKeyHeader, JSON, KEYED, problems};
@@ -49,27 +50,16 @@ pub(crate) struct PaymentDto {
     tickets: Vec<TicketDto>,
 }
 
-/// The right to one seat.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TicketDto {
-    ticket_id: Uuid,
-    seat_id: Uuid,
-}
-
 impl From<&PayReceipt> for PaymentDto {
     fn from(receipt: &PayReceipt) -> Self {
         let PayReceipt { payment, balance } = receipt;
-        let tickets = payment.tickets.iter();
         Self {
             payment_id: payment.id.get(),
             reservation_id: payment.reservation_id.get(),
             amount: payment.amount.minor_units(),
             balance: balance.minor_units(),
             paid_at: payment.paid_at.to_string(),
-            tickets: tickets
-                .map(|ticket| TicketDto { ticket_id: ticket.id.get(), seat_id: ticket.seat_id.get() })
-                .collect(),
+            tickets: payment.tickets.iter().map(TicketDto::from).collect(),
         }
     }
 }

@@ -65,12 +65,16 @@ pub(crate) struct QueueDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, format = DateTime)]
     activated_at: Option<String>,
-    /// ACTIVE: from when on it is lapsed. EXPIRED: when it ended. Absent before.
+    /// For `ACTIVE`, the expiry deadline (exclusive). While the sale is paused, the deadline as it was when the pause began; the
+    /// token does not expire meanwhile, and the pause is added when it ends. For `EXPIRED`, when the token ended. Absent while
+    /// `WAIT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, format = DateTime)]
     expires_at: Option<String>,
     /// After how many seconds to ask again.
     poll_after_seconds: u64,
+    /// Whether the sale is paused: no admission and no new hold, while holds stay payable.
+    sale_paused: bool,
 }
 
 fn status_names() -> utoipa::openapi::Object {
@@ -82,7 +86,9 @@ impl From<&QueuePlace> for QueueDto {
         let token = &place.token;
         let (activated_at, expires_at) = match token.state {
             QueueTokenState::Wait => (None, None),
-            QueueTokenState::Active { activated_at, expires_at } => (Some(activated_at), Some(expires_at)),
+            QueueTokenState::Active { activated_at, expires_at, .. } => {
+                (Some(activated_at), Some(expires_at))
+            }
             QueueTokenState::Expired { activated_at, expires_at } => (activated_at, Some(expires_at)),
         };
         let text = |time: Timestamp| time.to_string();
@@ -97,6 +103,7 @@ impl From<&QueuePlace> for QueueDto {
             activated_at: activated_at.map(text),
             expires_at: expires_at.map(text),
             poll_after_seconds: place.poll_after_seconds,
+            sale_paused: place.sale_paused,
         }
     }
 }
@@ -110,9 +117,15 @@ fn shown(status: StatusCode, place: &QueuePlace) -> HttpResponse {
     response
 }
 
-problems! { EnterProblems: BEARER, JSON, &[Code::ConcertNotFound, Code::RoomClosed, Code::RoomFull] }
+problems! {
+    EnterProblems: BEARER, JSON,
+    &[Code::ConcertNotFound, Code::SoldOut, Code::RoomClosed, Code::RoomFull]
+}
 
-/// Enters the waiting room. Whoever has a live place there gets that one again, with the same Wait-Token.
+/// Enters the waiting room. A user with a live place there gets the same place and the same Wait-Token again.
+///
+/// The own room of a concert whose `soldOut` is true takes no newcomers: `SOLD_OUT`, until a seat is given back. The global
+/// room, which serves other concerts too, does not refuse for that.
 #[utoipa::path(
     post, path = "/queue", tag = "queue", operation_id = "enterQueue",
     request_body = EnterBody,

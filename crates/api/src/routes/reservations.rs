@@ -16,7 +16,7 @@ use super::State;
 use crate::access::{bearer_within, gated_idempotent, resource};
 use crate::body::JsonBody;
 use crate::caller::Known;
-use crate::dto::{Items, ReservedSeatDto, fresh, name_of, nothing};
+use crate::dto::{Items, ReservedSeatDto, TicketDto, fresh, name_of, nothing};
 use crate::gate::Passed;
 use crate::idempotency::{Key, json_answer, respond};
 use crate::json::Id;
@@ -76,6 +76,14 @@ pub(crate) struct ReservationDto<'a> {
     /// From when on the hold is lapsed.
     #[schema(format = DateTime)]
     hold_expires_at: String,
+    /// The payment of a `DONE` reservation. Absent in every other state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    payment_id: Option<Uuid>,
+    /// The tickets of a `DONE` reservation, one for each seat. Absent in every other state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tickets: Option<Vec<TicketDto>>,
 }
 
 fn status_names() -> utoipa::openapi::Object {
@@ -93,6 +101,8 @@ impl<'a> From<&'a Held> for ReservationDto<'a> {
             total_amount: reservation.total_amount.minor_units(),
             status: name_of(&ReservationStatus::NAMES, reservation.status),
             hold_expires_at: reservation.hold_expires_at.to_string(),
+            payment_id: None,
+            tickets: None,
         }
     }
 }
@@ -107,6 +117,11 @@ impl<'a> From<&'a ReservationView> for ReservationDto<'a> {
             total_amount: view.total_amount.minor_units(),
             status: name_of(&ReservationStatus::NAMES, view.status),
             hold_expires_at: view.hold_expires_at.to_string(),
+            payment_id: view.payment.as_ref().map(|payment| payment.id.get()),
+            tickets: view
+                .payment
+                .as_ref()
+                .map(|payment| payment.tickets.iter().map(TicketDto::from).collect()),
         }
     }
 }
@@ -114,7 +129,7 @@ impl<'a> From<&'a ReservationView> for ReservationDto<'a> {
 problems! {
     ReserveProblems: BEARER, GATE, KEYED, JSON,
     &[
-        Code::InvalidRequest, Code::PerformanceDateNotFound, Code::SeatNotFound, Code::NotOnSale,
+        Code::InvalidRequest, Code::PerformanceDateNotFound, Code::SeatNotFound, Code::SalePaused, Code::NotOnSale,
         Code::SeatLimitExceeded, Code::SeatNotAvailable, Code::Conflict,
     ]
 }

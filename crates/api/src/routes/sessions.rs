@@ -3,18 +3,22 @@
 use actix_web::HttpResponse;
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
+use frontrow_app::Session;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::State;
-use crate::access::{public, resource};
+use crate::access::{bearer, public, resource};
+use crate::caller::Known;
 use crate::dto::fresh;
-use crate::openapi::{PUBLIC, problems};
+use crate::openapi::{BEARER, PUBLIC, problems};
 use crate::problem::{Code, Problem};
 
 pub(super) fn configure(config: &mut ServiceConfig) {
-    config.service(resource("/sessions", [(Method::POST, public(web::to(open)))]));
+    config
+        .service(resource("/sessions", [(Method::POST, public(web::to(open)))]))
+        .service(resource("/sessions/renew", [(Method::POST, bearer(web::to(renew)))]));
 }
 
 /// A guest's session.
@@ -24,9 +28,19 @@ pub(crate) struct SessionDto {
     user_id: Uuid,
     /// For `Authorization: Bearer <accessToken>`.
     access_token: String,
-    /// From when on the token is no good.
+    /// The expiry of the token (exclusive).
     #[schema(format = DateTime)]
     expires_at: String,
+}
+
+impl From<Session> for SessionDto {
+    fn from(session: Session) -> Self {
+        Self {
+            user_id: session.user_id.get(),
+            access_token: session.access_token,
+            expires_at: session.expires_at.to_string(),
+        }
+    }
 }
 
 problems! { OpenProblems: PUBLIC, &[Code::NotFound] }
@@ -38,10 +52,21 @@ problems! { OpenProblems: PUBLIC, &[Code::NotFound] }
 )]
 pub(crate) async fn open(state: State) -> Result<HttpResponse, Problem> {
     let session = state.use_cases.sessions.open()?;
-    let dto = SessionDto {
-        user_id: session.user_id.get(),
-        access_token: session.access_token,
-        expires_at: session.expires_at.to_string(),
-    };
-    Ok(fresh(StatusCode::CREATED, &dto))
+    Ok(fresh(StatusCode::CREATED, &SessionDto::from(session)))
+}
+
+problems! { RenewProblems: BEARER, &[Code::NotFound, Code::Forbidden] }
+
+/// Renews a session: a new access token for the same user, whose places in line stay.
+///
+/// The token of the request must be valid, and stays valid until it expires. A token with a role is not renewed (403). Where
+/// an outside identity provider issues the access tokens, the path does not exist (404).
+#[utoipa::path(
+    post, path = "/sessions/renew", tag = "sessions", operation_id = "renewSession",
+    responses((status = 201, description = "The same user, with a new expiry.", body = SessionDto), RenewProblems),
+    security(("bearer" = []))
+)]
+pub(crate) async fn renew(state: State, known: Known) -> Result<HttpResponse, Problem> {
+    let session = state.use_cases.sessions.renew(known.caller())?;
+    Ok(fresh(StatusCode::CREATED, &SessionDto::from(session)))
 }

@@ -12,8 +12,10 @@ use std::time::Duration;
 use actix_web::web;
 use frontrow_app::{Failure, SeatMap, SeatsShown};
 use frontrow_domain::ports::SeatFilter;
+use frontrow_domain::seat::FeedVersion;
 use frontrow_domain::{PerformanceDateId, Timestamp};
 
+use super::delta::{Class, Delta, Deltas};
 use super::{Parts, Picture};
 use crate::etag::Encoding;
 use crate::problem::Problem;
@@ -57,6 +59,7 @@ impl Albums {
 pub(crate) struct Album {
     all: Slot,
     available: Slot,
+    deltas: Deltas,
 }
 
 #[derive(Default)]
@@ -153,6 +156,58 @@ impl Album {
         self.body(&picture, encoding).await?;
         picture.since_unknown(encoding)
     }
+
+    /// The delta for a caller that lacks the changes of `seats` seats since a version, shared with others that lack about as
+    /// much. `None` where it is to get the whole map instead.
+    ///
+    /// # Errors
+    /// Never, in effect: see [`Delta::render`].
+    pub(crate) async fn delta(
+        self: &Arc<Self>,
+        map: &Arc<SeatMap>,
+        (since, seats): (FeedVersion, usize),
+        accepted: Encoding,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Delta>>, Problem> {
+        let (class, revision) = (Class::of(seats, accepted), map.revision(now));
+        let current = || self.deltas.find(class, since).filter(|delta| does(delta, revision));
+        if let Some(delta) = current() {
+            return Ok(Some(delta));
+        }
+        if seats <= FEW_SEATS {
+            return self.render(map, (since, class), accepted, now);
+        }
+        // One at a time: the others wait for what the first renders.
+        let _rendering = self.deltas.rendering.lock().await;
+        if let Some(delta) = current() {
+            return Ok(Some(delta));
+        }
+        let (album, map) = (self.clone(), map.clone());
+        let rendered = web::block(move || album.render(&map, (since, class), accepted, now)).await;
+        rendered.map_err(Problem::internal)?
+    }
+
+    fn render(
+        &self,
+        map: &SeatMap,
+        (since, class): (FeedVersion, Class),
+        accepted: Encoding,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Delta>>, Problem> {
+        if !self.deltas.has_room() {
+            return Ok(None);
+        }
+        let Some(changed) = map.changed_since_or_earlier(since, now) else { return Ok(None) };
+        let delta = Arc::new(Delta::render(&changed, accepted)?);
+        self.deltas.insert(class, &delta);
+        Ok(Some(delta))
+    }
+}
+
+/// Whether a delta is still sent: the map has not changed since, or there are many seats and it is young.
+fn does(delta: &Delta, revision: u64) -> bool {
+    let youth = delta.cost().saturating_mul(REST).clamp(YOUNG, OLDEST);
+    delta.revision() == revision || (delta.seats() > FEW_SEATS && delta.age() < youth)
 }
 
 fn shown(map: &SeatMap, now: Timestamp) -> Result<SeatsShown, Problem> {

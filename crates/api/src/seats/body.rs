@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
@@ -10,8 +10,11 @@ use actix_web::HttpResponseBuilder;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 
-/// A body of so many bytes is sent as one; a connection never buffers more than about this.
-const ONE_PART_BYTES: usize = 256 * 1024;
+/// The most bytes of a part that is put together here. A connection copies one part at a time into its write buffer, so that
+/// a client that does not read costs about this much.
+const PART_BYTES: usize = 64 * 1024;
+/// Bodies of up to so many bytes are put together from their parts: fewer, larger writes.
+const JOINED_BYTES: usize = 256 * 1024;
 
 /// The parts of a body. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -20,16 +23,39 @@ pub(crate) struct Parts {
     bytes: usize,
 }
 
+/// The parts of a body that others may still hold.
+pub(crate) struct WeakParts {
+    parts: Weak<[Bytes]>,
+    bytes: usize,
+}
+
+impl WeakParts {
+    /// Whether anything holds the body.
+    pub(crate) fn is_held(&self) -> bool {
+        self.parts.strong_count() > 0
+    }
+
+    /// How long the body is.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Parts {
-    /// Puts parts one behind the other. Small ones become one.
+    /// Puts parts one behind the other. Small bodies are put together anew, in parts of an equal size.
     pub(crate) fn new(parts: Vec<Bytes>) -> Self {
         let bytes = parts.iter().map(Bytes::len).sum();
-        if bytes > ONE_PART_BYTES {
-            return Self { parts: parts.into(), bytes };
-        }
-        let mut joined = Vec::with_capacity(bytes);
-        parts.iter().for_each(|part| joined.extend_from_slice(part));
-        Self { parts: [Bytes::from(joined)].into(), bytes }
+        let parts = match parts.as_slice() {
+            [only] => cut(only),
+            _ if bytes > JOINED_BYTES => parts,
+            _ => cut(&Bytes::from(parts.concat())),
+        };
+        Self { parts: parts.into(), bytes }
+    }
+
+    /// A reference that does not keep the body alive.
+    pub(crate) fn downgrade(&self) -> WeakParts {
+        WeakParts { parts: Arc::downgrade(&self.parts), bytes: self.bytes }
     }
 
     /// How long the body is.
@@ -59,6 +85,12 @@ impl Parts {
     }
 }
 
+/// Slices of a body, which share its memory.
+fn cut(body: &Bytes) -> Vec<Bytes> {
+    let starts = (0..body.len().max(1)).step_by(PART_BYTES);
+    starts.map(|start| body.slice(start..start.saturating_add(PART_BYTES).min(body.len()))).collect()
+}
+
 /// Sends one part after the other, so that a connection buffers a few of them and not all.
 struct Sending {
     parts: Parts,
@@ -76,5 +108,30 @@ impl MessageBody for Sending {
         let part = self.parts.parts.get(self.next).cloned();
         self.next = self.next.saturating_add(1);
         Poll::Ready(part.map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_sent_in_parts_that_share_its_memory() {
+        for length in [0, 1, PART_BYTES, PART_BYTES + 1, 10 * PART_BYTES] {
+            let whole = Bytes::from(vec![b'x'; length]);
+            let body = Parts::new(vec![whole.clone()]);
+            assert_eq!((body.len(), body.joined()), (length, whole.to_vec()));
+            assert_eq!(body.parts.len(), length.div_ceil(PART_BYTES).max(1));
+            let range = whole.as_ptr_range();
+            let is_shared = |part: &Bytes| part.is_empty() || range.contains(&part.as_ptr());
+            assert!(body.parts.iter().all(|part| part.len() <= PART_BYTES && is_shared(part)));
+        }
+    }
+
+    #[test]
+    fn a_body_of_many_small_parts_is_put_together_if_it_is_small() {
+        let parts = |count: usize| Parts::new(vec![Bytes::from_static(&[b'x'; 1_000]); count]);
+        assert_eq!((parts(200).parts.len(), parts(200).len()), (200_000_usize.div_ceil(PART_BYTES), 200_000));
+        assert_eq!(parts(1_000).parts.len(), 1_000);
     }
 }

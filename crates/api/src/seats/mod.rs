@@ -2,8 +2,10 @@
 
 mod album;
 mod body;
+mod delta;
 mod picture;
 
 pub(crate) use album::{Album, Albums, FEW_SEATS};
 pub(crate) use body::Parts;
-pub(crate) use picture::{Picture, delta};
+pub(crate) use delta::{Delta, OWN_DELTA_SEATS};
+pub(crate) use picture::Picture;

@@ -47,6 +47,8 @@ pub(crate) struct Picture {
     zipped_tag: HeaderValue,
     plain: Parts,
     zipped: OnceLock<Parts>,
+    /// The bodies of [`Self::since_unknown`].
+    since_unknown: [OnceLock<Parts>; 2],
     /// Whether somebody wanted it compressed.
     zip_wanted: AtomicBool,
     drawn_at: Instant,
@@ -93,6 +95,7 @@ impl Picture {
             tag: tag.map_err(Problem::internal)?,
             zipped_tag: zipped_tag.map_err(Problem::internal)?,
             zipped: OnceLock::new(),
+            since_unknown: [OnceLock::new(), OnceLock::new()],
             zip_wanted: AtomicBool::new(false),
             drawn_at,
             cost: Duration::ZERO,
@@ -166,17 +169,26 @@ impl Picture {
         Ok(())
     }
 
-    /// All seats for somebody who asked what has changed, but since when nobody knows.
+    /// The whole map as the answer to `since`, put together once for all callers.
     ///
     /// # Errors
     /// Never, see [`Picture::zip`].
     pub(crate) fn since_unknown(&self, encoding: Encoding) -> Result<Parts, Problem> {
         debug_assert!(self.filter == SeatFilter::All, "seats of every status are told");
-        let beginning = format!("{{\"version\":{},\"full\":true,\"seats\":[", self.version.get());
-        match encoding {
-            Encoding::Identity => Ok(self.plain.with_beginning(Bytes::from(beginning), BEGINNING.len())),
-            Encoding::Gzip => self.zipped_from(beginning.as_bytes()),
+        let [plain, zipped] = &self.since_unknown;
+        let kept = match encoding {
+            Encoding::Identity => plain,
+            Encoding::Gzip => zipped,
+        };
+        if let Some(body) = kept.get() {
+            return Ok(body.clone());
         }
+        let beginning = format!("{{\"version\":{},\"full\":true,\"seats\":[", self.version.get());
+        let body = match encoding {
+            Encoding::Identity => self.plain.with_beginning(Bytes::from(beginning), BEGINNING.len()),
+            Encoding::Gzip => self.zipped_from(beginning.as_bytes())?,
+        };
+        Ok(kept.get_or_init(|| body).clone())
     }
 
     fn zipped_from(&self, beginning: &[u8]) -> Result<Parts, Problem> {

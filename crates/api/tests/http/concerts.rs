@@ -1,6 +1,6 @@
 use std::io::Read;
 
-use frontrow_domain::ports::{DateFilter, DateSummary, SeatNews, SeatsOfDate};
+use frontrow_domain::ports::{DateFilter, DateSummary, Offer, SeatNews, SeatsOfDate};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState};
 use frontrow_domain::seat::{FeedVersion, Seat, SeatState, SeatUpdate};
 use frontrow_domain::{ReservationId, SeatId, Timestamp, Version};
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{
-    BEARER, CONCERT, DATE, OTHER_ROOM, Ports, WAIT_TOKEN, active, ask, concert, date, now, place, stored,
+    BEARER, CONCERT, DATE, OTHER_ROOM, Ports, WAIT_TOKEN, active, ask, concert, date, money, now, place,
+    stored,
 };
 
 const PASS: [(&str, &str); 2] = [BEARER, WAIT_TOKEN];
@@ -44,10 +45,15 @@ fn with_seats(count: u32) -> Ports {
 async fn concerts_are_public() {
     let mut ports = Ports::new();
     ports.concert_queries.expect_list_concerts().returning(|_, _| Ok(vec![concert(OTHER_ROOM)]));
+    ports.concert_queries.expect_offers().returning(|ids, _| {
+        let offer = Offer { next_date_at: Some(now()), from_price: Some(money(70)) };
+        Ok(ids.into_iter().map(|id| (id, offer)).collect())
+    });
     let state = ports.state();
     let expected = json!({"items": [{
         "concertId": CONCERT.to_string(), "title": "First Night", "venue": "Hall",
-        "roomId": OTHER_ROOM.to_string(),
+        "roomId": OTHER_ROOM.to_string(), "soldOut": false, "nextDateAt": "2026-11-22T12:00:00Z",
+        "fromPrice": 70,
     }]});
     assert_eq!(ask(&state, "GET", "/concerts", &[], "").await.json(), expected);
     ask(&state, "GET", "/concerts?limit=0", &[], "").await.assert_problem(400, "MALFORMED_REQUEST");

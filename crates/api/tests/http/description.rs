@@ -36,6 +36,7 @@ fn every_route_is_described() {
     let described: BTreeSet<String> = operations(&document).into_iter().map(|(name, _)| name).collect();
     let expected = [
         "post /sessions",
+        "post /sessions/renew",
         "post /queue",
         "get /queue",
         "delete /queue",

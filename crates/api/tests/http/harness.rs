@@ -11,7 +11,7 @@ use actix_web::test::{TestRequest, call_service, init_service};
 use actix_web::{App, web};
 use frontrow_api::{ApiState, OverloadLimits};
 use frontrow_app::{
-    AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines,
+    AccountService, AdminService, Admission, ConcertService, Gate, HoldRules, Idempotency, Lines, Offers,
     PaymentService, QueueService, Readiness, ReservationService, SeatMaps, SessionService, UseCases,
 };
 use frontrow_domain::account::WalletCharging;
@@ -20,15 +20,15 @@ use frontrow_domain::ports::{
     AccessClaims, InvalidAccessToken, InvalidWaitToken, MockAccessTokens, MockAccountQueries, MockAccounts,
     MockAdminQueries, MockClock, MockCommitter, MockConcertQueries, MockConcerts, MockIdGenerator,
     MockIdempotencyRecords, MockQueueQueries, MockQueueTokens, MockReservationQueries, MockReservations,
-    MockRooms, MockSeatFeeds, MockSeats, MockTokenProvider, Role, WaitClaims,
+    MockRooms, MockSeatFeeds, MockSeats, MockStorageHealth, MockTokenProvider, Role, StoredLines, WaitClaims,
 };
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, LineState, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber,
 };
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
 use frontrow_domain::{
-    ConcertId, Label, Money, PerformanceDateId, QueueTokenId, RoomId, SeatId, Timestamp, UserId, Version,
-    Versioned,
+    ConcertId, Incarnation, IncarnationId, Label, Money, PerformanceDateId, QueueTokenId, RoomId, SeatId,
+    Timestamp, UserId, Version, Versioned,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -71,7 +71,7 @@ pub(crate) fn stored<T>(value: T) -> Versioned<T> {
 }
 
 pub(crate) fn active() -> QueueTokenState {
-    QueueTokenState::Active { activated_at: now(), expires_at: now().plus_seconds(60) }
+    QueueTokenState::Active { activated_at: now(), expires_at: now().plus_seconds(60), paused_at: None }
 }
 
 pub(crate) fn token(state: QueueTokenState) -> QueueToken {
@@ -112,6 +112,12 @@ pub(crate) fn line(admitted_through: i64) -> LineState {
     }
 }
 
+/// Lines of an incarnation that began before everything else.
+pub(crate) fn stored_lines(lines: Vec<LineState>) -> StoredLines {
+    let incarnation = Incarnation { id: IncarnationId::new(Uuid::nil()), started_at: Timestamp::MIN };
+    StoredLines { incarnation, lines }
+}
+
 /// Every port. Those that a test does not set up must not be called.
 pub(crate) struct Ports {
     pub(crate) access: MockAccessTokens,
@@ -130,6 +136,7 @@ pub(crate) struct Ports {
     pub(crate) reservation_queries: MockReservationQueries,
     pub(crate) account_queries: MockAccountQueries,
     pub(crate) admin_queries: MockAdminQueries,
+    pub(crate) health: MockStorageHealth,
 }
 
 impl Ports {
@@ -168,6 +175,7 @@ impl Ports {
             reservation_queries: MockReservationQueries::new(),
             account_queries: MockAccountQueries::new(),
             admin_queries: MockAdminQueries::new(),
+            health: MockStorageHealth::new(),
         }
     }
 
@@ -194,13 +202,15 @@ impl Ports {
 
     fn use_cases(mut self, clock: Arc<MockClock>, ids: Arc<MockIdGenerator>) -> UseCases {
         // What a test says itself comes first.
-        self.queue_queries.expect_lines().returning(|| Ok(vec![line(1_000)]));
+        self.queue_queries.expect_lines().returning(|| Ok(stored_lines(vec![line(1_000)])));
         let (provider, tokens) = (Arc::new(self.provider), Arc::new(self.tokens));
         let lines = Lines::new(Arc::new(self.queue_queries), tokens.clone(), clock.clone());
         let (concerts, seats) = (Arc::new(self.concerts), Arc::new(self.seats));
         let (reservations, accounts) = (Arc::new(self.reservations), Arc::new(self.accounts));
         let (rooms, committer) = (Arc::new(self.rooms), Arc::new(self.committer));
         let admin_queries = Arc::new(self.admin_queries);
+        let concert_queries = Arc::new(self.concert_queries);
+        let offers = Offers::new(concert_queries.clone(), clock.clone());
         let gate = Gate::new(provider.clone(), tokens.clone(), lines.clone(), clock.clone());
         let idempotency = Idempotency::new(Arc::new(self.records), clock.clone());
         UseCases {
@@ -215,15 +225,18 @@ impl Ports {
                 gate: gate.clone(),
                 provider,
                 concerts: concerts.clone(),
-                lines,
+                offers: offers.clone(),
+                tokens: tokens.clone(),
+                lines: lines.clone(),
                 committer: committer.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
             concerts: ConcertService::new(
                 concerts.clone(),
-                Arc::new(self.concert_queries),
-                SeatMaps::new(Arc::new(self.seat_feeds), clock.clone()),
+                concert_queries,
+                offers,
+                SeatMaps::new(Arc::new(self.seat_feeds), clock.clone(), lines.incarnation()),
                 clock.clone(),
             ),
             reservations: ReservationService {
@@ -257,7 +270,7 @@ impl Ports {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
-            readiness: Readiness::new(admin_queries.clone()),
+            readiness: Readiness::new(Arc::new(self.health)),
             admin: AdminService {
                 admission: Admission { rooms: rooms.clone(), committer, clock: clock.clone() },
                 rooms,

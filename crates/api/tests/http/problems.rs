@@ -1,7 +1,7 @@
-use frontrow_domain::ports::{NoIssuer, StorageError};
+use frontrow_domain::ports::{NoIssuer, StorageError, Writability};
 use serde_json::json;
 
-use crate::harness::{BEARER, JSON, Ports, USER, ask};
+use crate::harness::{ADMIN, BEARER, JSON, Ports, USER, ask};
 
 #[actix_web::test]
 async fn unknown_paths_and_methods() {
@@ -71,16 +71,41 @@ async fn sessions_are_opened_unless_somebody_else_does() {
     );
     assert_ne!(body["userId"], USER.to_string());
     ask(&state, "POST", "/sessions", &[], "").await.assert_problem(404, "NOT_FOUND");
+    ask(&state, "POST", "/sessions/renew", &[BEARER], "").await.assert_problem(404, "NOT_FOUND");
+}
+
+#[actix_web::test]
+async fn a_session_is_renewed_for_its_own_user() {
+    let mut ports = Ports::new();
+    ports.access.expect_issue().returning(|_| Ok("renewed".to_owned()));
+    let state = ports.state();
+    let answer = ask(&state, "POST", "/sessions/renew", &[BEARER], "").await;
+    assert_eq!((answer.status, answer.header("cache-control")), (201, "no-store"));
+    let body = answer.json();
+    assert_eq!((&body["userId"], &body["accessToken"]), (&USER.to_string().into(), &"renewed".into()));
+    assert_eq!(body["expiresAt"], "2026-11-23T12:00:00Z");
+    ask(&state, "POST", "/sessions/renew", &[], "").await.assert_problem(401, "UNAUTHENTICATED");
+    ask(&state, "POST", "/sessions/renew", &[ADMIN], "").await.assert_problem(403, "FORBIDDEN");
 }
 
 #[actix_web::test]
 async fn alive_is_not_ready() {
     let mut ports = Ports::new();
-    ports.admin_queries.expect_ping().times(1).returning(|| Ok(()));
-    ports.admin_queries.expect_ping().returning(|| Err(StorageError::Unavailable("gone".into())));
+    ports.health.expect_writability().times(1).returning(|| Ok(Writability::Writable));
+    ports.health.expect_writability().times(1).returning(|| Ok(Writability::refused("it is read-only")));
+    ports.health.expect_writability().returning(|| Err(StorageError::Unavailable("gone".into())));
     let state = ports.state();
-    assert_eq!(ask(&state, "GET", "/readyz", &[], "").await.json(), json!({"status": "ok"}));
-    ask(&state, "GET", "/readyz", &[], "").await.assert_problem(503, "UNAVAILABLE");
+    let storage = json!({"kind": "storage", "name": "storage", "status": "ok"});
+    let ready = json!({"status": "ok", "checks": [storage]});
+    assert_eq!(ask(&state, "GET", "/readyz", &[], "").await.json(), ready);
+    for reason in ["it is read-only", "it does not answer"] {
+        let refused = ask(&state, "GET", "/readyz", &[], "").await;
+        refused.assert_problem(503, "UNAVAILABLE");
+        let problem = refused.json();
+        assert_eq!(problem["detail"], format!("storage: {reason}"));
+        let storage = json!({"kind": "storage", "name": "storage", "status": "failed", "detail": reason});
+        assert_eq!(problem["checks"], json!([storage]));
+    }
     let alive = ask(&state, "GET", "/healthz", &[], "").await;
     assert_eq!((alive.status, alive.json()), (200, json!({"status": "ok"})));
     assert_eq!(ask(&state, "HEAD", "/healthz", &[], "").await.status, 200);

@@ -1,4 +1,4 @@
-use frontrow_domain::ports::StorageError;
+use frontrow_domain::ports::{Offer, StorageError};
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueTokenState, QueueTokenStatus, Room, RoomPolicy, RoomRefusal, poll_after_seconds,
 };
@@ -6,13 +6,14 @@ use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed};
 use serde_json::json;
 
 use crate::harness::{
-    BEARER, CONCERT, JSON, Ports, TOKEN, USER, WAIT_TOKEN, active, ask, line, now, stored, token,
+    BEARER, CONCERT, JSON, OTHER_ROOM, Ports, TOKEN, USER, WAIT_TOKEN, active, ask, concert, line, now,
+    stored, stored_lines, token,
 };
 
 fn newcomer() -> Ports {
     let mut ports = Ports::new();
     let before = token(QueueTokenState::Wait).ticket.0 - 1;
-    ports.queue_queries.expect_lines().returning(move || Ok(vec![line(before)]));
+    ports.queue_queries.expect_lines().returning(move || Ok(stored_lines(vec![line(before)])));
     ports
 }
 
@@ -61,6 +62,21 @@ async fn whoever_is_in_line_gets_the_same_token() {
     assert_eq!((&body["status"], &body["position"]), (&"ACTIVE".into(), &0.into()));
     assert_eq!(body["activatedAt"], "2026-11-22T12:00:00Z");
     assert_eq!(body["expiresAt"], "2026-11-22T12:01:00Z");
+}
+
+#[actix_web::test]
+async fn a_sold_out_concert_is_a_conflict_without_a_time_to_come_back() {
+    let mut ports = newcomer();
+    ports.concerts.expect_find().returning(|_| Ok(Some(concert(OTHER_ROOM))));
+    ports.concert_queries.expect_offers().returning(|ids, _| {
+        let sold_out = Offer { next_date_at: Some(now()), from_price: None };
+        Ok(ids.into_iter().map(|id| (id, sold_out)).collect())
+    });
+    ports.tokens.expect_find_live().returning(|_, _| Ok(None));
+    let body = json!({"concertId": CONCERT.to_string()}).to_string();
+    let answer = ask(&ports.state(), "POST", "/queue", &[BEARER, JSON], body).await;
+    answer.assert_problem(409, "SOLD_OUT");
+    assert_eq!(answer.header("retry-after"), "");
 }
 
 #[actix_web::test]

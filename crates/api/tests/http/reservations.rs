@@ -1,13 +1,15 @@
 use std::sync::{Arc, Mutex};
 
 use frontrow_api::ApiState;
+use frontrow_domain::account::Ticket;
 use frontrow_domain::idempotency::IdempotencyRecord;
-use frontrow_domain::ports::ReservationView;
+use frontrow_domain::ports::{PaymentView, ReservationView};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, QueueTokenState};
 use frontrow_domain::reservation::{Holdings, ReservationStatus};
 use frontrow_domain::seat::SeatState;
 use frontrow_domain::unit_of_work::Committed;
-use frontrow_domain::{ReservationId, SeatId};
+use frontrow_domain::{PaymentId, ReservationId, SeatId, TicketId};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::harness::{
@@ -200,7 +202,32 @@ fn view(number: u128) -> ReservationView {
         total_amount: money(100),
         status: ReservationStatus::Done,
         hold_expires_at: now(),
+        payment: Some(PaymentView {
+            id: PaymentId::new(Uuid::from_u128(0x70)),
+            tickets: vec![Ticket { id: TicketId::new(Uuid::from_u128(0x71)), seat_id: SEAT }],
+        }),
     }
+}
+
+#[actix_web::test]
+async fn only_a_paid_reservation_has_a_payment_and_tickets() {
+    let mut ports = Ports::new();
+    ports.reservation_queries.expect_find_own().returning(|_, id, _| {
+        let paid = view(id.get().as_u128());
+        let held = ReservationView { status: ReservationStatus::Reserved, payment: None, ..paid.clone() };
+        Ok(Some(if id.get().as_u128() == 1 { paid } else { held }))
+    });
+    let state = ports.state();
+    let find = async |number| {
+        let target = format!("/reservations/{}", Uuid::from_u128(number));
+        ask(&state, "GET", &target, &[BEARER], "").await.json()
+    };
+    let paid = find(1).await;
+    assert_eq!(paid["paymentId"], Uuid::from_u128(0x70).to_string());
+    let ticket = json!({"ticketId": Uuid::from_u128(0x71).to_string(), "seatId": SEAT.to_string()});
+    assert_eq!(paid["tickets"], json!([ticket]));
+    let held = find(2).await;
+    assert!(held.get("paymentId").is_none() && held.get("tickets").is_none(), "{held}");
 }
 
 #[actix_web::test]

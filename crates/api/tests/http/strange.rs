@@ -3,6 +3,7 @@
 
 use actix_web::App;
 use actix_web::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
+use actix_web::middleware::from_fn;
 use actix_web::rt::System;
 use actix_web::test::{TestRequest, call_service, init_service};
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::harness::{ADMIN, Answered, JSON, Ports, WAIT_TOKEN, active, answered, request};
+use crate::harness::{ADMIN, Answered, JSON, Ports, WAIT_TOKEN, active, answered, ask, request};
 
 /// Where something is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,4 +157,21 @@ fn no_page_but_those_of_the_configured_origins_may_call() {
         Ok(())
     });
     run.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// The routes alone take an encoded path: what refuses it is the middleware, before anything is asked of storage.
+#[actix_web::test]
+async fn an_encoded_path_is_refused_by_the_middleware_alone() {
+    for (path, behind, bare) in [("/%68ealthz", 400, 200), ("/healthz", 200, 200), ("/%2Fhealthz", 400, 404)]
+    {
+        let state = Ports::with_token(active()).state();
+        let guarded = App::new().app_data(state.clone()).configure(frontrow_api::configure);
+        let guarded = init_service(guarded.wrap(from_fn(frontrow_api::require_plain_path))).await;
+        let answer = answered(call_service(&guarded, request("GET", path, &[], "").to_request()).await).await;
+        assert_eq!(answer.status, behind, "{path}");
+        if behind == 400 {
+            answer.assert_problem(400, "MALFORMED_REQUEST");
+        }
+        assert_eq!(ask(&state, "GET", path, &[], "").await.status, bare, "{path}");
+    }
 }

@@ -1,11 +1,13 @@
 use std::collections::HashSet;
 
 use frontrow_domain::ports::WaitClaims;
-use frontrow_domain::queue::{Room, RoomPolicy};
+use frontrow_domain::queue::{QueueToken, Room, RoomPolicy};
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, GiveUpAbandoned};
-use frontrow_domain::{RoomId, Timestamp, UnitOfWork};
+use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork};
 
-use crate::testing::{OTHER_ROOM, ROOM, TOKEN, WAITING, World, at, now, refusal, room, stored, token, world};
+use crate::testing::{
+    OTHER_ROOM, ROOM, TOKEN, WAITING, World, at, given, now, refusal, room, stored, token, world,
+};
 use crate::{Abandonment, Lines};
 
 const GRACE: u32 = 120;
@@ -163,6 +165,8 @@ async fn a_room_that_fails_keeps_no_other_from_its_sweep() {
     let (world, lines, abandonment) = watched().await;
     let other = Room { id: OTHER_ROOM, ..room(with_grace(), at(900)) };
     world.facts().put_room(stored(other, 1));
+    let waiter = QueueToken { id: QueueTokenId::new(given(99)), room_id: OTHER_ROOM, ..token(WAITING) };
+    world.facts().put_token(stored(waiter, 1));
     world.facts().now = at(1_060);
     lines.refresh().await.unwrap();
     world.will_fail(CommitError::Unavailable("its line is locked".into()));

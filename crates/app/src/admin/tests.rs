@@ -5,7 +5,9 @@ use frontrow_domain::concert::{Concert, PerformanceDate, SeatPlan, Section};
 use frontrow_domain::ports::{AdminQueries, MockAdminQueries, RoomOverview, Sales};
 use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomMode, RoomPolicy, RoomPolicyPatch};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState};
-use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, CommitError, Guard};
+use frontrow_domain::unit_of_work::{
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Guard, PauseTokens,
+};
 use frontrow_domain::{AuditEntryId, Change, ConcertId, PerformanceDateId, RoomId, SeatId, UnitOfWork};
 
 use crate::testing::{
@@ -140,7 +142,9 @@ async fn a_date_is_made_with_all_its_seats() {
         Change::Insert(Seat { id: id_of_seat, performance_date_id: id, place, state: SeatState::Available })
     };
     let date = PerformanceDate { id, concert_id: CONCERT, starts_at: at(5_000), on_sale_at: Some(at(2_000)) };
+    // Another date is on sale already: the room's own grid counts, and its version stands for the dates.
     let work = UnitOfWork {
+        rooms: vec![Change::Update(stored(room(RoomPolicy::default(), at(900)), 3))],
         performance_dates: vec![date],
         seats: vec![seat(2, "A", 1), seat(3, "A", 2), seat(4, "B", 1)],
         ..UnitOfWork::default()
@@ -200,6 +204,55 @@ async fn a_room_that_resumes_waits_for_its_next_tick() {
 }
 
 #[tokio::test]
+async fn the_first_dates_of_a_concert_open_its_room() {
+    let world = world();
+    world.facts().dates.clear();
+    world.will_conflict(AggregateRef::Room(ROOM), |facts| {
+        facts.put_room(stored(room(RoomPolicy::default(), at(900)), 4));
+    });
+    world.will_commit();
+    service(&world).create_date(USER, new_date()).await.unwrap();
+    let opened = room(RoomPolicy::default(), at(900));
+    let opened = Room { sales_open_at: Some(at(2_000)), next_tick_at: at(2_000), ..opened };
+    let rooms: Vec<_> = world.works().into_iter().flat_map(|work| work.rooms).collect();
+    assert_eq!(rooms, [3, 4].map(|version| Change::Update(stored(opened, version))), "decided anew");
+}
+
+#[tokio::test]
+async fn a_pause_begins_and_ends_with_the_mode() {
+    use RoomMode::{Auto, Closed, Hold, Open, Paused};
+    let pause = |begins| Some(Command::PauseTokens(PauseTokens { room_id: ROOM, begins, now: now() }));
+    for (before, after, command) in [
+        (Auto, Paused, pause(true)),
+        (Hold, Paused, pause(true)),
+        (Closed, Paused, pause(true)),
+        (Open, Paused, pause(true)),
+        (Paused, Paused, None),
+        (Paused, Auto, pause(false)),
+        (Paused, Hold, pause(false)),
+        (Paused, Closed, pause(false)),
+        (Hold, Closed, None),
+    ] {
+        let world = world();
+        let policy = RoomPolicy { mode: before, ..RoomPolicy::default() };
+        world.facts().put_room(stored(room(policy, at(900)), 3));
+        world.will_commit();
+        showing(&world).change_room(USER, ROOM, &mode(after)).await.unwrap();
+        assert_eq!(world.work().command, command, "{before:?} to {after:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_moves_a_tick_back_that_lies_too_far_ahead() {
+    let world = world();
+    let healthy = room(RoomPolicy::default(), at(900));
+    world.facts().put_room(stored(Room { next_tick_at: at(61_500), last_tick_at: at(60_900), ..healthy }, 3));
+    world.will_commit();
+    showing(&world).change_room(USER, ROOM, &mode(RoomMode::Auto)).await.unwrap();
+    assert_eq!(unlogged(world.work()), changed_to(healthy));
+}
+
+#[tokio::test]
 async fn opening_a_room_admits_its_waiters() {
     let world = world();
     world.will_commit();
@@ -256,8 +309,13 @@ async fn changes_that_cannot_be_made() {
 async fn operators_admit_in_any_mode() {
     for (mode, _) in RoomMode::NAMES {
         let world = world();
-        let policy = RoomPolicy { mode, ..RoomPolicy::default() };
+        let policy = RoomPolicy { mode, opens_at: Some(at(7_000)), ..RoomPolicy::default() };
         world.facts().put_room(stored(room(policy, at(900)), 3));
+        if mode == RoomMode::Paused {
+            assert_eq!(refusal(service(&world).admit(USER, ROOM, 5).await), "SalePaused(SalePaused)");
+            world.assert_untouched();
+            continue;
+        }
         world.will_come_to(CommandOutcome::Admitted(4));
         assert_eq!(service(&world).admit(USER, ROOM, 5).await.unwrap(), 4);
         assert_eq!(unlogged(world.work()), admitting(3, 5), "{mode:?}");

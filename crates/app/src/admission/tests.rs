@@ -1,11 +1,11 @@
-use frontrow_domain::queue::{Room, RoomMode, RoomPolicy};
+use frontrow_domain::queue::{Room, RoomMode, RoomPolicy, RoomWithWaiters};
 use frontrow_domain::unit_of_work::{
     Admit, AggregateRef, Command, CommandOutcome, CommitError, Committed, Guard,
 };
 use frontrow_domain::{Change, RoomId, UnitOfWork, Versioned};
 
-use super::{OPEN_BATCH, OPEN_BATCHES_PER_PASS};
-use crate::testing::{Load, OTHER_ROOM, ROOM, World, at, now, refusal, room, stored, version, world};
+use super::{OPEN_BATCH, OPEN_BATCHES_PER_PASS, ROOMS_PER_READ};
+use crate::testing::{Load, OTHER_ROOM, ROOM, World, at, given, now, refusal, room, stored, version, world};
 use crate::{Admission, Admitted};
 
 fn admission(world: &World) -> Admission {
@@ -55,18 +55,77 @@ async fn nothing_happens_before_a_tick_is_due() {
     let world = world_with(RoomMode::Auto, 401);
     assert_eq!(admission(&world).run().await.unwrap(), Admitted::default());
     let room = Versioned::new(room(policy(RoomMode::Auto), at(401)), version(3));
-    assert_eq!(admission(&world).run_room(room, now()).await.unwrap(), 0, "nor by the back door");
+    let found = RoomWithWaiters { room, waiting_since: Some(at(1)) };
+    assert_eq!(admission(&world).run_room(found, now()).await.unwrap(), 0, "nor by the back door");
     world.assert_untouched();
 }
 
 #[tokio::test]
-async fn rooms_that_admit_nobody_tick_all_the_same() {
-    for mode in [RoomMode::Hold, RoomMode::Closed] {
+async fn rooms_that_admit_nobody_are_left_alone() {
+    for mode in [RoomMode::Hold, RoomMode::Closed, RoomMode::Paused] {
         let world = world_with(mode, 300);
-        world.will_commit();
         assert_eq!(admission(&world).run().await.unwrap(), Admitted::default());
-        assert_eq!(world.work(), claim(mode, None), "{mode:?}");
+        let room = stored(room(policy(mode), at(300)), 3);
+        let found = RoomWithWaiters { room, waiting_since: Some(at(1)) };
+        assert_eq!(admission(&world).run_room(found, now()).await.unwrap(), 0, "{mode:?}");
+        world.assert_untouched();
     }
+}
+
+#[tokio::test]
+async fn a_tick_without_waiters_is_not_written() {
+    for waiting_since in [None, Some(at(901))] {
+        let world = world_with(RoomMode::Auto, 300);
+        world.facts().waiting_since = waiting_since;
+        assert_eq!(admission(&world).run().await.unwrap(), Admitted::default());
+        world.assert_untouched();
+    }
+    let world = world_with(RoomMode::Auto, 300);
+    world.facts().waiting_since = Some(at(900));
+    world.will_come_to(CommandOutcome::Admitted(1));
+    assert_eq!(admission(&world).run().await.unwrap().people, 1, "a waiter who came in time");
+}
+
+#[tokio::test]
+async fn a_tick_too_far_ahead_is_moved_back_and_admits_nobody() {
+    let world = world_with(RoomMode::Auto, 300);
+    let healthy =
+        Room { last_tick_at: at(900), next_tick_at: at(1_500), ..room(policy(RoomMode::Auto), at(300)) };
+    let astray = Room { last_tick_at: at(900_900), next_tick_at: at(901_500), ..healthy };
+    world.facts().put_room(stored(astray, 3));
+    world.will_commit();
+    assert_eq!(admission(&world).run().await.unwrap(), Admitted::default());
+    let moved = UnitOfWork { rooms: vec![Change::Update(stored(healthy, 3))], ..UnitOfWork::default() };
+    assert_eq!(world.work(), moved);
+}
+
+#[tokio::test]
+async fn no_tick_admits_before_the_opening() {
+    let world = world_with(RoomMode::Auto, 300);
+    let opens_at = Some(at(1_001));
+    let closed = RoomPolicy { opens_at, ..policy(RoomMode::Auto) };
+    world.facts().put_room(stored(Room { policy: closed, ..room(policy(RoomMode::Auto), at(300)) }, 3));
+    assert_eq!(admission(&world).run().await.unwrap(), Admitted::default());
+    world.assert_untouched();
+    world.facts().now = at(1_001);
+    world.will_come_to(CommandOutcome::Admitted(1));
+    world.facts().put_room(stored(room(closed, at(300)), 3));
+    assert_eq!(admission(&world).run().await.unwrap().people, 1);
+}
+
+/// As many rooms as it takes are read, so that none starves behind others.
+#[tokio::test]
+async fn a_pass_sees_to_every_room_with_work() {
+    let world = world_with(RoomMode::Auto, 300);
+    let rooms = 2 * ROOMS_PER_READ + 1;
+    world.facts().rooms.clear();
+    for n in 1..=rooms {
+        let other = Room { id: RoomId::new(given(u128::from(n))), ..room(policy(RoomMode::Auto), at(300)) };
+        world.facts().put_room(stored(other, 1));
+        world.will_come_to(CommandOutcome::Admitted(1));
+    }
+    assert_eq!(admission(&world).run().await.unwrap(), Admitted { people: u64::from(rooms), failures: 0 });
+    assert_eq!(world.take_loads().len(), 3, "reads");
 }
 
 #[tokio::test]
@@ -80,12 +139,11 @@ async fn an_open_room_admits_until_less_than_a_batch_is_left() {
 }
 
 #[tokio::test]
-async fn an_open_room_takes_its_tick_first_and_is_guarded_by_the_version_of_that() {
+async fn an_open_room_needs_no_tick() {
     let world = world_with(RoomMode::Open, 300);
-    world.will_commit();
     world.will_come_to(CommandOutcome::Admitted(5));
     assert_eq!(admission(&world).run().await.unwrap(), Admitted { people: 5, failures: 0 });
-    assert_eq!(world.works(), [claim(RoomMode::Open, None), drain(4)]);
+    assert_eq!(world.works(), [drain(3)]);
 }
 
 #[tokio::test]

@@ -6,16 +6,19 @@ use frontrow_domain::ports::{
 };
 use frontrow_domain::seat::{FeedVersion, SeatState, SeatStatus};
 
+use crate::incarnation::KnownIncarnation;
 use crate::testing::{
     CONCERT, DATE, HELD, Load, OTHER_CONCERT, OTHER_DATE, OTHER_ROOM, ROOM, World, at, concert, date,
     held_by, now, refusal, seat, stored, world,
 };
-use crate::{ConcertService, SeatMaps};
+use crate::{ConcertService, Offers, SeatMaps};
 
 fn service_with(world: &World, queries: MockConcertQueries, feeds: MockSeatFeeds) -> ConcertService {
     let queries: Arc<dyn ConcertQueries> = Arc::new(queries);
     let feeds: Arc<dyn SeatFeeds> = Arc::new(feeds);
-    ConcertService::new(world.concerts(), queries, SeatMaps::new(feeds, world.clock()), world.clock())
+    let offers = Offers::new(queries.clone(), world.clock());
+    let seat_maps = SeatMaps::new(feeds, world.clock(), KnownIncarnation::default());
+    ConcertService::new(world.concerts(), queries, offers, seat_maps, world.clock())
 }
 
 fn service(world: &World, queries: MockConcertQueries) -> ConcertService {

@@ -59,12 +59,12 @@ async fn a_signed_token_that_is_not_stored_as_the_callers_is_refused() {
     let world = world();
     world.facts().tokens.clear();
     let text = wait_token(&token(WAITING));
-    assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Invalid", "unknown");
+    assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Gone", "unknown");
 
     let strangers = QueueToken { user_id: STRANGER, ..token(active_until(1_100)) };
     world.facts().tokens.insert(TOKEN, stored(strangers, 1));
     world.facts().signed = vec![WaitClaims::from(&token(WAITING))];
-    assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Invalid", "stored as another's");
+    assert_eq!(refusal(world.gate().check(USER, Some(&text)).await), "Gone", "stored as another's");
 }
 
 /// Whether the Wait-Token of [`USER`] for [`ROOM`] opens this room to this caller, to write as to look, where `forget` has
@@ -121,5 +121,5 @@ async fn a_pass_is_renewed_by_the_state_as_it_is_now() {
     world.facts().put_token(stored(token(over()), 10));
     assert_eq!(refusal(world.gate().renew(&pass).await), "Expired");
     world.facts().tokens.clear();
-    assert_eq!(refusal(world.gate().renew(&pass).await), "Invalid");
+    assert_eq!(refusal(world.gate().renew(&pass).await), "Gone");
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use frontrow_domain::Timestamp;
-use frontrow_domain::queue::LineView;
+use frontrow_domain::queue::{LineState, LineView};
 
 use crate::outage::GOOD_FOR;
 
@@ -18,8 +18,9 @@ pub(super) struct KnownLine {
     pub(super) view: LineView,
     /// Everything committed before this time is in.
     as_of: Timestamp,
-    /// The refresh that read it last.
+    /// The refresh that read it last, and what it read.
     read_by: u64,
+    read: Option<LineState>,
     /// In microseconds of 1970.
     asked_for_at: AtomicI64,
 }
@@ -27,13 +28,29 @@ pub(super) struct KnownLine {
 impl KnownLine {
     /// A line that is new counts as asked for: whoever made it is going to use it.
     pub(super) const fn new(view: LineView, now: Timestamp) -> Self {
-        Self { view, as_of: now, read_by: 0, asked_for_at: AtomicI64::new(now.unix_micros()) }
+        Self { view, as_of: now, read_by: 0, read: None, asked_for_at: AtomicI64::new(now.unix_micros()) }
     }
 
     /// All of it was read by this refresh, which was begun at this time.
-    pub(super) fn was_read(&mut self, at: Timestamp, by: u64) {
+    pub(super) fn was_read(&mut self, state: LineState, at: Timestamp, by: u64) {
         self.as_of = self.as_of.max(at);
         self.read_by = by;
+        self.read = Some(state);
+    }
+
+    /// Whether a refresh that began after the last one has read less than that: the data has gone back.
+    pub(super) fn is_ahead_of(&self, state: &LineState) -> bool {
+        self.read.is_some_and(|before| {
+            before.room.version > state.room.version
+                || before.last_ticket > state.last_ticket
+                || before.admitted_through > state.admitted_through
+                || before.departures > state.departures
+        })
+    }
+
+    /// Whether any refresh has read it.
+    pub(super) const fn was_read_before(&self) -> bool {
+        self.read.is_some()
     }
 
     /// The refresh that read it last.
@@ -53,10 +70,14 @@ impl KnownLine {
         }
     }
 
-    /// Whether every refresh is to read it. Where places are given up somebody has to look, although nobody asks.
+    /// Whether places of inactive waiters are given up in it.
+    pub(super) fn gives_up_places(&self) -> bool {
+        self.read.is_none_or(|read| read.waiting > 0) && self.view.room().policy.wait_grace_seconds.is_some()
+    }
+
+    /// Whether every refresh is to read it. Where places are given up it is read without being asked for.
     pub(super) fn is_watched(&self, now: Timestamp) -> bool {
-        let gives_up = self.view.room().policy.wait_grace_seconds.is_some();
-        gives_up || now.since(self.asked_for_at()) < WATCHED_FOR
+        self.gives_up_places() || now.since(self.asked_for_at()) < WATCHED_FOR
     }
 
     fn asked_for_at(&self) -> Timestamp {

@@ -44,6 +44,11 @@ impl Polls {
         self.pending.extend(ids.iter().take(room));
     }
 
+    /// Drops everything, which counts as polls that went unnoted.
+    pub(super) fn clear(&mut self) {
+        *self = Self { missed: true, ..Self::default() };
+    }
+
     /// Whether polls went unnoted since this was last asked.
     pub(crate) fn take_missed(&mut self) -> bool {
         std::mem::take(&mut self.missed)

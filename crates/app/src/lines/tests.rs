@@ -3,27 +3,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use frontrow_domain::ports::{QueueQueries, StorageError, WaitClaims};
+use frontrow_domain::ports::{QueueQueries, StorageError, StoredLines, WaitClaims};
 use frontrow_domain::queue::{
     Departure, LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy,
     TicketNumber,
 };
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{Admit, Command, CommandOutcome, CommitError, Committed, Join};
-use frontrow_domain::{Change, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned};
+use frontrow_domain::{
+    Change, IncarnationId, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Versioned,
+};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{BATCH, TOKEN_ANSWERS_FOR_SECONDS};
 use crate::outage::GOOD_FOR;
 use crate::testing::{
-    HELD, Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, now, over, refusal, reservation, room,
-    stored, token, wait_token, world,
+    HELD, Load, ROOM, TOKEN, USER, WAITING, World, active_until, at, incarnation_of, now, over, refusal,
+    reservation, room, stored, token, wait_token, world,
 };
 use crate::{Gate, Lines, WatchedCommitter};
 
 /// A token of the n-th of a crowd.
-fn one_of(n: u128, state: QueueTokenState) -> QueueToken {
+pub(super) fn one_of(n: u128, state: QueueTokenState) -> QueueToken {
     QueueToken {
         id: QueueTokenId::new(Uuid::from_u128(0x9000 + n)),
         user_id: UserId::new(Uuid::from_u128(0xA000 + n)),
@@ -33,7 +35,7 @@ fn one_of(n: u128, state: QueueTokenState) -> QueueToken {
 }
 
 /// A world in whose line tickets 1 to 9 wait.
-fn crowded() -> World {
+pub(super) fn crowded() -> World {
     let world = world();
     let mut facts = world.facts();
     facts.tokens.clear();
@@ -44,16 +46,16 @@ fn crowded() -> World {
     world
 }
 
-async fn status(lines: &Lines, world: &World, of: &QueueToken) -> QueueTokenStatus {
+pub(super) async fn status(lines: &Lines, world: &World, of: &QueueToken) -> QueueTokenStatus {
     let standing = lines.standing(&WaitClaims::from(of)).await.unwrap().unwrap();
     standing.token.value.status_at(world.facts().now)
 }
 
-async fn position(lines: &Lines, n: u128) -> u64 {
+pub(super) async fn position(lines: &Lines, n: u128) -> u64 {
     lines.standing(&WaitClaims::from(&one_of(n, WAITING))).await.unwrap().unwrap().position
 }
 
-fn leave(world: &World, n: u128, number: i64) {
+pub(super) fn leave(world: &World, n: u128, number: i64) {
     let mut facts = world.facts();
     let state = QueueTokenState::Expired { activated_at: None, expires_at: now() };
     let token = one_of(n, state);
@@ -61,7 +63,7 @@ fn leave(world: &World, n: u128, number: i64) {
     facts.departures.push(Departure { number, ticket: token.ticket });
 }
 
-fn turn_the_clock(world: &World, seconds: i64) {
+pub(super) fn turn_the_clock(world: &World, seconds: i64) {
     world.facts().now = at(1_000 + seconds);
 }
 
@@ -357,7 +359,7 @@ struct Slow {
 
 #[async_trait]
 impl QueueQueries for Slow {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -365,13 +367,21 @@ impl QueueQueries for Slow {
         if self.is_away {
             return Err(StorageError::Unavailable("away".into()));
         }
-        Ok(self.lines.lock().unwrap().clone())
+        Ok(StoredLines { incarnation: incarnation_of(1), lines: self.lines.lock().unwrap().clone() })
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
-        let mut lines = self.lines().await?;
-        lines.retain(|line| rooms.contains(&line.room.value.id));
-        Ok(lines)
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
+        let mut stored = self.lines().await?;
+        stored.lines.retain(|line| rooms.contains(&line.room.value.id));
+        Ok(stored)
+    }
+
+    async fn begin_incarnation(&self, _: IncarnationId, _: Timestamp) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    async fn rooms_after(&self, _: Option<RoomId>, _: u32) -> Result<Vec<RoomId>, StorageError> {
+        Ok(Vec::new())
     }
 
     async fn departures(
@@ -397,7 +407,7 @@ impl QueueQueries for Slow {
 async fn those_who_ask_while_one_runs_share_the_next() {
     for is_away in [false, true] {
         let world = world();
-        let known = world.queue_queries().lines().await.unwrap();
+        let known = world.queue_queries().lines().await.unwrap().lines;
         let slow = Arc::new(Slow { lines: Mutex::new(known), is_away, ..Slow::default() });
         let lines = Lines::new(slow.clone(), world.tokens(), world.clock());
         let refreshes = (0..20).map(|_| lines.refresh());
@@ -417,7 +427,7 @@ async fn a_room_stays_wanted_when_whoever_reads_it_is_dropped() {
     let slow = Arc::new(Slow::default());
     let lines = Lines::new(slow.clone(), world.tokens(), world.clock());
     lines.refresh().await.unwrap();
-    *slow.lines.lock().unwrap() = world.queue_queries().lines().await.unwrap();
+    *slow.lines.lock().unwrap() = world.queue_queries().lines().await.unwrap().lines;
     let claims = WaitClaims::from(&one_of(4, WAITING));
     let elsewhere = WaitClaims { room_id: RoomId::new(Uuid::from_u128(7)), ..claims };
 
@@ -470,20 +480,28 @@ impl Counting {
         self.rooms.swap(0, Ordering::SeqCst)
     }
 
-    fn count(&self, found: Vec<LineState>) -> Vec<LineState> {
-        self.rooms.fetch_add(u32::try_from(found.len()).unwrap(), Ordering::SeqCst);
+    fn count(&self, found: StoredLines) -> StoredLines {
+        self.rooms.fetch_add(u32::try_from(found.lines.len()).unwrap(), Ordering::SeqCst);
         found
     }
 }
 
 #[async_trait]
 impl QueueQueries for Counting {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
         Ok(self.count(self.queries.lines().await?))
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
         Ok(self.count(self.queries.lines_of(rooms).await?))
+    }
+
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        self.queries.begin_incarnation(after, now).await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        self.queries.rooms_after(after, limit).await
     }
 
     async fn departures(
@@ -558,6 +576,37 @@ async fn a_refresh_reads_the_rooms_that_are_asked_for_and_seldom_the_others() {
     counting.take();
     refresh_after(&world, &lines, 250).await;
     assert_eq!(counting.take(), 0, "nobody has asked again");
+}
+
+#[tokio::test]
+async fn rooms_without_waiters_are_read_only_when_asked_for() {
+    let (world, counting, lines) = many_rooms().await;
+    world.facts().waiting_since = None;
+    refresh_after(&world, &lines, 5_000).await;
+    assert_eq!(counting.take(), 0, "not with all the others");
+    position(&lines, 1).await;
+    assert_eq!(counting.take(), 1);
+    refresh_after(&world, &lines, 5_000).await;
+    assert_eq!(counting.take(), 1, "it is due with the others, and asked for");
+}
+
+/// A pause may have moved the deadline since the token was read.
+#[tokio::test]
+async fn a_token_whose_deadline_passes_is_read_again() {
+    let world = world();
+    let lines = world.lines();
+    let paused_at = Some(at(1_099));
+    let active = token(active_until(1_100));
+    world.facts().now = at(1_099);
+    assert_eq!(status(&lines, &world, &active).await, QueueTokenStatus::Active);
+    let state = QueueTokenState::Active { activated_at: at(500), expires_at: at(1_100), paused_at };
+    world.facts().put_token(stored(token(state), 3));
+    world.facts().now = at(1_099).plus(Duration::from_millis(900));
+    world.take_loads();
+    assert_eq!(status(&lines, &world, &active).await, QueueTokenStatus::Active);
+    assert_eq!(world.take_loads(), [], "it is fresh");
+    world.facts().now = at(1_099).plus(Duration::from_millis(1_000));
+    assert_eq!(status(&lines, &world, &active).await, QueueTokenStatus::Active, "past its deadline");
 }
 
 /// Whatever was changed by others while nobody asked here.

@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use frontrow_domain::ports::Committer;
 use frontrow_domain::queue::QueueToken;
 use frontrow_domain::reservation::ReservationStatus;
-use frontrow_domain::unit_of_work::{CommandOutcome, CommitError, Committed, UnitOfWork};
-use frontrow_domain::{Change, QueueTokenId, Version, Versioned};
+use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Committed, UnitOfWork};
+use frontrow_domain::{Change, QueueTokenId, RoomId, Version, Versioned};
 
 use super::Lines;
+use crate::incarnation::Generation;
 
 /// Commits, and lets the lines know before anybody else hears of it. A caller that goes away takes that with it; the next
 /// refresh makes up for it.
@@ -30,18 +31,20 @@ impl WatchedCommitter {
         tokens: &[Versioned<QueueToken>],
         has_rooms: bool,
         outcome: Option<CommandOutcome>,
+        generation: Generation,
     ) {
         for token in tokens {
-            self.lines.remember(Versioned::new(token.value, token.version.next()));
+            self.lines.remember(Versioned::new(token.value, token.version.next()), generation);
         }
         let has_moved = match outcome {
             Some(CommandOutcome::Joined(token)) => {
-                self.lines.remember(Versioned::new(token, Version::FIRST));
+                self.lines.remember(Versioned::new(token, Version::FIRST), generation);
                 false
             }
             Some(CommandOutcome::Admitted(people) | CommandOutcome::GivenUp(people)) => people > 0,
             Some(
                 CommandOutcome::AlreadyJoined(_)
+                | CommandOutcome::TokensPaused(_)
                 | CommandOutcome::TokensExpired(_)
                 | CommandOutcome::HoldsExpired(_)
                 | CommandOutcome::PollsNoted(_)
@@ -64,18 +67,30 @@ impl Committer for WatchedCommitter {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let (tokens, has_rooms) = (work.queue_tokens.clone(), !work.rooms.is_empty());
         let paid_under = paid_under(&work);
+        let generation = self.lines.generation();
+        let paused = paused_room(&work);
         let committed = self.committer.commit(work).await;
         match &committed {
             Ok(committed) => {
                 paid_under.into_iter().for_each(|id| self.lines.forget(id));
-                self.committed(&tokens, has_rooms, committed.outcome).await;
+                paused.into_iter().for_each(|room_id| self.lines.forget_room(room_id));
+                self.committed(&tokens, has_rooms, committed.outcome, generation).await;
             }
             Err(CommitError::OutcomeUnknown(_)) => {
                 tokens.iter().for_each(|token| self.lines.forget(token.value.id));
+                paused.into_iter().for_each(|room_id| self.lines.forget_room(room_id));
             }
             Err(_) => {}
         }
         committed
+    }
+}
+
+/// The room whose ACTIVE tokens are paused or resumed here.
+const fn paused_room(work: &UnitOfWork) -> Option<RoomId> {
+    match work.command {
+        Some(Command::PauseTokens(pause)) => Some(pause.room_id),
+        _ => None,
     }
 }
 

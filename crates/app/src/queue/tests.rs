@@ -1,4 +1,7 @@
-use frontrow_domain::ports::WaitClaims;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frontrow_domain::ports::{Concerts, WaitClaims};
 use frontrow_domain::queue::{
     DEFAULT_ROOM_ID, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, RoomRefusal,
     poll_after_seconds,
@@ -8,7 +11,7 @@ use frontrow_domain::{QueueTokenId, RoomId, UnitOfWork};
 
 use crate::testing::{
     CONCERT, Load, OTHER_CONCERT, OTHER_ROOM, ROOM, STRANGER, TOKEN, USER, WAITING, World, active_until, at,
-    concert, given, now, over, refusal, stored, token, wait_token, world,
+    concert, given, now, open_offer, over, refusal, sold_out, stored, token, wait_token, world,
 };
 use crate::{Entered, Failure, LookUpError, MAX_ATTEMPTS, QueuePlace, QueueService};
 
@@ -18,6 +21,8 @@ fn service(world: &World) -> QueueService {
         gate: world.gate_over(lines.clone()),
         provider: world.provider(),
         concerts: world.concerts(),
+        offers: world.offers(),
+        tokens: world.tokens(),
         lines,
         committer: world.committer(),
         clock: world.clock(),
@@ -39,6 +44,7 @@ const BY_FIVE: RoomPolicy = RoomPolicy {
     max_active: None,
     max_waiting: None,
     wait_grace_seconds: None,
+    opens_at: None,
     mode: RoomMode::Auto,
 };
 
@@ -77,6 +83,7 @@ async fn a_newcomer_takes_a_place_in_the_global_room() {
         position: 7,
         estimated_wait_seconds: Some(500 + 600),
         poll_after_seconds: poll_after_seconds(QueueTokenStatus::Wait, 7, &global, joined.id, now()),
+        sale_paused: false,
     };
     assert_eq!(entered, Entered { place, wait_token: wait_token(&joined), is_new: true });
     assert_eq!(world.work(), join_of(DEFAULT_ROOM_ID));
@@ -121,7 +128,7 @@ async fn after_the_end_of_a_place_there_is_a_new_one() {
         let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
         assert_eq!((entered.place.token, entered.is_new), (joined, true), "{state:?}");
         assert_eq!(world.work(), join_of(ROOM), "{state:?}");
-        assert_eq!(world.take_loads(), [Load::Concert, Load::Lines], "{state:?}");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::Offers, Load::Lines], "{state:?}");
     }
 }
 
@@ -156,6 +163,91 @@ async fn refusals_of_the_room_are_told() {
         world.will_fail(CommitError::Refused(refused));
         assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), expected);
     }
+}
+
+/// A world in which [`CONCERT`] is sold out, and the user's token in its room is stored like this.
+fn sold_out_world_with(state: QueueTokenState) -> World {
+    let world = world_with(state);
+    world.facts().offers.insert(CONCERT, sold_out());
+    world
+}
+
+#[tokio::test]
+async fn newcomers_to_a_sold_out_concert_are_refused() {
+    for state in [over(), active_until(1_000)] {
+        let world = sold_out_world_with(state);
+        assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), "SoldOut");
+        assert_eq!(world.take_loads(), [Load::Concert, Load::Offers, Load::LiveToken]);
+        world.assert_untouched();
+    }
+}
+
+#[tokio::test]
+async fn a_live_place_is_found_again_although_all_is_sold() {
+    for state in [WAITING, active_until(1_001)] {
+        let world = sold_out_world_with(state);
+        world.will_come_to(CommandOutcome::AlreadyJoined(token(state)));
+        let entered = service(&world).enter(USER, Some(CONCERT)).await.unwrap();
+        assert_eq!((entered.wait_token, entered.is_new), (wait_token(&token(state)), false));
+        assert_eq!(refusal(service(&world).enter(STRANGER, Some(CONCERT)).await), "SoldOut");
+    }
+}
+
+#[tokio::test]
+async fn the_global_room_is_never_sold_out() {
+    let world = sold_out_world_with(over());
+    let global = Room::new(DEFAULT_ROOM_ID, BY_FIVE, at(900));
+    world.facts().put_room(stored(global, 1));
+    world.facts().concerts.insert(CONCERT, concert(CONCERT, DEFAULT_ROOM_ID));
+    for concert_id in [Some(CONCERT), None] {
+        let joined = new_token(DEFAULT_ROOM_ID);
+        will_join(&world, joined, CommandOutcome::Joined(joined));
+        assert!(service(&world).enter(USER, concert_id).await.unwrap().is_new);
+        assert!(!world.take_loads().contains(&Load::Offers));
+    }
+}
+
+#[tokio::test]
+async fn a_seat_that_comes_back_is_noticed_within_a_second() {
+    let world = sold_out_world_with(over());
+    let service = service(&world);
+    let enter = async || service.enter(USER, Some(CONCERT)).await;
+    assert_eq!(refusal(enter().await), "SoldOut");
+    world.facts().offers.insert(CONCERT, open_offer());
+    world.facts().now = now().plus(Duration::from_millis(499));
+    world.take_loads();
+    assert_eq!(refusal(enter().await), "SoldOut", "by the view");
+    assert_eq!(world.take_loads(), [Load::Concert, Load::LiveToken]);
+    world.facts().now = now().plus(Duration::from_millis(500));
+    let joined = new_token(ROOM);
+    will_join(&world, joined, CommandOutcome::Joined(joined));
+    assert!(enter().await.unwrap().is_new);
+}
+
+#[tokio::test]
+async fn sold_out_is_said_before_closed_and_full() {
+    let world = sold_out_world_with(over());
+    // A commit would be refused; there is none.
+    assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), "SoldOut");
+    world.assert_untouched();
+    world.facts().offers.clear();
+    world.will_fail(CommitError::Refused(RoomRefusal::Closed));
+    assert_eq!(refusal(service(&world).enter(USER, Some(CONCERT)).await), "Refused(Closed)");
+}
+
+#[tokio::test]
+async fn an_offer_that_cannot_be_read_refuses_no_newcomer() {
+    let world = sold_out_world_with(over());
+    world.facts().down = Some(Load::Offers);
+    let joined = new_token(ROOM);
+    will_join(&world, joined, CommandOutcome::Joined(joined));
+    assert!(service(&world).enter(USER, Some(CONCERT)).await.unwrap().is_new);
+
+    let world = sold_out_world_with(over());
+    world.facts().down = Some(Load::LiveToken);
+    let refused = refusal(service(&world).enter(USER, Some(CONCERT)).await);
+    assert!(refused.starts_with("Failure(Unavailable"), "{refused}");
+    world.assert_untouched();
 }
 
 #[tokio::test]
@@ -215,6 +307,7 @@ async fn a_place_is_looked_up_in_every_state() {
             position,
             estimated_wait_seconds: estimate,
             poll_after_seconds: poll_after_seconds(status, position, &room, TOKEN, now()),
+            sale_paused: false,
         };
         assert_eq!(found, place);
         assert_eq!(world.take_loads(), loads);
@@ -244,8 +337,8 @@ async fn a_signed_token_that_is_not_stored_as_the_callers_is_unknown() {
         world.facts().tokens = stored_token.map(|token| (TOKEN, stored(token, 1))).into_iter().collect();
         world.facts().signed = vec![WaitClaims::from(&token(WAITING))];
         let text = wait_token(&token(WAITING));
-        assert_eq!(refusal(service(&world).look_up(USER, Some(&text)).await), "Invalid");
-        assert_eq!(refusal(service(&world).leave(USER, Some(&text)).await), "Invalid");
+        assert_eq!(refusal(service(&world).look_up(USER, Some(&text)).await), "Gone");
+        assert_eq!(refusal(service(&world).leave(USER, Some(&text)).await), "Gone");
         world.assert_untouched();
     }
 }
@@ -319,4 +412,36 @@ async fn no_estimate_while_the_room_admits_nobody() {
         assert_eq!((place.position, place.estimated_wait_seconds), (1, None));
         assert!((8..=10).contains(&place.poll_after_seconds));
     }
+}
+
+/// A concert that is known here and was never made, as the data has it now.
+#[tokio::test]
+async fn a_concert_that_the_data_has_lost_is_not_found() {
+    for is_back in [false, true] {
+        let world = world();
+        let lines = world.lines();
+        lines.refresh().await.unwrap();
+        let known = Arc::new(crate::KnownConcerts::new(world.concerts(), lines.incarnation()));
+        let service = QueueService { concerts: known.clone(), lines, ..service(&world) };
+        known.find(CONCERT).await.unwrap().unwrap();
+        let incarnation = world.facts().incarnation;
+        world.on_commit(move |facts| {
+            if !is_back {
+                facts.concerts.clear();
+            }
+            Err(CommitError::Conflict(AggregateRef::Room(ROOM)))
+        });
+        if is_back {
+            world.on_commit(|_| Err(CommitError::Conflict(AggregateRef::Room(ROOM))));
+        }
+        assert_eq!(refusal(service.enter(USER, Some(CONCERT)).await), "ConcertNotFound");
+        assert_ne!(world.facts().incarnation, incarnation, "the data has gone back");
+    }
+}
+
+#[tokio::test]
+async fn without_the_global_room_nothing_can_be_joined() {
+    let world = world();
+    world.on_commit(|_| Err(CommitError::Conflict(AggregateRef::Room(DEFAULT_ROOM_ID))));
+    assert!(refusal(service(&world).enter(USER, None).await).contains("Unavailable"));
 }

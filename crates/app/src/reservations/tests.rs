@@ -600,6 +600,7 @@ async fn only_ones_own_reservations_are_asked_for() {
         total_amount: money(0),
         status: Done,
         hold_expires_at: now(),
+        payment: None,
     };
     let (found, listed) = (view.clone(), view.clone());
     let mut queries = MockReservationQueries::new();

@@ -5,14 +5,19 @@ use async_trait::async_trait;
 use frontrow_domain::ports::{Committer, SeatNews, SeatsOfDate};
 use frontrow_domain::seat::{Seat, SeatState};
 use frontrow_domain::{Change, SeatId, UnitOfWork, Versioned};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::AnnouncingCommitter;
+use crate::incarnation::KnownIncarnation;
+use crate::testing::incarnation_of;
 use crate::testing::{
     DATE, HELD, OTHER_DATE, World, held_by, now, refusal, seat, seat_id, sold_to, stored, version, world,
 };
+use frontrow_domain::Incarnation;
+use frontrow_domain::unit_of_work::Committed;
 
 type StoredSeats = BTreeMap<SeatId, Versioned<Seat>>;
 
@@ -123,7 +128,7 @@ impl SeatFeeds for Feeds {
 }
 
 fn maps(world: &World, feeds: &Arc<Feeds>) -> SeatMaps {
-    SeatMaps::new(feeds.clone(), world.clock())
+    SeatMaps::new(feeds.clone(), world.clock(), KnownIncarnation::default())
 }
 
 fn pass_time(world: &World, millis: u64) {
@@ -384,4 +389,75 @@ async fn a_refresh_that_was_left_alone_goes_on() {
     maps.refresh().await.unwrap();
     assert_eq!(seen(&world, &maps).await, [U, A, A]);
     assert_eq!(feeds.take_reads(), ["load", "versions", "news"]);
+}
+
+/// Maps, and the incarnation that they follow, which is the first.
+fn maps_of(world: &World, feeds: &Arc<Feeds>) -> (SeatMaps, KnownIncarnation) {
+    let incarnation = KnownIncarnation::default();
+    incarnation.adopt(incarnation_of(1));
+    (SeatMaps::new(feeds.clone(), world.clock(), incarnation.clone()), incarnation)
+}
+
+#[tokio::test]
+async fn another_incarnation_drops_every_map() {
+    let (world, feeds) = (world(), Feeds::new());
+    let (maps, incarnation) = maps_of(&world, &feeds);
+    world.will_commit();
+    let committer = AnnouncingCommitter::new(world.committer(), maps.clone());
+    seen(&world, &maps).await;
+    committer.commit(hold(1)).await.unwrap();
+    assert_eq!(seen(&world, &maps).await, [R, A, A], "the control: the hold that the data lost is shown");
+    incarnation.adopt(incarnation_of(2));
+    assert_eq!(seen(&world, &maps).await, [A, A, A]);
+}
+
+#[tokio::test]
+async fn a_commit_of_an_earlier_incarnation_is_not_shown() {
+    let (world, feeds) = (world(), Feeds::new());
+    let (maps, incarnation) = maps_of(&world, &feeds);
+    let committer = AnnouncingCommitter::new(world.committer(), maps.clone());
+    seen(&world, &maps).await;
+    world.on_commit(move |_| {
+        incarnation.adopt(incarnation_of(2));
+        Ok(Committed::default())
+    });
+    committer.commit(hold(1)).await.unwrap();
+    assert_eq!(seen(&world, &maps).await, [A, A, A]);
+    // The map of the new incarnation is there already when the commit returns.
+    let held = Versioned::new(seat(1, held_by(HELD, 2_000)), version(2));
+    for (of, shown) in [(1, [A, A, A]), (2, [R, A, A])] {
+        maps.anticipate(DATE, &[SeatUpdate::of(&held)], Some(incarnation_of(of)));
+        assert_eq!(seen(&world, &maps).await, shown, "2 is the control");
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_has_gone_back_is_reported() {
+    let (world, feeds) = (world(), Feeds::new());
+    let (maps, incarnation) = maps_of(&world, &feeds);
+    seen(&world, &maps).await;
+    pass_time(&world, 200);
+    seen(&world, &maps).await;
+    assert!(!incarnation.is_reported_gone_back(), "the control");
+    lock(&feeds.stored).clear();
+    pass_time(&world, 200);
+    maps.refresh().await.unwrap();
+    assert!(incarnation.is_reported_gone_back());
+}
+
+#[tokio::test]
+async fn a_version_of_an_earlier_incarnation_is_unknown() {
+    let (world, feeds) = (world(), Feeds::new());
+    let (maps, incarnation) = maps_of(&world, &feeds);
+    let started = |n, started_at| Incarnation { started_at, ..incarnation_of(n) };
+    let this_year = Timestamp::parse("2026-11-29T12:00:00Z").unwrap();
+    incarnation.adopt(started(2, this_year));
+    let before = maps.find(DATE).await.unwrap();
+    assert!(before.changed_since(before.version(), now()).is_some(), "the control");
+    incarnation.adopt(started(3, this_year.plus_seconds(1)));
+    let after = maps.find(DATE).await.unwrap();
+    assert!(after.version() > before.version());
+    assert!(after.changed_since(before.version(), now()).is_none(), "all is to be told");
+    assert!(after.changed_since(after.version(), now()).is_some());
+    assert!(after.version().get() < 1 << 53, "exact in a double");
 }

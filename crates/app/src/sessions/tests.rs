@@ -4,7 +4,7 @@ use frontrow_domain::ports::{AccessClaims, InvalidAccessToken, MockAccessTokens,
 use frontrow_domain::{Timestamp, UserId};
 
 use crate::testing::{USER, at, given, now, world};
-use crate::{Caller, SessionService, Unauthenticated};
+use crate::{Caller, RenewError, SessionService, Unauthenticated};
 
 fn service(tokens: MockAccessTokens) -> SessionService {
     let world = world();
@@ -41,4 +41,28 @@ fn a_caller_is_who_its_token_says_at_the_time_of_the_request() {
     assert_eq!(service.caller(Some("good")), Ok(Caller { user_id: USER, role: Role::Admin }));
     assert_eq!(service.caller(Some("bad")), Err(Unauthenticated));
     assert_eq!(service.caller(None), Err(Unauthenticated));
+}
+
+#[test]
+fn a_guest_is_renewed_as_the_same_user() {
+    let renewed = AccessClaims { user_id: USER, role: Role::User, expires_at: at(1_000 + 86_400) };
+    let mut tokens = MockAccessTokens::new();
+    tokens.expect_issue().withf(move |claims| *claims == renewed).returning(|_| Ok("renewed".into()));
+    let session = service(tokens).renew(Caller { user_id: USER, role: Role::User }).unwrap();
+    assert_eq!((session.user_id, session.expires_at), (USER, renewed.expires_at));
+    assert_eq!(session.access_token, "renewed");
+}
+
+#[test]
+fn a_token_with_a_role_is_not_renewed() {
+    for role in [Role::Admin, Role::Cashier] {
+        let caller = Caller { user_id: USER, role };
+        let mut tokens = MockAccessTokens::new();
+        // Whatever is signed on the way has no role, and goes nowhere.
+        tokens.expect_issue().withf(|claims| claims.role == Role::User).returning(|_| Ok("signed".into()));
+        assert_eq!(service(tokens).renew(caller).err(), Some(RenewError::HasRole));
+        let mut elsewhere = MockAccessTokens::new();
+        elsewhere.expect_issue().returning(|_| Err(NoIssuer));
+        assert_eq!(service(elsewhere).renew(caller).err(), Some(RenewError::NoIssuer(NoIssuer)));
+    }
 }

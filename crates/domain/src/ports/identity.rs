@@ -5,17 +5,18 @@ use uuid::Uuid;
 use crate::queue::{QueueToken, TicketNumber};
 use crate::{QueueTokenId, RoomId, Timestamp, UserId};
 
-/// The time of a request. Nodes on PostgreSQL follow the database's clock.
+/// The time of a request. Never goes back, except by a confirmed step of the clock that it follows: the machine's, or the
+/// database's where several nodes share one.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
 }
 
-/// Makes ids.
+/// Makes the ids of one cell, which is one database and all that is stored in it.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait IdGenerator: Send + Sync {
-    /// A UUID v7 that was never given before, ordered by time.
+    /// A new UUID v7 with the number of the cell, greater than all ids that this generator has made before.
     fn next_id(&self) -> Uuid;
 }
 
@@ -34,10 +35,10 @@ impl Role {
     /// The roles that a token names, as it names them. A token without one of these is a user's.
     pub const NAMES: [(Self, &'static str); 2] = [(Self::Admin, "admin"), (Self::Cashier, "cashier")];
 
-    /// The role that a token has by this claim.
+    /// The role of a token that names these: the first of [`Role::NAMES`] among them, whatever their order.
     #[must_use]
-    pub fn named(name: Option<&str>) -> Self {
-        let found = Self::NAMES.iter().find(|(_, known)| Some(*known) == name);
+    pub fn among(names: &[&str]) -> Self {
+        let found = Self::NAMES.iter().find(|(_, known)| names.contains(known));
         found.map_or(Self::User, |(role, _)| *role)
     }
 

@@ -3,19 +3,28 @@
 //! Repositories load single aggregates with their version, for decisions. Query ports answer reads with plain
 //! structs shaped for the answer. The [`Committer`] writes.
 
+mod health;
 mod identity;
+mod nodes;
 mod queries;
 mod repositories;
 
+#[cfg(feature = "mocks")]
+pub use health::MockStorageHealth;
+pub use health::{StorageHealth, Writability};
 pub use identity::{
     AccessClaims, AccessTokens, Clock, IdGenerator, InvalidAccessToken, InvalidWaitToken, NoIssuer, Role,
     TokenProvider, WaitClaims,
 };
 #[cfg(feature = "mocks")]
 pub use identity::{MockAccessTokens, MockClock, MockIdGenerator, MockTokenProvider};
+#[cfg(feature = "mocks")]
+pub use nodes::MockNodeRegistry;
+pub use nodes::{NodeRecord, NodeRegistry};
 pub use queries::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatsOfDate,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView, QueueQueries,
+    ReservationQueries, ReservationView, RoomOverview, Sales, SeatFeeds, SeatFilter, SeatNews, SeatsOfDate,
+    StoredLines,
 };
 #[cfg(feature = "mocks")]
 pub use queries::{

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::account::Entry;
+use crate::account::{Entry, Ticket};
 use crate::audit_log::AuditEntry;
 use crate::concert::Concert;
 use crate::ports::StorageError;
@@ -10,19 +10,36 @@ use crate::queue::{Departure, LineState, Room, TicketNumber};
 use crate::reservation::ReservationStatus;
 use crate::seat::{FeedVersion, Seat, SeatPlace, SeatUpdate};
 use crate::{
-    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
-    Versioned,
+    AuditEntryId, ConcertId, Incarnation, IncarnationId, Money, PaymentId, PerformanceDateId, ReservationId,
+    RoomId, SeatId, Timestamp, UserId, Versioned,
 };
 
-/// Reads lines.
+/// Lines as stored at one moment, and the incarnation of the data that they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLines {
+    /// The incarnation: never later than the lines.
+    pub incarnation: Incarnation,
+    /// The rooms with the counters of their lines, in any order.
+    pub lines: Vec<LineState>,
+}
+
+/// Reads lines, and the incarnation of the data along with them.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait QueueQueries: Send + Sync {
-    /// Every room with the counters of its line, all of them from one snapshot.
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError>;
+    /// Every room with waiters, with the counters of its line, all of them from one snapshot. Rooms without cost nothing. Where
+    /// storage itself can tell that its data has gone back, a new incarnation has begun before this returns.
+    async fn lines(&self) -> Result<StoredLines, StorageError>;
 
-    /// Those of these rooms that there are with the counters of their lines, all of them from one snapshot.
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError>;
+    /// As [`QueueQueries::lines`], those of these rooms that there are. Of no room this is the incarnation alone.
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError>;
+
+    /// Begins a new incarnation at `now`, unless another one has followed on this one already: of any number of nodes that
+    /// find out the same, one does it.
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError>;
+
+    /// Up to `limit` rooms with an id after `after`, by id.
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError>;
 
     /// Who left each of these lines after the departure with this number, without being admitted: for each line the first
     /// `limit`, by number, without a gap. Departures are numbered in commit order, so that none comes in later before one
@@ -66,6 +83,23 @@ pub struct DateSummary {
     pub available_seats: u64,
 }
 
+/// What a concert has left to sell on the dates that start after the time asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offer {
+    /// The earliest start among those dates; absent when there is none.
+    pub next_date_at: Option<Timestamp>,
+    /// The lowest price among their unsold seats, those stored as AVAILABLE or RESERVED; absent when there is none.
+    pub from_price: Option<Money>,
+}
+
+impl Offer {
+    /// Whether there are dates ahead, and every seat of them is sold. A held seat is unsold: its hold may end unpaid.
+    #[must_use]
+    pub const fn is_sold_out(&self) -> bool {
+        self.next_date_at.is_some() && self.from_price.is_none()
+    }
+}
+
 /// Which seats to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeatFilter {
@@ -82,6 +116,13 @@ pub trait ConcertQueries: Send + Sync {
     /// Up to `limit` concerts with an id after `after`, by id.
     async fn list_concerts(&self, after: Option<ConcertId>, limit: u32)
     -> Result<Vec<Concert>, StorageError>;
+
+    /// The offers of these concerts at `now`, in any order; that of an unknown concert is empty.
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError>;
 
     /// The dates of a concert, by start.
     async fn list_dates(
@@ -145,8 +186,19 @@ pub struct ReservationView {
     pub total_amount: Money,
     /// Its status at the time asked.
     pub status: ReservationStatus,
-    /// From when on the hold is lapsed.
+    /// The deadline of the hold (exclusive).
     pub hold_expires_at: Timestamp,
+    /// The payment of a DONE reservation; absent in every other state.
+    pub payment: Option<PaymentView>,
+}
+
+/// The payment of a reservation, as its user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentView {
+    /// Which payment.
+    pub id: PaymentId,
+    /// One ticket for each seat, in the order of the seats.
+    pub tickets: Vec<Ticket>,
 }
 
 /// Reads reservations.
@@ -232,7 +284,4 @@ pub trait AdminQueries: Send + Sync {
         before: Option<AuditEntryId>,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StorageError>;
-
-    /// Asks storage for an answer, for readiness.
-    async fn ping(&self) -> Result<(), StorageError>;
 }

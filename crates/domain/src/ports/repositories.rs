@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::account::Account;
 use crate::concert::{Concert, PerformanceDate};
 use crate::idempotency::{IdempotencyKey, IdempotencyRecord};
-use crate::queue::{QueueToken, Room};
+use crate::queue::{QueueToken, Room, RoomWithWaiters};
 use crate::reservation::{Holdings, Reservation};
 use crate::seat::Seat;
 use crate::unit_of_work::{CommitError, Committed, Source, UnitOfWork};
@@ -58,9 +58,18 @@ pub trait Rooms: Send + Sync {
     /// The room with this id.
     async fn find(&self, id: RoomId) -> Result<Option<Versioned<Room>>, StorageError>;
 
-    /// Up to `limit` rooms in which the scheduler has work at `now`: a tick is due, or the room is OPEN and people
-    /// wait. Longest due first.
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError>;
+    /// The room with this id and its first waiter.
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError>;
+
+    /// Up to `limit` rooms after `after` in which the scheduler has work at `now`. All of them have waiters; a room without
+    /// any costs nothing. OPEN ones, and AUTO ones with a tick that is due for the first waiter, or with one that lies too far
+    /// ahead, see [`Room::caught_up`]. By the stored next tick and id, so the longest due come first.
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError>;
 }
 
 /// Loads concerts and their dates, which never change.
@@ -75,6 +84,9 @@ pub trait Concerts: Send + Sync {
         &self,
         id: PerformanceDateId,
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError>;
+
+    /// When the sales of each date of a concert start, as of now; `None` for one that is on sale from the beginning.
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError>;
 }
 
 /// Loads seats.

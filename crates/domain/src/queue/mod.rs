@@ -10,5 +10,5 @@ mod token;
 pub use line::{Departure, LineState, LineView, PlaceInLine};
 pub use policy::{Entrance, InvalidPolicy, RoomMode, RoomPolicy, RoomPolicyPatch, RoomRefusal};
 pub use polling::{RAREST_POLL_SECONDS, SOONEST_POLL_SECONDS, poll_after_seconds};
-pub use room::{DEFAULT_ROOM_ID, Room, estimated_wait_seconds};
-pub use token::{QueueToken, QueueTokenError, QueueTokenState, QueueTokenStatus, TicketNumber};
+pub use room::{CLOCK_SLACK, DEFAULT_ROOM_ID, Room, RoomWithWaiters, estimated_wait_seconds, sales_opening};
+pub use token::{QueueToken, QueueTokenError, QueueTokenState, QueueTokenStatus, SalePaused, TicketNumber};

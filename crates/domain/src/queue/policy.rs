@@ -1,5 +1,7 @@
 //! How a room admits people, and what operators may change of it.
 
+use crate::Timestamp;
+
 /// Who is admitted, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum RoomMode {
@@ -12,12 +14,20 @@ pub enum RoomMode {
     Open,
     /// Nobody; newcomers are refused.
     Closed,
+    /// A stop of the sale: no admission, not by hand either, and no new hold. ACTIVE tokens keep their remaining time;
+    /// holds stay payable; newcomers wait.
+    Paused,
 }
 
 impl RoomMode {
     /// Every mode with its name in the contract and in storage.
-    pub const NAMES: [(Self, &'static str); 4] =
-        [(Self::Auto, "AUTO"), (Self::Hold, "HOLD"), (Self::Open, "OPEN"), (Self::Closed, "CLOSED")];
+    pub const NAMES: [(Self, &'static str); 5] = [
+        (Self::Auto, "AUTO"),
+        (Self::Hold, "HOLD"),
+        (Self::Open, "OPEN"),
+        (Self::Closed, "CLOSED"),
+        (Self::Paused, "PAUSED"),
+    ];
 }
 
 /// The policy of a room. Made by [`RoomPolicy::default`] and [`RoomPolicy::patched`], so its numbers are in range.
@@ -36,6 +46,9 @@ pub struct RoomPolicy {
     /// How long the holder of a place near the head may stay away before the place is given up, in seconds
     /// ([`RoomPolicy::MIN_GRACE_SECONDS`] to [`RoomPolicy::MAX_SECONDS`]); `None` gives up no place.
     pub wait_grace_seconds: Option<u32>,
+    /// The opening: the first tick is at this time, and none is before it. `None` leaves it to the dates of the room's
+    /// concert, see [`crate::queue::Room::sales_open_at`].
+    pub opens_at: Option<Timestamp>,
     /// Who is admitted, and when.
     pub mode: RoomMode,
 }
@@ -50,6 +63,7 @@ impl Default for RoomPolicy {
             max_active: None,
             max_waiting: None,
             wait_grace_seconds: None,
+            opens_at: None,
             mode: RoomMode::Auto,
         }
     }
@@ -70,6 +84,8 @@ pub struct RoomPolicyPatch {
     pub max_waiting: Option<Option<i64>>,
     /// See [`RoomPolicy::wait_grace_seconds`]; `Some(None)` gives up no place any more.
     pub wait_grace_seconds: Option<Option<i64>>,
+    /// See [`RoomPolicy::opens_at`]; `Some(None)` clears it.
+    pub opens_at: Option<Option<Timestamp>>,
     /// See [`RoomPolicy::mode`].
     pub mode: Option<RoomMode>,
 }
@@ -146,6 +162,7 @@ impl RoomPolicy {
                 self.wait_grace_seconds,
                 (Self::MIN_GRACE_SECONDS, Self::MAX_SECONDS),
             )?,
+            opens_at: patch.opens_at.unwrap_or(self.opens_at),
             mode: patch.mode.unwrap_or(self.mode),
         })
     }
@@ -239,6 +256,8 @@ mod tests {
             (RoomMode::Auto, 5, 0, Err(RoomRefusal::Full)),
             (RoomMode::Hold, 4, 0, Ok(Entrance::Wait)),
             (RoomMode::Hold, 5, 0, Err(RoomRefusal::Full)),
+            (RoomMode::Paused, 0, 0, Ok(Entrance::Wait)),
+            (RoomMode::Paused, 5, 0, Err(RoomRefusal::Full)),
             (RoomMode::Closed, 0, 0, Err(RoomRefusal::Closed)),
             (RoomMode::Closed, 5, 0, Err(RoomRefusal::Closed)),
             (RoomMode::Open, 0, 1, Ok(Entrance::Active)),

@@ -30,6 +30,12 @@ const RETURNS_A_SECOND: u64 = 10_000;
 /// 1,000 at the head, 1,000 * ln 60 = 4,100 up to position 60,000, and (N - 60,000) / 60 behind it. With the jitter, a
 /// factor of 1.12 at the mean. For 1,000,000 people: (1,000 + 4,100 + 15,700) * 1.12 = 23,200 a second, whatever the
 /// policy; each admission adds one. Long intervals make it less: at the default policy it is N / 60 * 1.12 = 18,600.
+///
+/// # A turn is not missed
+/// The time between two polls never exceeds half of `active_ttl_seconds` (least 1): a waiter that is admitted right after a
+/// poll, by hand or by a shortened interval, still finds half of its turn left. A time to live below 120 seconds therefore
+/// raises the load: with `c` = `active_ttl_seconds` / 2 in place of 60 it is (1,000 + 1,000 * ln c + (N - 1,000 c) / c) * 1.12,
+/// which is 41,000 a second for 1,000,000 waiters at 60 seconds, and one poll a second of each at 2.
 #[must_use]
 pub fn poll_after_seconds(
     status: QueueTokenStatus,
@@ -38,16 +44,18 @@ pub fn poll_after_seconds(
     token_id: QueueTokenId,
     now: Timestamp,
 ) -> u64 {
-    if status != QueueTokenStatus::Wait {
-        return NOT_WAITING;
-    }
     let policy = &room.policy;
+    let rarest = (u64::from(policy.active_ttl_seconds) / 2).clamp(SOONEST_POLL_SECONDS, RAREST_POLL_SECONDS);
+    let jittered = |seconds: u64| jittered(seconds.clamp(SOONEST_POLL_SECONDS, rarest), token_id);
+    if status != QueueTokenStatus::Wait {
+        return NOT_WAITING.min(rarest);
+    }
     let distance = position / WAITERS_A_SECOND;
     match policy.mode {
-        RoomMode::Hold | RoomMode::Closed => jittered(distance.max(ON_HOLD), token_id),
+        RoomMode::Hold | RoomMode::Closed | RoomMode::Paused => jittered(distance.max(ON_HOLD)),
         // Drained as fast as it goes, unless places are short.
-        RoomMode::Open if policy.max_active.is_none() => jittered(position / RETURNS_A_SECOND, token_id),
-        RoomMode::Open => jittered(distance, token_id),
+        RoomMode::Open if policy.max_active.is_none() => jittered(position / RETURNS_A_SECOND),
+        RoomMode::Open => jittered(distance),
         RoomMode::Auto => {
             let batch = u64::from(policy.admit_batch.max(1));
             let ticks_before = position.saturating_sub(1) / batch;
@@ -55,7 +63,7 @@ pub fn poll_after_seconds(
                 .saturating_add(ticks_before.saturating_mul(u64::from(policy.admit_interval_seconds)));
             let spread = spread(token_id, batch / RETURNS_A_SECOND);
             let at_the_tick = to_tick.max(SOONEST_POLL_SECONDS).saturating_add(spread);
-            jittered(distance.max(to_tick / 10), token_id).min(at_the_tick)
+            jittered(distance.max(to_tick / 10)).min(at_the_tick)
         }
     }
 }
@@ -64,9 +72,8 @@ fn whole_seconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Within bounds, and up to a fifth less.
+/// Up to a fifth less.
 fn jittered(seconds: u64, token_id: QueueTokenId) -> u64 {
-    let seconds = seconds.clamp(SOONEST_POLL_SECONDS, RAREST_POLL_SECONDS);
     seconds - spread(token_id, seconds / 5)
 }
 
@@ -149,6 +156,30 @@ mod tests {
     }
 
     #[test]
+    fn short_turns_are_asked_for_twice_each_and_raise_the_load_as_stated() {
+        let with_ttl = |active_ttl_seconds| {
+            let mut room = room(RoomMode::Auto, 10, 600);
+            room.policy.active_ttl_seconds = active_ttl_seconds;
+            room
+        };
+        for (ttl, most) in [(1, 1), (2, 1), (20, 10), (119, 59), (120, 60), (600, 60)] {
+            assert!((most - most / 5..=most).contains(&after(&with_ttl(ttl), 900_000, 0)), "{ttl}");
+        }
+        let rate = rate(&with_ttl(60), 1_000_000, 0);
+        assert!((36_000.0..42_000.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn far_from_the_opening_is_asked_rarely_and_at_it_at_once() {
+        let mut room = room(RoomMode::Auto, 10, 600);
+        room.policy.opens_at = Some(at(100_000));
+        let room = room.caught_up(None, at(0));
+        assert!((48..=60).contains(&after(&room, 1, 0)));
+        assert_eq!(after(&room, 1, 99_997), 1);
+        assert!(after(&room, 1, 99_900) <= 10);
+    }
+
+    #[test]
     fn rooms_that_admit_nobody_are_asked_now_and_then() {
         for mode in [RoomMode::Hold, RoomMode::Closed] {
             assert!((8..=10).contains(&after(&room(mode, 10, 600), 1, 0)));
@@ -179,6 +210,25 @@ mod tests {
                 let ask = || poll_after_seconds(QueueTokenStatus::Wait, position, &room, id(low), at(now));
                 prop_assert!((SOONEST_POLL_SECONDS..=RAREST_POLL_SECONDS).contains(&ask()));
                 prop_assert_eq!(ask(), ask());
+            }
+        }
+
+        /// The worst case: an admission right after a poll. At one second to live there is nothing left to halve.
+        #[test]
+        fn polling_as_told_never_misses_a_turn(
+            position in 1..=2_000_000_u64, batch in 1..=RoomPolicy::MAX_BATCH, interval in 1..=RoomPolicy::MAX_SECONDS,
+            ttl in 1..=RoomPolicy::MAX_SECONDS, short in 1..300_u32, low in any::<u64>(), now in 0..5_000_000_i64,
+            opens_at in prop::option::of(0..9_000_000_i64), max_active in prop::option::of(1..5_u32),
+        ) {
+            for ((mode, _), active_ttl_seconds) in RoomMode::NAMES.into_iter().flat_map(|mode| [(mode, ttl), (mode, short)]) {
+                let mut room = room(mode, batch, interval);
+                room.policy = RoomPolicy { active_ttl_seconds, max_active, opens_at: opens_at.map(at), ..room.policy };
+                for (status, _) in QueueTokenStatus::NAMES {
+                    let told = poll_after_seconds(status, position, &room, id(low), at(now));
+                    prop_assert!(told <= u64::from(active_ttl_seconds / 2).max(1), "{mode:?} {told}");
+                    let left = u64::from(active_ttl_seconds).checked_sub(told);
+                    prop_assert!(active_ttl_seconds == 1 || left.is_some_and(|left| left >= told.min(1)));
+                }
             }
         }
 

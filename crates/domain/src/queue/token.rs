@@ -32,8 +32,10 @@ pub enum QueueTokenState {
     Active {
         /// When it was admitted.
         activated_at: Timestamp,
-        /// From when on it is lapsed.
+        /// The deadline, exclusive. While paused, as it was when the pause began.
         expires_at: Timestamp,
+        /// The start of the pause of its room, while that is PAUSED: the token does not expire meanwhile.
+        paused_at: Option<Timestamp>,
     },
     /// Over.
     Expired {
@@ -75,12 +77,21 @@ pub enum QueueTokenError {
     Expired,
 }
 
+/// The sale of a room is paused: nothing new is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the sale is paused: no seats can be held and no waiters admitted until it resumes; what is held can be paid"
+)]
+pub struct SalePaused;
+
 impl QueueToken {
-    /// The status at `now`: an ACTIVE token whose time is up is EXPIRED, whether or not a sweep has been by.
+    /// The status at `now`: an ACTIVE token whose time is up is EXPIRED, whether or not a sweep has been by. A paused one
+    /// is ACTIVE.
     #[must_use]
     pub fn status_at(&self, now: Timestamp) -> QueueTokenStatus {
         match self.state {
             QueueTokenState::Wait => QueueTokenStatus::Wait,
+            QueueTokenState::Active { paused_at: Some(_), .. } => QueueTokenStatus::Active,
             QueueTokenState::Active { expires_at, .. } if now < expires_at => QueueTokenStatus::Active,
             QueueTokenState::Active { .. } | QueueTokenState::Expired { .. } => QueueTokenStatus::Expired,
         }
@@ -112,10 +123,47 @@ impl QueueToken {
         match self.state {
             QueueTokenState::Wait => {
                 let expires_at = now.plus_seconds(ttl_seconds);
-                Ok(Self { state: QueueTokenState::Active { activated_at: now, expires_at }, ..self })
+                let state = QueueTokenState::Active { activated_at: now, expires_at, paused_at: None };
+                Ok(Self { state, ..self })
             }
             QueueTokenState::Active { .. } => Err(QueueTokenError::AlreadyActive),
             QueueTokenState::Expired { .. } => Err(QueueTokenError::Expired),
+        }
+    }
+
+    /// Refuses what a pause of the sale forbids.
+    ///
+    /// # Errors
+    /// [`SalePaused`] while the token is paused.
+    pub fn require_unpaused(&self) -> Result<(), SalePaused> {
+        if matches!(self.state, QueueTokenState::Active { paused_at: Some(_), .. }) {
+            return Err(SalePaused);
+        }
+        Ok(())
+    }
+
+    /// The token as the pause of its room leaves it: an ACTIVE one keeps the time that remains. `None` where nothing changes.
+    #[must_use]
+    pub fn paused(self, now: Timestamp) -> Option<Self> {
+        match self.state {
+            QueueTokenState::Active { activated_at, expires_at, paused_at: None } if now < expires_at => {
+                let state = QueueTokenState::Active { activated_at, expires_at, paused_at: Some(now) };
+                Some(Self { state, ..self })
+            }
+            _ => None,
+        }
+    }
+
+    /// The token as the end of the pause leaves it: the pause is added to its deadline. `None` where nothing changes.
+    #[must_use]
+    pub fn resumed(self, now: Timestamp) -> Option<Self> {
+        match self.state {
+            QueueTokenState::Active { activated_at, expires_at, paused_at: Some(paused_at) } => {
+                let expires_at = expires_at.plus(now.since(paused_at));
+                let state = QueueTokenState::Active { activated_at, expires_at, paused_at: None };
+                Some(Self { state, ..self })
+            }
+            _ => None,
         }
     }
 
@@ -126,7 +174,10 @@ impl QueueToken {
     pub fn expire(self, now: Timestamp) -> Result<Self, QueueTokenError> {
         let (activated_at, expires_at) = match self.state {
             QueueTokenState::Wait => (None, now),
-            QueueTokenState::Active { activated_at, expires_at } => (Some(activated_at), now.min(expires_at)),
+            QueueTokenState::Active { activated_at, paused_at: Some(_), .. } => (Some(activated_at), now),
+            QueueTokenState::Active { activated_at, expires_at, .. } => {
+                (Some(activated_at), now.min(expires_at))
+            }
             QueueTokenState::Expired { .. } => return Err(QueueTokenError::Expired),
         };
         Ok(Self { state: QueueTokenState::Expired { activated_at, expires_at }, ..self })
@@ -158,7 +209,8 @@ mod tests {
     #[test]
     fn legal_transitions() {
         let active = waiting().admit(at(10), 600).unwrap();
-        assert_eq!(active.state, QueueTokenState::Active { activated_at: at(10), expires_at: at(610) });
+        let state = QueueTokenState::Active { activated_at: at(10), expires_at: at(610), paused_at: None };
+        assert_eq!(active.state, state);
         let paid = active.expire(at(20)).unwrap();
         assert_eq!(paid.state, QueueTokenState::Expired { activated_at: Some(at(10)), expires_at: at(20) });
         let lapsed = active.expire(at(9_999)).unwrap();
@@ -188,6 +240,33 @@ mod tests {
         assert_eq!(active.expire(at(20)).unwrap().require_active(at(20)), Err(QueueTokenError::Expired));
         assert!(waiting().is_live(Timestamp::MAX), "waiting never lapses");
         assert!(!active.is_live(at(610)));
+    }
+
+    #[test]
+    fn a_paused_token_stays_active_and_gets_the_pause_back() {
+        let active = waiting().admit(at(10), 600).unwrap();
+        let paused = active.paused(at(600)).unwrap();
+        assert_eq!(paused.require_active(at(9_999)), Ok(()), "past its deadline");
+        assert_eq!((paused.require_unpaused(), active.require_unpaused()), (Err(SalePaused), Ok(())));
+        assert_eq!(paused.paused(at(605)), None, "the first pause counts");
+        let resumed = paused.resumed(at(9_600)).unwrap();
+        let state = QueueTokenState::Active { activated_at: at(10), expires_at: at(9_610), paused_at: None };
+        assert_eq!(resumed.state, state, "ten seconds are left, as before");
+        assert_eq!(resumed.resumed(at(9_605)), None);
+        assert_eq!(resumed.paused(at(9_605)).unwrap().resumed(at(9_605)).unwrap(), resumed, "no time passes");
+        let left = paused.expire(at(5_000)).unwrap();
+        let over = QueueTokenState::Expired { activated_at: Some(at(10)), expires_at: at(5_000) };
+        assert_eq!(left.state, over, "given up or paid during the pause");
+    }
+
+    #[test]
+    fn only_live_active_tokens_are_paused() {
+        let active = waiting().admit(at(10), 600).unwrap();
+        assert_eq!(waiting().paused(at(1)), None);
+        assert_eq!(active.paused(at(610)), None, "expired at its deadline");
+        assert_eq!(active.expire(at(20)).unwrap().paused(at(20)), None);
+        assert_eq!((waiting().resumed(at(1)), active.resumed(at(20))), (None, None));
+        assert_eq!(active.paused(at(20)).unwrap().resumed(at(15)).unwrap(), active, "a clock that is behind");
     }
 
     proptest! {

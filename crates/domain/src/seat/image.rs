@@ -280,6 +280,22 @@ impl SeatImage {
         });
         Some(later.map(|(at, _)| at).collect())
     }
+
+    /// The changes since `since`, and earlier ones, up to the next power of two of seats: the same answer for all callers
+    /// that lack about as much. With the version since which it has every change. `None` as [`SeatImage::changed_since`].
+    #[must_use]
+    pub fn changed_since_or_earlier(&self, since: FeedVersion) -> Option<(FeedVersion, Vec<usize>)> {
+        let at_most = self.changed_since(since)?.len().checked_next_power_of_two()?;
+        let versions = self.cells.iter().map(|cell| cell.changed_at);
+        let mut versions: Vec<FeedVersion> = versions.filter(|version| *version > self.known_since).collect();
+        let from = if versions.len() <= at_most {
+            self.known_since
+        } else {
+            // Fewer than this many seats were changed after it.
+            *versions.select_nth_unstable_by(at_most, |one, other| other.cmp(one)).1
+        };
+        Some((from, self.changed_since(from)?))
+    }
 }
 
 #[cfg(test)]
@@ -552,6 +568,9 @@ mod tests {
                 // Whoever saw a version, at whatever time, is told of everything that is otherwise now.
                 for (version, then) in &snapshots {
                     let told = image.changed_since(*version).expect("it is known since the start");
+                    let (from, more) = image.changed_since_or_earlier(*version).expect("as above");
+                    prop_assert!(from <= *version && told.iter().all(|position| more.contains(position)));
+                    prop_assert_eq!(image.changed_since(from), Some(more));
                     for (position, (now, then)) in image.shown().iter().zip(then).enumerate() {
                         prop_assert!(now == then || told.contains(&position), "seat {} of {:?}", position, version);
                     }

@@ -2,7 +2,7 @@
 
 use super::Invariant;
 
-pub(super) const INVARIANTS: [Invariant; 8] = [
+pub(super) const INVARIANTS: [Invariant; 9] = [
     Invariant {
         name: "token-state",
         promise: "a token has the times of its status: those of its admission and of its end",
@@ -10,8 +10,16 @@ pub(super) const INVARIANTS: [Invariant; 8] = [
         breaches: "SELECT token_id FROM queue_tokens
             WHERE CASE status WHEN 'WAIT' THEN activated_at IS NOT NULL OR expires_at IS NOT NULL
                 WHEN 'ACTIVE' THEN activated_at IS NULL OR expires_at IS NULL OR expires_at <= activated_at
+                    OR expires_at <= paused_at
                 WHEN 'EXPIRED' THEN expires_at IS NULL
                 ELSE TRUE END",
+    },
+    Invariant {
+        name: "token-paused",
+        promise: "tokens are paused while their room is PAUSED, and no others",
+        checked: "SELECT count(*) FROM queue_tokens",
+        breaches: "SELECT token_id FROM queue_tokens t JOIN rooms r ON r.room_id = t.room_id
+            WHERE t.paused_at IS NOT NULL AND (t.status <> 'ACTIVE' OR NOT r.paused)",
     },
     Invariant {
         name: "token-live-once",

@@ -8,19 +8,20 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, InvalidAccessToken, NoIssuer, Role};
 use frontrow_domain::{Timestamp, UserId};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::{Number, Value};
-use uuid::Uuid;
+use serde_json::{Map, Number, Value};
 
-use crate::identity::{KeyRing, Secret};
+use crate::identity::{KeyRing, Secret, subject};
 
 /// The types of an access token: what most write, and what RFC 9068 asks for. Many write none.
 const TYPES: [&str; 2] = ["JWT", "at+jwt"];
 /// The bits of an RSA key: RFC 7518 asks for 2,048; a longer one than these makes every check slow.
 const RSA_BITS: RangeInclusive<usize> = 2_048..=4_096;
+/// The claim that names the roles, unless another one is configured. Our own tokens have it.
+const ROLE_CLAIM: &str = "role";
 
 /// The keys that access tokens are checked with.
 pub struct AccessKeys {
@@ -38,11 +39,14 @@ pub struct Expected {
     pub issuer: Option<String>,
     /// For whom: `aud`, or one of several.
     pub audience: Option<String>,
+    /// The claim of an outside provider's tokens that names their roles, or its path with dots; `role` when absent. Of a
+    /// token that names several roles the first of [`Role::NAMES`] counts; unknown names give no right.
+    pub role_claim: Option<String>,
 }
 
 /// A file that holds no public key of a kind that is supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an RSA (2,048 to 4,096 bits) or Ed25519 public key in PEM")]
+#[error("not an RSA (2,048 to 4,096 bits), P-256 or Ed25519 public key in PEM")]
 pub struct InvalidPublicKey;
 
 /// A key that checks.
@@ -82,12 +86,12 @@ struct Head {
 /// The claims as they are signed and read. Others are ignored.
 #[derive(Serialize, Deserialize)]
 struct Claims {
-    sub: Uuid,
+    sub: String,
     exp: Number,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<Number>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    role: Option<String>,
+    role: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iss: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +110,7 @@ impl AccessKeys {
         Self { signer: Some(signer), ..Self::checking(keys, Choice::Hinted) }
     }
 
-    /// The public key of an outside identity provider: RSA is RS256, Ed25519 is EdDSA. Checks only.
+    /// The public key of an outside identity provider: RSA is RS256, P-256 is ES256, Ed25519 is EdDSA. Checks only.
     ///
     /// # Errors
     /// [`InvalidPublicKey`] for anything else, a private key included.
@@ -115,7 +119,9 @@ impl AccessKeys {
             return Err(InvalidPublicKey);
         }
         let rsa = DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key));
-        let known = rsa.or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)));
+        let known = rsa
+            .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| (Algorithm::ES256, key)))
+            .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key)));
         let (algorithm, decoding) = known.map_err(|_| InvalidPublicKey)?;
         let key = Key::public(None, algorithm, decoding).ok_or(InvalidPublicKey)?;
         Ok(Self::checking(vec![key], Choice::Hinted))
@@ -137,8 +143,9 @@ impl AccessKeys {
         self.keys.len()
     }
 
-    /// The claims of a token that one of the keys signed. One text alone is the token: base64 has one form here.
-    fn read(&self, token: &str) -> Option<Claims> {
+    /// The claims of a token that one of the keys signed, decoded from base64. One text alone is the token, since base64 has one
+    /// form here; only an ES256 signature may be written as either of two numbers.
+    fn read(&self, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (head, claims) = signed.split_once('.')?;
         let head: Head = parse(head)?;
@@ -147,7 +154,27 @@ impl AccessKeys {
             return None;
         }
         let mut chosen = self.keys.iter().filter(|key| self.chooses(key, head.kid.as_deref()));
-        chosen.any(|key| key.signed(head.alg, signed, signature)).then(|| parse(claims)).flatten()
+        let is_signed = chosen.any(|key| key.signed(head.alg, signed, signature));
+        is_signed.then(|| URL_SAFE_NO_PAD.decode(claims).ok()).flatten()
+    }
+
+    /// The user that a token is about: of our own the UUID that it says, of a provider's see [`subject::user_id`].
+    fn user_id(&self, claims: &Claims) -> Option<UserId> {
+        match self.signer {
+            Some(_) => claims.sub.parse().ok().map(UserId::new),
+            None => subject::user_id(&claims.sub, claims.iss.as_ref()),
+        }
+    }
+
+    /// The role that all claims of a token give.
+    fn role(&self, claims: &Map<String, Value>) -> Role {
+        let configured = self.expected.role_claim.as_deref().filter(|_| self.signer.is_none());
+        let names = match find(claims, configured.unwrap_or(ROLE_CLAIM)) {
+            Some(Value::String(name)) => vec![name.as_str()],
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        Role::among(&names)
     }
 
     fn chooses(&self, key: &Key, named: Option<&str>) -> bool {
@@ -168,9 +195,11 @@ impl Key {
 
     /// A public key, unless no token could ever be checked with it.
     pub(super) fn public(id: Option<String>, algorithm: Algorithm, decoding: DecodingKey) -> Option<Self> {
+        let checks = || crypto::verify("", b"", &decoding, algorithm).is_ok();
         let is_good = match Jwk::from_decoding_key(&decoding, None).ok()?.algorithm {
             AlgorithmParameters::RSA(rsa) => RSA_BITS.contains(&bits(&URL_SAFE_NO_PAD.decode(rsa.n).ok()?)),
-            AlgorithmParameters::OctetKeyPair(_) => crypto::verify("", b"", &decoding, algorithm).is_ok(),
+            AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => checks(),
+            AlgorithmParameters::OctetKeyPair(_) => checks(),
             _ => false,
         };
         is_good.then_some(Self { id, algorithm, decoding })
@@ -198,6 +227,15 @@ fn is_access_token(typ: &str) -> bool {
     TYPES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// The claim of this name; else the one at the end of this path, whose names are separated by dots.
+fn find<'a>(claims: &'a Map<String, Value>, claim: &str) -> Option<&'a Value> {
+    let nested = || {
+        let (first, rest) = claim.split_once('.')?;
+        rest.split('.').try_fold(claims.get(first)?, |found, name| found.get(name))
+    };
+    claims.get(claim).or_else(nested)
+}
+
 fn parse<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
@@ -215,24 +253,26 @@ impl Expected {
 
 impl AccessTokens for AccessKeys {
     fn verify(&self, token: &str, now: Timestamp) -> Result<AccessClaims, InvalidAccessToken> {
-        let claims = self.read(token).ok_or(InvalidAccessToken)?;
+        let json = self.read(token).ok_or(InvalidAccessToken)?;
+        let claims: Claims = serde_json::from_slice(&json).map_err(|_| InvalidAccessToken)?;
         let expires_at = time_of(&claims.exp).ok_or(InvalidAccessToken)?;
         let begins_at = claims.nbf.as_ref().map(|nbf| time_of(nbf).ok_or(InvalidAccessToken)).transpose()?;
         let is_time = now < expires_at && begins_at.is_none_or(|begins_at| now >= begins_at);
         if !is_time || !self.expected.is_met(&claims) {
             return Err(InvalidAccessToken);
         }
-        let role = Role::named(claims.role.as_deref());
-        Ok(AccessClaims { user_id: UserId::new(claims.sub), role, expires_at })
+        let user_id = self.user_id(&claims).ok_or(InvalidAccessToken)?;
+        let all = serde_json::from_slice(&json).map_err(|_| InvalidAccessToken)?;
+        Ok(AccessClaims { user_id, role: self.role(&all), expires_at })
     }
 
     fn issue(&self, claims: &AccessClaims) -> Result<String, NoIssuer> {
         let signer = self.signer.as_ref().ok_or(NoIssuer)?;
         let claims = Claims {
-            sub: claims.user_id.get(),
+            sub: claims.user_id.get().to_string(),
             exp: Number::from(claims.expires_at.unix_micros().div_euclid(1_000_000)),
             nbf: None,
-            role: claims.role.name().map(str::to_owned),
+            role: claims.role.name().map(Value::from),
             iss: self.expected.issuer.clone().map(Value::from),
             aud: self.expected.audience.clone().map(Value::from),
         };
@@ -254,6 +294,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
     use serde_json::json;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -307,7 +348,7 @@ mod tests {
         #[test]
         fn any_file_is_a_public_key_or_none(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
-            pem in prop::sample::select(vec![RSA_PUBLIC, ED25519_PUBLIC]),
+            pem in prop::sample::select(vec![RSA_PUBLIC, ED25519_PUBLIC, EC_PUBLIC]),
             (at, part) in (any::<Index>(), prop::collection::vec(any::<u8>(), 0..8)),
         ) {
             let at = at.index(pem.len());
@@ -491,7 +532,7 @@ mod tests {
     fn issuer_and_audience_are_asked_for_where_that_is_configured() {
         let expecting = |issuer: Option<&str>, audience: Option<&str>| {
             let [issuer, audience] = [issuer, audience].map(|text| text.map(ToOwned::to_owned));
-            own().expecting(Expected { issuer, audience })
+            own().expecting(Expected { issuer, audience, role_claim: None })
         };
         let token = |more: Value| {
             let mut claims = json!({"sub": Uuid::from_u128(7), "exp": seconds(now()) + 60});
@@ -553,6 +594,74 @@ mod tests {
         let token = |algorithm| jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).unwrap();
         assert!(rsa.verify(&token(Algorithm::RS256), now()).is_ok());
         assert_eq!(rsa.verify(&token(Algorithm::RS512), now()), Err(InvalidAccessToken));
+
+        let key = EncodingKey::from_ec_pem(EC_PRIVATE.as_bytes()).unwrap();
+        let ec = AccessKeys::outside(EC_PUBLIC.as_bytes()).unwrap();
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap();
+        assert_eq!(ec.verify(&token, now()).unwrap(), verified);
+        assert_eq!(rsa.verify(&token, now()), Err(InvalidAccessToken));
+        let confused = signed(&claims, Algorithm::HS256, EC_PUBLIC.as_bytes());
+        assert_eq!(ec.verify(&confused, now()), Err(InvalidAccessToken));
+    }
+
+    /// What a provider says of a subject.
+    fn by_provider(more: Value, role_claim: Option<&str>) -> Result<AccessClaims, InvalidAccessToken> {
+        let mut claims = json!({"sub": "kim", "exp": seconds(now()) + 60, "iss": "https://id"});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let key = EncodingKey::from_ed_pem(ED25519_PRIVATE.as_bytes()).unwrap();
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap();
+        let role_claim = role_claim.map(ToOwned::to_owned);
+        let outside = AccessKeys::outside(ED25519_PUBLIC.as_bytes()).unwrap();
+        outside.expecting(Expected { role_claim, ..Expected::default() }).verify(&token, now())
+    }
+
+    #[test]
+    fn a_providers_subject_that_is_no_uuid_is_mapped() {
+        let id = |more: Value| by_provider(more, None).map(|claims| claims.user_id.get().to_string());
+        assert_eq!(id(json!({})).as_deref(), Ok("7576bb61-c2a6-5d1a-b531-63d968377cfa"));
+        assert_ne!(id(json!({})), id(json!({"iss": "https://other"})), "issuers do not share users");
+        let uuid = Uuid::from_u128(7).to_string();
+        assert_eq!(id(json!({"sub": uuid})), Ok(uuid));
+        for bad in
+            [json!({"sub": ""}), json!({"sub": 7}), json!({"sub": null}), json!({"iss": ["https://id"]})]
+        {
+            assert_eq!(id(bad.clone()), Err(InvalidAccessToken), "{bad}");
+        }
+        let own_token = json!({"sub": "kim", "exp": seconds(now()) + 60});
+        let own_token = signed(&own_token, Algorithm::HS256, SECRET.as_bytes());
+        assert_eq!(own().verify(&own_token, now()), Err(InvalidAccessToken), "our own name users by UUID");
+    }
+
+    #[test]
+    fn roles_are_read_under_the_configured_claim() {
+        use Role::{Admin, Cashier, User};
+        let keycloak = json!({"realm_access": {"roles": ["offline_access", "cashier"]}});
+        let auth0 = json!({"https://example.com/roles": ["admin"]});
+        for (claim, more, expected) in [
+            (None, json!({"role": "admin"}), Admin),
+            (None, json!({"role": ["cashier", "admin"]}), Admin),
+            (None, json!({"role": ["admin", "cashier"]}), Admin),
+            (None, json!({"role": ["buyer", 7, null, ["admin"], "cashier"]}), Cashier),
+            (None, json!({"role": "door"}), User),
+            (None, json!({"role": "admin cashier"}), User),
+            (None, json!({"role": {"admin": true}}), User),
+            (None, json!({"role": 7}), User),
+            (None, keycloak.clone(), User),
+            (Some("realm_access.roles"), keycloak.clone(), Cashier),
+            (Some("realm_access"), keycloak.clone(), User),
+            (Some("realm_access.roles.0"), keycloak, User),
+            (Some("https://example.com/roles"), auth0, Admin),
+            // The exact name is looked for first.
+            (Some("a.b"), json!({"a.b": "cashier", "a": {"b": "admin"}}), Cashier),
+            // The default claim counts only where it is configured.
+            (Some("roles"), json!({"role": "admin"}), User),
+            (Some("."), json!({"": {"": "admin"}}), Admin),
+        ] {
+            assert_eq!(by_provider(more.clone(), claim).unwrap().role, expected, "{claim:?} of {more}");
+        }
+        let claims = AccessClaims { role: Admin, ..somebody() };
+        let own = own().expecting(Expected { role_claim: Some("roles".into()), ..Expected::default() });
+        assert_eq!(own.verify(&own.issue(&claims).unwrap(), now()), Ok(claims), "our own say `role`");
     }
 
     #[test]
@@ -566,7 +675,9 @@ mod tests {
 
     #[test]
     fn other_files_are_no_public_key() {
-        for pem in ["", "hello", ED25519_PRIVATE, RSA_PRIVATE, EC_PUBLIC, RSA_SHORT_PUBLIC] {
+        let others =
+            [ED25519_PRIVATE, RSA_PRIVATE, EC_PRIVATE, P384_PUBLIC, SECP256K1_PUBLIC, RSA_SHORT_PUBLIC];
+        for pem in ["", "hello"].into_iter().chain(others) {
             assert_eq!(AccessKeys::outside(pem.as_bytes()).err(), Some(InvalidPublicKey), "{pem}");
         }
     }
@@ -577,5 +688,8 @@ mod tests {
     const RSA_PRIVATE: &str = include_str!("test_keys/rsa_private.pem");
     const RSA_PUBLIC: &str = include_str!("test_keys/rsa_public.pem");
     const RSA_SHORT_PUBLIC: &str = include_str!("test_keys/rsa_short_public.pem");
+    const EC_PRIVATE: &str = include_str!("test_keys/ec_private.pem");
     const EC_PUBLIC: &str = include_str!("test_keys/ec_public.pem");
+    const P384_PUBLIC: &str = include_str!("test_keys/ec_p384_public.pem");
+    const SECP256K1_PUBLIC: &str = include_str!("test_keys/ec_secp256k1_public.pem");
 }

@@ -6,6 +6,8 @@ use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use frontrow_domain::Timestamp;
 use frontrow_domain::ports::{AccessClaims, AccessTokens, InvalidAccessToken, NoIssuer};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -33,7 +35,9 @@ pub enum InvalidKeySet {
     #[error("it holds a private or secret key")]
     Private,
     /// All of its keys are of other kinds or for other purposes.
-    #[error("it has no RSA (2,048 to 4,096 bits, RS256) or Ed25519 key that checks signatures")]
+    #[error(
+        "it has no RSA (2,048 to 4,096 bits, RS256), P-256 (ES256) or Ed25519 key that checks signatures"
+    )]
     NoKey,
     /// It is longer than any provider's.
     #[error("it has more than {MOST_KEYS} keys")]
@@ -65,6 +69,8 @@ struct Jwk {
     e: Option<String>,
     #[serde(default)]
     x: Option<String>,
+    #[serde(default)]
+    y: Option<String>,
     /// The private half of a pair.
     #[serde(default)]
     d: Option<IgnoredAny>,
@@ -74,7 +80,7 @@ struct Jwk {
 }
 
 impl AccessKeys {
-    /// The public keys of an outside identity provider, in JSON. RSA is RS256, Ed25519 is EdDSA; keys of other kinds or
+    /// The public keys of an outside identity provider, in JSON. RSA is RS256, P-256 is ES256, Ed25519 is EdDSA; keys of other kinds or
     /// for other purposes are passed over, as the RFC asks. A token is checked with the key that it names.
     ///
     /// # Errors
@@ -101,6 +107,7 @@ impl Jwk {
             ("RSA", _) => {
                 (Algorithm::RS256, "RS256", DecodingKey::from_rsa_components(&self.n?, &self.e?).ok()?)
             }
+            ("EC", Some("P-256")) => (Algorithm::ES256, "ES256", p256_key(&self.x?, &self.y?)?),
             ("OKP", Some("Ed25519")) => {
                 (Algorithm::EdDSA, "EdDSA", DecodingKey::from_ed_components(&self.x?).ok()?)
             }
@@ -109,6 +116,14 @@ impl Jwk {
         let is_of_kind = self.alg.is_none_or(|alg| alg == name);
         if is_to_check && is_of_kind { Key::public(self.kid, algorithm, decoding) } else { None }
     }
+}
+
+/// The key at a point of P-256. Each coordinate has its 32 bytes (RFC 7518, 6.2.1.2): of other lengths that make up 64 bytes
+/// the point would be another one.
+fn p256_key(x: &str, y: &str) -> Option<DecodingKey> {
+    let is_whole = |text: &str| URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == 32);
+    let key = DecodingKey::from_ec_components(x, y).ok()?;
+    (is_whole(x) && is_whole(y)).then_some(key)
 }
 
 /// What was found in the file.
@@ -197,13 +212,14 @@ mod tests {
 
     const RSA: &str = include_str!("test_keys/rsa_private.pem");
     const ED: &str = include_str!("test_keys/ed25519_private.pem");
+    const EC: &str = include_str!("test_keys/ec_private.pem");
     const OTHER_ED: &str = include_str!("test_keys/ed25519_other_private.pem");
 
     fn encoding(private: &str) -> (EncodingKey, Algorithm) {
-        match EncodingKey::from_ed_pem(private.as_bytes()) {
-            Ok(key) => (key, Algorithm::EdDSA),
-            Err(_) => (EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(), Algorithm::RS256),
-        }
+        let ed = EncodingKey::from_ed_pem(private.as_bytes()).map(|key| (key, Algorithm::EdDSA));
+        let ec = || EncodingKey::from_ec_pem(private.as_bytes()).map(|key| (key, Algorithm::ES256));
+        let rsa = || EncodingKey::from_rsa_pem(private.as_bytes()).map(|key| (key, Algorithm::RS256));
+        ed.or_else(|_| ec()).or_else(|_| rsa()).unwrap()
     }
 
     /// The public half, with more fields or others.
@@ -239,7 +255,7 @@ mod tests {
         #[test]
         fn any_file_is_a_set_of_keys_or_none(
             bytes in prop::collection::vec(any::<u8>(), 0..300),
-            (field, value) in ("kty|crv|n|e|x|alg|use|kid|key_ops|d|k", "[\\[\"]?[A-Za-z0-9_=-]{0,50}[\"\\]]?"),
+            (field, value) in ("kty|crv|n|e|x|y|alg|use|kid|key_ops|d|k", "[\\[\"]?[A-Za-z0-9_=-]{0,50}[\"\\]]?"),
         ) {
             let named = jwk(ED, json!({"kid": "1"})).to_string();
             let changed = named.replacen("\"kid\":\"1\"", &format!("\"{field}\":{value}"), 1);
@@ -250,7 +266,7 @@ mod tests {
 
         #[test]
         fn a_changed_key_checks_nothing_that_the_key_signed(
-            (private, token) in prop::sample::select(signed_by_both()),
+            (private, token) in prop::sample::select(signed_by_all()),
             (at, part) in (any::<Index>(), "[ -~]{0,6}"),
         ) {
             let good = json!({"keys": [jwk(private, json!({}))]});
@@ -259,14 +275,14 @@ mod tests {
             text.replace_range(at..(at + part.len()).min(text.len()), &part);
             let Ok(keys) = AccessKeys::key_set(text.as_bytes()) else { return Ok(()) };
             let set: Value = serde_json::from_str(&text).unwrap();
-            let is_same = ["n", "e", "x"].iter().all(|field| set["keys"][0][field] == good["keys"][0][field]);
+            let is_same = ["n", "e", "x", "y"].iter().all(|field| set["keys"][0][field] == good["keys"][0][field]);
             prop_assert_eq!(keys.verify(&token, now()).is_ok(), is_same, "{}", text);
         }
     }
 
     /// Made once: a signature takes its time.
-    fn signed_by_both() -> Vec<(&'static str, String)> {
-        [RSA, ED].map(|private| (private, signed(private, None))).to_vec()
+    fn signed_by_all() -> Vec<(&'static str, String)> {
+        [RSA, ED, EC].map(|private| (private, signed(private, None))).to_vec()
     }
 
     #[test]
@@ -275,10 +291,11 @@ mod tests {
             jwk(RSA, json!({"kid": "r", "use": "sig"})),
             jwk(ED, json!({"kid": "e"})),
             jwk(OTHER_ED, json!({"kid": "o", "key_ops": ["verify"]})),
+            jwk(EC, json!({"kid": "c", "alg": "ES256"})),
         ];
         let keys = key_set(&keys).unwrap();
-        assert_eq!(keys.count(), 3);
-        let all = [(RSA, "r"), (ED, "e"), (OTHER_ED, "o")];
+        assert_eq!(keys.count(), 4);
+        let all = [(RSA, "r"), (ED, "e"), (OTHER_ED, "o"), (EC, "c")];
         for (private, own) in all {
             for (_, name) in all {
                 let verified = keys.verify(&signed(private, Some(name)), now());
@@ -328,10 +345,25 @@ mod tests {
             jwk(RSA, json!({"alg": "PS256"})),
             jwk(RSA, json!({"key_ops": ["encrypt"]})),
             jwk(ED, json!({"alg": "RS256"})),
+            jwk(EC, json!({"crv": "P-384"})),
+            jwk(EC, json!({"crv": "secp256k1"})),
+            jwk(EC, json!({"alg": "ES384"})),
+            jwk(EC, json!({"use": "enc"})),
+            jwk(EC, json!({"y": jwk(EC, json!({}))["x"]})),
+            with_coordinates_cut_elsewhere(),
         ];
         assert_eq!(key_set(&other).err(), Some(InvalidKeySet::NoKey));
         let with_a_good_one: Vec<_> = other.into_iter().chain([jwk(ED, json!({"kid": "e"}))]).collect();
         assert!(key_set(&with_a_good_one).unwrap().verify(&signed(ED, Some("e")), now()).is_ok());
+    }
+
+    /// The same 64 bytes, of which the first coordinate has one more.
+    fn with_coordinates_cut_elsewhere() -> Value {
+        let whole = jwk(EC, json!({}));
+        let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(whole[name].as_str().unwrap()).unwrap();
+        let both = [coordinate("x"), coordinate("y")].concat();
+        let (x, y) = both.split_at(33);
+        jwk(EC, json!({"x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)}))
     }
 
     #[test]

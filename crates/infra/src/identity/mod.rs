@@ -1,15 +1,15 @@
-//! Time, ids and signed tokens.
+//! Ids and signed tokens, and the clock that both are made by.
 
 mod access_tokens;
-mod clock;
 mod ids;
 mod key_set;
 mod secret;
+mod subject;
 mod verified;
 mod wait_tokens;
 
+pub use crate::clock::SystemClock;
 pub use access_tokens::{AccessKeys, Expected, InvalidPublicKey};
-pub use clock::SystemClock;
 pub use ids::UuidV7;
 pub use key_set::{InvalidKeySet, KeySetFile};
 pub use secret::{KeyRing, Secret, SecretTooShort, TooManySecrets};

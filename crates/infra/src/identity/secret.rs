@@ -79,6 +79,12 @@ impl KeyRing {
         Self::from(&current).believing(previous)
     }
 
+    /// The public names of the secrets, the signing one first: the `kid` of their tokens, six derived bytes each.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.current).chain(&self.previous).map(Secret::key_id).collect()
+    }
+
     /// Believes these, too.
     ///
     /// # Errors
@@ -140,6 +146,12 @@ mod tests {
         // Tokens out there carry it.
         assert_eq!(secret("x").key_id(), "JBXrE8O0");
         assert_ne!(secret("x").key_id(), secret("y").key_id());
+    }
+
+    #[test]
+    fn a_ring_has_a_public_name_for_each_secret_the_signing_one_first() {
+        let ring = KeyRing::new(secret("x"), [secret("y")]).unwrap();
+        assert_eq!(ring.names(), ["JBXrE8O0".to_owned(), secret("y").key_id()]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenError, QueueTokenState, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::unit_of_work::{
-    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join, PruneTokens,
-    TokensPruned,
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join, PauseTokens,
+    PruneTokens, TokensPruned,
 };
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
@@ -17,6 +17,7 @@ impl State {
         match *command {
             Command::Join(join) => self.join(join),
             Command::Admit(admit) => self.admit(admit).map(CommandOutcome::Admitted),
+            Command::PauseTokens(pause) => self.pause_tokens(pause).map(CommandOutcome::TokensPaused),
             Command::ExpireTokens { now, limit } => {
                 Ok(CommandOutcome::TokensExpired(self.expire_tokens(now, limit)))
             }
@@ -50,6 +51,7 @@ impl State {
             Entrance::Active => QueueTokenState::Active {
                 activated_at: now,
                 expires_at: now.plus_seconds(policy.active_ttl_seconds),
+                paused_at: None,
             },
         };
         let ticket = TicketNumber(self.last_ticket(room_id).0.saturating_add(1));
@@ -73,6 +75,16 @@ impl State {
         Ok(count_done(waiters, |id| {
             self.step_token(id, |token| token.admit(admit.now, admit.active_ttl_seconds))
         }))
+    }
+
+    fn pause_tokens(&mut self, pause: PauseTokens) -> Result<u32, CommitError> {
+        let PauseTokens { room_id, begins, now } = pause;
+        if !self.rooms.contains_key(&room_id) {
+            return Err(absent(room_id));
+        }
+        let ids: Vec<_> = self.tokens_in(room_id).map(|token| token.id).collect();
+        let changed = |token: QueueToken| if begins { token.paused(now) } else { token.resumed(now) };
+        Ok(count_done(ids, |id| self.step_token(id, |token| changed(token).ok_or(QueueTokenError::Expired))))
     }
 
     fn fill(&mut self, fill: &Fill) -> Result<CommandOutcome, CommitError> {
@@ -174,7 +186,7 @@ impl State {
 
     fn expire_tokens(&mut self, now: Timestamp, limit: u32) -> u32 {
         let lapsed = self.queue_tokens.values().filter_map(|token| match token.value.state {
-            QueueTokenState::Active { expires_at, .. } if expires_at <= now => {
+            QueueTokenState::Active { expires_at, paused_at: None, .. } if expires_at <= now => {
                 Some((expires_at, token.value.id))
             }
             _ => None,

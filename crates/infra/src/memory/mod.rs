@@ -22,14 +22,23 @@ use frontrow_domain::queue::{Departure, QueueToken, QueueTokenState, QueueTokenS
 use frontrow_domain::reservation::Reservation;
 use frontrow_domain::seat::{FeedVersion, Seat};
 use frontrow_domain::{
-    AuditEntryId, ConcertId, EntryId, PaymentId, PerformanceDateId, QueueTokenId, ReservationId, RoomId,
-    SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, EntryId, Incarnation, IncarnationId, PaymentId, PerformanceDateId, QueueTokenId,
+    ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
+use uuid::Uuid;
 
 /// A storage adapter that forgets everything when it is dropped. Deterministic; new ones are empty, without any room.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     state: Mutex<State>,
+    incarnation: Mutex<Incarnation>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let first = Incarnation { id: IncarnationId::new(Uuid::from_u128(1)), started_at: Timestamp::MIN };
+        Self { state: Mutex::default(), incarnation: Mutex::new(first) }
+    }
 }
 
 impl Memory {
@@ -42,6 +51,10 @@ impl Memory {
     /// Looks at all that is stored, for checks.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state())
+    }
+
+    fn incarnation(&self) -> MutexGuard<'_, Incarnation> {
+        self.incarnation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A commit only ever swaps whole states in, so that what a panicking thread leaves behind is sound.

@@ -5,30 +5,50 @@ use frontrow_domain::account::Entry;
 use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView, QueueQueries,
+    ReservationQueries, ReservationView, RoomOverview, Sales, StorageError, StorageHealth, StoredLines,
+    Writability,
 };
 use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
 use frontrow_domain::reservation::Reservation;
-use frontrow_domain::seat::{SeatPlace, SeatStatus};
+use frontrow_domain::seat::{SeatPlace, SeatState, SeatStatus};
 use frontrow_domain::{
-    AuditEntryId, ConcertId, Label, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp,
-    UserId, Versioned,
+    AuditEntryId, ConcertId, Incarnation, IncarnationId, Label, Money, PerformanceDateId, ReservationId,
+    RoomId, SeatId, Timestamp, UserId, Versioned,
 };
+use uuid::Uuid;
 
 use super::{Memory, State, at_most, count};
 
 #[async_trait]
 impl QueueQueries for Memory {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
+        let incarnation = *self.incarnation();
         let state = self.state();
-        Ok(state.rooms.values().map(|room| state.line(*room)).collect())
+        let lines = state.rooms.values().map(|room| state.line(*room));
+        Ok(StoredLines { incarnation, lines: lines.filter(|line| line.waiting > 0).collect() })
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
+        let incarnation = *self.incarnation();
         let state = self.state();
         let found = rooms.iter().filter_map(|id| state.rooms.get(id));
-        Ok(found.map(|room| state.line(*room)).collect())
+        Ok(StoredLines { incarnation, lines: found.map(|room| state.line(*room)).collect() })
+    }
+
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        let mut incarnation = self.incarnation();
+        if incarnation.id == after {
+            let id = IncarnationId::new(Uuid::from_u128(after.get().as_u128().wrapping_add(1)));
+            *incarnation = Incarnation { id, started_at: now };
+        }
+        Ok(())
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        let state = self.state();
+        let ids = state.rooms.keys().copied().filter(|id| after.is_none_or(|after| *id > after));
+        Ok(ids.take(at_most(limit)).collect())
     }
 
     async fn departures(
@@ -73,6 +93,15 @@ impl ConcertQueries for Memory {
         let state = self.state();
         let rest = state.concerts.values().filter(|concert| after.is_none_or(|after| concert.id > after));
         Ok(rest.take(at_most(limit)).cloned().collect())
+    }
+
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        let state = self.state();
+        Ok(ids.into_iter().map(|id| (id, state.offer(id, now))).collect())
     }
 
     async fn list_dates(
@@ -183,9 +212,12 @@ impl AdminQueries for Memory {
         let rest = newest_first.filter(|entry| before.is_none_or(|before| entry.id < before));
         Ok(rest.take(at_most(limit)).cloned().collect())
     }
+}
 
-    async fn ping(&self) -> Result<(), StorageError> {
-        Ok(())
+#[async_trait]
+impl StorageHealth for Memory {
+    async fn writability(&self) -> Result<Writability, StorageError> {
+        Ok(Writability::Writable)
     }
 }
 
@@ -212,10 +244,26 @@ impl State {
         }
     }
 
+    fn offer(&self, id: ConcertId, now: Timestamp) -> Offer {
+        let of_concert = self.performance_dates.values().filter(|date| date.concert_id == id);
+        let ahead: Vec<_> = of_concert.filter(|date| date.starts_at > now).collect();
+        let seats = ahead.iter().flat_map(|date| self.seats_of(date.id));
+        let unsold = seats.filter(|seat| !matches!(seat.state, SeatState::Unavailable { .. }));
+        Offer {
+            next_date_at: ahead.iter().map(|date| date.starts_at).min(),
+            from_price: unsold.map(|seat| seat.place.price).min(),
+        }
+    }
+
     fn view(&self, reservation: &Reservation, now: Timestamp) -> ReservationView {
         let place_of = |id: SeatId| self.seats.get(&id).map(|row| (id, row.value.place.clone()));
         let mut seats: Vec<_> = reservation.seat_ids().into_iter().filter_map(place_of).collect();
         seats.sort_by(|(_, a), (_, b)| in_house(a).cmp(&in_house(b)));
+        let payment = self.payments.values().find(|payment| payment.reservation_id == reservation.id);
+        let payment = payment.map(|payment| {
+            let ticket_of = |(id, _): &(SeatId, SeatPlace)| payment.tickets.iter().find(|t| t.seat_id == *id);
+            PaymentView { id: payment.id, tickets: seats.iter().filter_map(ticket_of).copied().collect() }
+        });
         ReservationView {
             id: reservation.id,
             user_id: reservation.user_id,
@@ -224,6 +272,7 @@ impl State {
             total_amount: reservation.total_amount,
             status: reservation.status_at(now),
             hold_expires_at: reservation.hold_expires_at,
+            payment,
         }
     }
 

@@ -9,14 +9,14 @@ use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
     Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, Room, RoomMode};
+use frontrow_domain::queue::{QueueToken, QueueTokenState, Room, RoomWithWaiters};
 use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::{
     ConcertId, PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
 };
 
-use super::{Memory, at_most};
+use super::{Memory, State, at_most};
 
 #[async_trait]
 impl Rooms for Memory {
@@ -24,16 +24,34 @@ impl Rooms for Memory {
         Ok(self.state().rooms.get(&id).copied())
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError> {
         let state = self.state();
-        let is_due = |room: &Room| {
-            let has_waiters_to_let_in = room.policy.mode == RoomMode::Open && state.waiting(room.id) > 0;
-            room.next_tick_at <= now || has_waiters_to_let_in
-        };
-        let mut due: Vec<_> = state.rooms.values().filter(|row| is_due(&row.value)).copied().collect();
-        due.sort_by_key(|row| (row.value.next_tick_at, row.value.id));
+        Ok(state.rooms.get(&id).map(|room| state.with_waiters(*room)))
+    }
+
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError> {
+        let state = self.state();
+        let key = |found: &RoomWithWaiters| (found.room.value.next_tick_at, found.room.value.id);
+        let rooms = state.rooms.values().map(|room| state.with_waiters(*room));
+        let mut due: Vec<_> = rooms
+            .filter(|found| found.has_work(now) && after.is_none_or(|after| key(found) > after))
+            .collect();
+        due.sort_by_key(key);
         due.truncate(at_most(limit));
         Ok(due)
+    }
+}
+
+impl State {
+    fn with_waiters(&self, room: Versioned<Room>) -> RoomWithWaiters {
+        let waiting = self.tokens_in(room.value.id).filter(|token| token.state == QueueTokenState::Wait);
+        let first = waiting.min_by_key(|token| token.ticket);
+        RoomWithWaiters { room, waiting_since: first.map(|token| token.entered_at) }
     }
 }
 
@@ -65,6 +83,12 @@ impl Concerts for Memory {
         let state = self.state();
         let Some(date) = state.performance_dates.get(&id) else { return Ok(None) };
         Ok(state.concerts.get(&date.concert_id).map(|concert| (*date, concert.clone())))
+    }
+
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError> {
+        let state = self.state();
+        let dates = state.performance_dates.values().filter(|date| date.concert_id == id);
+        Ok(dates.map(|date| date.on_sale_at).collect())
     }
 }
 

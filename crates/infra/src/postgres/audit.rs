@@ -5,7 +5,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use frontrow_domain::unit_of_work::Source;
 
 use super::PostgresOptions;
-use super::connection::{PATIENT_SESSION, establish};
+use super::connection::establish_patient;
 use super::error::ConnectError;
 use super::migrate::first_missing;
 use super::target::Target;
@@ -16,16 +16,14 @@ use crate::audit::{Broken, Dialect, Finding, Invariant, Number, column_query, in
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL work_mem = '128MB'; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 1";
 
-/// Checks every invariant in one snapshot of a database, which may be in use.
+/// Checks every invariant in one snapshot of a database, which may be in use. A standby serves as well.
 ///
 /// # Errors
 /// [`ConnectError`] when it cannot be reached or read, or its schema is not up to date.
 pub async fn audit(url: &str) -> Result<Vec<Finding>, ConnectError> {
     let target = Target::new(url, &PostgresOptions::default())?;
     let unreachable = |source: Source| ConnectError::Unreachable { server: target.server(), source };
-    let connected = tokio::time::timeout(target.patience, establish(&target, PATIENT_SESSION)).await;
-    let connected = connected.map_err(|late| unreachable(Box::new(late)))?;
-    let mut connection = connected.map_err(|error| unreachable(Box::new(error)))?;
+    let mut connection = establish_patient(&target, target.role()).await?;
     if let Some(missing) = first_missing(&mut connection).await.map_err(unreachable)? {
         return Err(ConnectError::SchemaBehind { missing });
     }

@@ -1,43 +1,101 @@
 //! The schema, brought up to date.
 
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{Bool, Text};
 use diesel::{OptionalExtension, QueryableByName, sql_query};
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnectionCore, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use frontrow_domain::unit_of_work::Source;
+use tokio::time::timeout;
+use tokio_postgres::config::TargetSessionAttrs;
 
 use super::PostgresOptions;
-use super::connection::{PATIENT_SESSION, establish};
-use super::error::{ConnectError, MigrateError};
+use super::connection::{PATIENT_SESSION, establish, establish_patient};
+use super::error::MigrateError;
+use super::server_check::Demands;
 use super::target::Target;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
 
-/// Names the lock under which one node at a time migrates ("frtmigra" in ASCII).
+/// The key of the lock under which one node at a time migrates ("frtmigra" in ASCII).
 const ADVISORY_LOCK: i64 = 0x6672_746d_6967_7261;
 
+/// How long another process may hold the lock before the log says so.
+const LOCK_NOTICE: Duration = Duration::from_secs(1);
+
+/// How long another process may hold the lock at most.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How much longer the server may take to say that the lock is taken.
+const LOCK_GRACE: Duration = Duration::from_secs(10);
+
 /// Brings the schema up to date. Any number of nodes may do so at once: one works, the others wait for it.
+///
+/// A schema that is up to date is only read, which takes no right but that. Else an advisory lock is taken,
+/// in a transaction of another connection: each migration has a transaction of its own, and a lock of a
+/// session would outlive its process behind a connection pooler.
 ///
 /// # Errors
 /// [`MigrateError`]; migrations that went in before the one that failed stay.
 pub async fn migrate(url: &str) -> Result<(), MigrateError> {
-    let target = Target::new(url, &PostgresOptions::default())?;
-    let unreachable = |source: Source| ConnectError::Unreachable { server: target.server(), source };
-    let connected = tokio::time::timeout(target.patience, establish(&target, PATIENT_SESSION)).await;
-    let connected = connected.map_err(|late| unreachable(Box::new(late)))?;
-    let mut connection = connected.map_err(|error| unreachable(Box::new(error)))?;
+    migrate_within(url, LOCK_TIMEOUT).await
+}
 
-    let lock = sql_query("SELECT pg_advisory_lock($1)").bind::<BigInt, _>(ADVISORY_LOCK);
-    lock.execute(&mut connection).await.map_err(|error| MigrateError::Failed(Box::new(error)))?;
-    // The lock ends with the connection. diesel runs migrations synchronously: away from the runtime's own threads.
+/// Brings the schema up to date, while the lock is waited for so long.
+pub(super) async fn migrate_within(url: &str, lock_timeout: Duration) -> Result<(), MigrateError> {
+    let target = Target::new(url, &PostgresOptions::default())?;
+    let mut connection = establish_patient(&target, TargetSessionAttrs::ReadWrite).await?;
+    if first_missing(&mut connection).await.map_err(MigrateError::Failed)?.is_none() {
+        return Ok(());
+    }
+    let lock = MigrationLock::take(&target, lock_timeout).await?;
+    // diesel runs migrations synchronously: away from the runtime's own threads. Those that another node has
+    // run by now are left out.
     let run = tokio::task::spawn_blocking(move || {
         let mut connection = AsyncConnectionWrapper::<AsyncPgConnection>::from(connection);
         connection.run_pending_migrations(MIGRATIONS).map(|_| ())
     });
-    run.await.map_err(|lost| MigrateError::Failed(Box::new(lost)))?.map_err(MigrateError::Failed)
+    let ended = run.await.map_err(|lost| MigrateError::Failed(Box::new(lost)))?;
+    drop(lock);
+    ended.map_err(MigrateError::Failed)
+}
+
+/// The right to migrate. It is that of an open transaction, and ends with its connection.
+struct MigrationLock(#[expect(dead_code, reason = "held")] AsyncPgConnection);
+
+impl MigrationLock {
+    /// Takes the lock once no other process has it. Logs a wait.
+    async fn take(target: &Target, lock_timeout: Duration) -> Result<Self, MigrateError> {
+        let demands = Demands::without_durability(TargetSessionAttrs::ReadWrite);
+        let (mut connection, _) = establish(target, PATIENT_SESSION, &demands).await?;
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({ADVISORY_LOCK})",
+            lock_timeout.as_millis()
+        );
+        let begun = Instant::now();
+        let taken = {
+            let mut taking = pin!(connection.batch_execute(&sql));
+            if let Ok(taken) = timeout(LOCK_NOTICE, taking.as_mut()).await {
+                Ok(taken)
+            } else {
+                tracing::warn!(
+                    "another process migrates the database: waiting for it, at most {lock_timeout:?}"
+                );
+                timeout(lock_timeout + LOCK_GRACE, taking).await
+            }
+        };
+        match taken {
+            Ok(Ok(())) => Ok(Self(connection)),
+            // diesel drops the SQLSTATE of a lock timeout, and the message may be in any language.
+            Ok(Err(error)) if begun.elapsed() < lock_timeout => Err(MigrateError::Failed(Box::new(error))),
+            Ok(Err(_)) | Err(_) => Err(MigrateError::Locked { waited: lock_timeout }),
+        }
+    }
 }
 
 #[derive(QueryableByName)]
@@ -71,4 +129,45 @@ pub(super) async fn first_missing(
         !applied.iter().any(|row| row.version == version)
     });
     Ok(missing.map(ToString::to_string).min())
+}
+
+/// The versions of this program's migrations, oldest first.
+pub(super) fn known_versions() -> Result<Vec<String>, Source> {
+    let ours: Vec<Box<dyn Migration<Pg>>> = MIGRATIONS.migrations()?;
+    let mut versions: Vec<String> = ours.iter().map(|ours| ours.name().version().to_string()).collect();
+    versions.sort();
+    Ok(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use frontrow_testkit::postgres::{Template, database};
+
+    use super::*;
+
+    /// Another process is in the middle of it: the wait ends with an error after its bound, or with the lock.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_wait_for_another_migration_is_bounded() {
+        let empty = Template::new("empty", |_| async { Ok(()) });
+        let Some(database) = database(&empty).await else { return };
+        let other = database.connect().await.unwrap();
+        let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({ADVISORY_LOCK})");
+        other.batch_execute(&lock).await.unwrap();
+        let bound = Duration::from_millis(1_500);
+        let begun = Instant::now();
+        let refused = migrate_within(database.url(), bound).await;
+        assert!(matches!(refused, Err(MigrateError::Locked { waited }) if waited == bound), "{refused:?}");
+        assert!(begun.elapsed() >= bound);
+
+        let url = database.url().to_owned();
+        let waiting = tokio::spawn(async move { migrate(&url).await });
+        let waits = "SELECT count(*) FROM pg_stat_activity \
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while database.query_i64(waits).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        other.batch_execute("COMMIT").await.unwrap();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(database.query_i64("SELECT count(*) FROM rooms").await.unwrap(), 0);
+    }
 }

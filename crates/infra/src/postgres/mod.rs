@@ -39,11 +39,13 @@
 //!   wait for the line first, and so holds none of these tokens. A guard on one of them may be in the way for a
 //!   moment; it has its line locks, if any, behind it.
 //! - GiveUpAbandoned locks the head of the line as Admit does. Fill, which has the line too, locks nothing more.
-//! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, so they never wait for tokens or reservations. The seats of the
-//!   holds come after that, by key, as everywhere.
+//! - NotePolls has no line and skips what is locked. ExpireTokens and ExpireHolds skip what is locked, seats included, so
+//!   they wait for the feeds of dates alone.
 //!
 //! - PruneTokens and PruneAnswers skip what is locked too, and lock no line. What was deleted of a room is counted after
 //!   that, in a row for which only they wait.
+//!
+//! - The look of the sideline (`commit/stuck.rs`) locks rows in the same order, skips what is locked, and rolls back.
 //!
 //! A unit with a Join or an Admit changes no token, account, reservation or seat of its own, or it would be past step 2
 //! when it comes to step 3. The database would find the circle, and the unit would be tried again.
@@ -61,6 +63,7 @@
 //! | note polls | lock; the tokens: 2 | 3 |
 //! | give up the abandoned | lock; the head of the line with its counters: 2 | 3 |
 //! | prune tokens, prune answers | lock; the rows with their count: 2 | 3, and 2 when nothing is over |
+//! | readiness (`health.rs`), registration of a node (`nodes.rs`) | 1; without a transaction | 1 |
 //! | what a node's view of all lines is refreshed by | 1, and 1 more when somebody left a line; without a transaction | 1 or 2 |
 //!
 //! Joins of an OPEN room with a cap have one statement and one round trip more, to count who is ACTIVE.
@@ -72,33 +75,46 @@
 //!
 //! ## Failures
 //! - A unit that is refused (key taken, version moved on, room closed) leaves its batch before anything is written.
-//! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, a BEGIN that met a
-//!   dead connection, an insert that another node was faster with (it has committed, so that the next attempt sees it).
+//! - Tried again, up to `MAX_CONNECTIONS` (3) times in all: a batch whose connection ended before COMMIT was sent, be it closed
+//!   or ended by the server in the middle of a statement. Nothing was written, and no unit is to blame.
+//! - Tried again, up to `MAX_ATTEMPTS` (5) times in all: a deadlock, a serialization failure, an insert that another node was faster with (it has committed, so that the next attempt sees it).
 //! - Taken apart, halves first, until the one to blame is alone: a batch in which a constraint is broken, a statement
-//!   failed or waited for too long, or attempts are used up. Parts of a batch that has waited for a lock in vain wait for
-//!   no lock any more. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s); then the rest
-//!   is `Unavailable`.
-//! - `Unavailable`: no connection within the time allowed, a lost connection before COMMIT was sent, a full queue. Nothing
-//!   was written.
+//!   failed, or attempts are used up. At most `MAX_FAILED` (32) failed statements, and no attempt after `GIVEN_UP_AFTER` (15 s);
+//!   then the rest is `Unavailable`.
+//! - Set aside: units on rows that another session keeps locked (`commit/sideline.rs`, ADR 0022). A committer waits for a lock
+//!   for [`PostgresOptions::batch_lock_timeout`] (100 ms), asks in one statement which rows of the batch are locked now (2 round
+//!   trips more, in that case only), and tries the units on the others once more. Those on locked rows wait on the sideline
+//!   for up to [`PostgresOptions::lock_timeout`] (5 s; a command a tenth of it), as do later units on such rows, which enter no
+//!   batch. A unit on a row that has been locked for so long already is refused at once.
+//! - `Unavailable`: no connection within the time allowed, three connections in a row that ended before COMMIT was sent, a server
+//!   that is read-only, a full queue. Nothing was written.
 //! - A server that says nothing for [`PostgresOptions::answer_timeout`] is a lost connection (`session.rs`), and with it all
-//!   connections that were made before.
+//!   connections that were made before. A server that has become read-only is one too.
+//! - Which host is used, what it must be, and how few connections will do: `hosts.rs`, `server_check.rs`, `connection.rs` (ADR 0021).
 //! - COMMIT sent, and its answer lost: another connection is asked for a row that only this transaction can have
 //!   inserted, for up to five seconds (`commit/witness.rs`). Found: committed. Not found, and the transaction over: again.
 //!   Else `OutcomeUnknown`, which the idempotency record resolves in the use case.
 //! - A connection whose transaction may be open is closed, never pooled.
+//! - A commit that the server refuses because it is read-only makes the node unready until one succeeds (`health.rs`).
 
 mod audit;
 mod batches;
 mod cached;
 mod commit;
 mod connection;
+mod contents;
 mod error;
 mod feeds;
+mod health;
+mod hosts;
 mod lines;
 mod loader;
 mod migrate;
+mod nodes;
+mod pooling;
 mod queries;
 mod repositories;
+mod server_check;
 mod session;
 mod shared;
 mod target;
@@ -109,32 +125,32 @@ mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel_async::RunQueryDsl;
-use frontrow_domain::ports::{Clock, StorageError};
+use frontrow_domain::ports::StorageError;
+use tokio_postgres::config::TargetSessionAttrs;
 
-use self::batches::Bounds;
 use self::cached::Cached;
 use self::commit::{Committers, Writer};
-use self::connection::{Connection, Pool};
+use self::connection::{AcquireError, Connection, Pool};
 use self::error::read_error;
 use self::repositories::Loaders;
 use self::target::Target;
-use crate::sql::types::{DbTime, Instant as DbInstant};
+use crate::clock::{ROUNDS, Reading, reading, uptime_micros};
+use crate::sql::types::{DbTime, Instant};
 
 pub use self::audit::audit;
+pub use self::contents::holds_concerts;
 pub use self::error::{ConnectError, MigrateError};
 pub use self::migrate::migrate;
-
-/// How often the clocks are compared; the quickest answer counts.
-const CLOCK_ROUNDS: usize = 5;
 
 /// How connections are made, kept and bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresOptions {
-    /// The most connections at once.
+    /// The most connections at once. Fewer serve as well, if the server grants no more; as many as there are committers
+    /// are kept free of reads.
     pub pool_size: usize,
     /// The longest a call waits for a free connection of the pool.
     pub acquire_timeout: Duration,
@@ -147,8 +163,12 @@ pub struct PostgresOptions {
     /// Longer than a server takes that is slow and alive, which has `statement_timeout`; and so much shorter than HTTP
     /// callers wait (30 s) that the fate of a COMMIT can be found out on another connection while they do.
     pub answer_timeout: Duration,
-    /// The longest a statement waits for a lock.
+    /// The longest a unit of work waits for rows that other sessions have locked.
     pub lock_timeout: Duration,
+    /// The longest a committer waits for a lock, before it puts units on rows that are locked on a sideline, where they wait
+    /// for the rest of `lock_timeout`: so long one stuck row holds up the units of others, once. As long as `lock_timeout`,
+    /// there is no such protection; only tests say that.
+    pub batch_lock_timeout: Duration,
     /// The longest a statement runs. Shorter than `answer_timeout`, so that a server that is alive says that it was too
     /// long.
     pub statement_timeout: Duration,
@@ -162,6 +182,11 @@ pub struct PostgresOptions {
     pub group_commit_limit: usize,
     /// The most units of work that may be queued; more are refused as unavailable, the newest of the lowest priority.
     pub queue_limit: usize,
+    /// Whether the server may acknowledge commits that a crash loses: `fsync` or `synchronous_commit` is `off`, or the
+    /// latter `local`.
+    pub allow_lossy_commits: bool,
+    /// Whether the server must have `synchronous_standby_names`.
+    pub require_sync_replica: bool,
     /// Whether units wait in lanes by their priority. Only tests say no, to see what the lanes are for.
     pub prioritise: bool,
 }
@@ -174,11 +199,14 @@ impl Default for PostgresOptions {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
+            batch_lock_timeout: Duration::from_millis(100),
             statement_timeout: Duration::from_secs(8),
             idle_in_transaction_timeout: Duration::from_secs(8),
             committers: 2,
             group_commit_limit: 128,
             queue_limit: 8_192,
+            allow_lossy_commits: false,
+            require_sync_replica: false,
             prioritise: true,
         }
     }
@@ -191,7 +219,7 @@ pub struct PostgresStats {
     pub transactions: u64,
     /// Units of work in them, refused ones and repeats included.
     pub units: u64,
-    /// Units of work that are queued now.
+    /// Units of work that are queued now, or wait for rows that other sessions have locked.
     pub queued_units: usize,
 }
 
@@ -214,34 +242,41 @@ impl fmt::Debug for Postgres {
 
 #[derive(QueryableByName)]
 struct ServerTime {
-    #[diesel(sql_type = DbInstant)]
+    #[diesel(sql_type = Instant)]
     server_time: DbTime,
 }
 
 impl Postgres {
     /// Connects to `postgres://user:password@host:port/database`, and sees that the schema is up to date.
     ///
-    /// Understood options: those of tokio-postgres (`connect_timeout`, `target_session_attrs`, several hosts, ..),
+    /// Understood options: those of tokio-postgres (`connect_timeout` in seconds a host, several hosts, ..) but
+    /// `load_balance_hosts`, since one server takes writes: that one is looked for, whatever `target_session_attrs` says;
     /// and `sslmode` with `sslrootcert` as libpq has them: `disable`, `prefer` (the default: encrypted where the server
     /// can), `require` (encrypted, to whoever answers), `verify-ca` and `verify-full` (against the PEM file
     /// `sslrootcert`, else against what the operating system trusts).
     ///
     /// # Errors
-    /// [`ConnectError`], within [`PostgresOptions::connect_timeout`] when no server answers.
+    /// [`ConnectError`], within [`PostgresOptions::connect_timeout`] when no server answers; at once for a server or
+    /// database that a node must not work with.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self, ConnectError> {
         let target = Target::new(url, &options)?;
+        if target.role() == TargetSessionAttrs::ReadOnly {
+            return Err(ConnectError::InvalidUrl("target_session_attrs=read-only: a node writes".to_owned()));
+        }
         let server = target.server();
-        let pool = connection::pool(target, &options)?;
         let unreachable = |source| ConnectError::Unreachable { server: server.clone(), source };
-        let mut connection = pool.get().await.map_err(|error| unreachable(Box::new(error)))?;
+        connection::check_target(&target, &options).await?;
+        let pool = Pool::new(target, &options)?;
+        let mut connection = pool.get().await.map_err(|error| match error {
+            AcquireError::Connect(error) => error,
+            error => unreachable(Box::new(error)),
+        })?;
         let missing = migrate::first_missing(&mut connection).await.map_err(unreachable)?;
         drop(connection);
         match missing {
             None => {
-                let PostgresOptions { committers, group_commit_limit, queue_limit, .. } = options;
-                let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
-                let committers =
-                    Arc::new(Committers::start(Writer::new(pool.clone()), bounds, options.prioritise));
+                let writer = Writer::new(pool.for_committers());
+                let committers = Arc::new(Committers::start(writer, &options));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
             }
@@ -249,27 +284,24 @@ impl Postgres {
         }
     }
 
-    /// What to add to `clock` to have the database's clock, in microseconds: the quickest of a few round trips, taken to
-    /// have been answered half way. Nodes that correct their clocks by it judge deadlines alike.
+    /// A reading of the database's clock: the quickest of a few round trips, taken to be of half way. Nodes that follow it
+    /// judge deadlines alike.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] when the database does not answer.
-    pub async fn clock_offset(&self, clock: &dyn Clock) -> Result<i64, StorageError> {
+    pub async fn read_clock(&self) -> Result<Reading, StorageError> {
         let mut connection = self.connection().await?;
-        let mut quickest: Option<(Duration, i64)> = None;
-        for _ in 0..CLOCK_ROUNDS {
-            let (sent_at, started) = (clock.now(), Instant::now());
+        let mut quickest = Reading { offset: 0, error: i64::MAX };
+        for _ in 0..ROUNDS {
+            let asked_at = uptime_micros();
             let query = Cached(diesel::sql_query("SELECT clock_timestamp() AS server_time"));
             let answer = query.get_result::<ServerTime>(&mut connection).await.map_err(read_error)?;
-            let took = started.elapsed();
-            let half_way = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX);
-            let ours = sent_at.unix_micros().saturating_add(half_way);
-            let offset = answer.server_time.0.unix_micros().saturating_sub(ours);
-            if quickest.is_none_or(|(best, _)| took < best) {
-                quickest = Some((took, offset));
+            let reading = reading(asked_at, answer.server_time.0, uptime_micros());
+            if reading.error < quickest.error {
+                quickest = reading;
             }
         }
-        Ok(quickest.map_or(0, |(_, offset)| offset))
+        Ok(quickest)
     }
 
     /// Takes no more units of work, and finishes what is queued, in at most `limit`; false when that was not enough.

@@ -4,19 +4,19 @@ use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
-use frontrow_domain::account::Entry;
+use frontrow_domain::account::{Entry, Ticket};
 use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView,
+    ReservationQueries, ReservationView, RoomOverview, Sales, StorageError,
 };
 use frontrow_domain::queue::Room;
 use frontrow_domain::{
-    AuditEntryId, ConcertId, Money, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId,
-    Versioned,
+    AuditEntryId, ConcertId, Money, PaymentId, PerformanceDateId, ReservationId, RoomId, SeatId, TicketId,
+    Timestamp, UserId, Versioned,
 };
 use uuid::Uuid;
 
@@ -24,10 +24,11 @@ use super::Postgres;
 use super::cached::Cached;
 use super::error::read_error;
 use crate::sql::rows::{
-    AuditRow, ConcertRow, DateSummaryRow, EntryRow, ReservationRow, RoomRow, SeatPlaceRow, money,
+    AuditRow, ConcertRow, DateSummaryRow, EntryRow, OfferRow, ReservationRow, RoomRow, SeatPlaceRow, money,
 };
 use crate::sql::schema::{
-    audit_log, concerts, entries, lines, performance_dates, reservation_seats, reservations, rooms, seats,
+    audit_log, concerts, entries, lines, payments, performance_dates, reservation_seats, reservations, rooms,
+    seats, tickets,
 };
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
@@ -49,6 +50,19 @@ impl ConcertQueries for Postgres {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        let ids: Vec<DbId> = ids.into_iter().map(|id| DbId(id.get())).collect();
+        let query = sql_query(OFFERS).bind::<Array<Id>, _>(ids).bind::<Instant, _>(DbTime(now));
+        let mut connection = self.connection().await?;
+        let rows: Vec<OfferRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
+        drop(connection);
+        rows.into_iter().map(OfferRow::offer).collect()
+    }
+
     async fn list_dates(
         &self,
         concert_id: ConcertId,
@@ -66,6 +80,16 @@ impl ConcertQueries for Postgres {
     }
 }
 
+/// One probe of `seats_unsold` for each date ahead: neither sold dates nor their seats are read.
+const OFFERS: &str = "\
+    SELECT asked.concert_id, ahead.next_date_at, ahead.from_price \
+    FROM unnest($1) AS asked (concert_id) CROSS JOIN LATERAL ( \
+        SELECT min(date.starts_at) AS next_date_at, min(cheapest.price) AS from_price \
+        FROM performance_dates AS date LEFT JOIN LATERAL ( \
+            SELECT price FROM seats WHERE seats.performance_date_id = date.performance_date_id \
+                AND seats.status <> 'UNAVAILABLE' ORDER BY price LIMIT 1) AS cheapest ON TRUE \
+        WHERE date.concert_id = asked.concert_id AND date.starts_at > $2) AS ahead";
+
 /// What is stored as AVAILABLE is counted by the feed; lapsed holds that nobody has swept are free as well. Those are few, and
 /// found by their deadline.
 const DATES: &str = "\
@@ -79,8 +103,29 @@ const DATES: &str = "\
     WHERE concert_id = $1 AND ($3 OR (starts_at > $2 AND available_seats + coalesce(lapsed.seats, 0) > 0)) \
     ORDER BY starts_at, performance_date_id";
 
-/// A reservation with one of its seats.
-type ReservedRow = (ReservationRow, DbId, SeatPlaceRow);
+/// A reservation with one of its seats; once paid, with the payment and the ticket of that seat.
+type ReservedRow = (ReservationRow, DbId, SeatPlaceRow, Option<DbId>, Option<DbId>);
+
+/// Reservations with their seats, payments and tickets.
+macro_rules! reserved {
+    () => {
+        reservations::table
+            .inner_join(reservation_seats::table.inner_join(seats::table))
+            .left_join(payments::table.on(payments::reservation_id.eq(reservations::reservation_id)))
+            .left_join(
+                tickets::table.on(tickets::payment_id
+                    .eq(payments::payment_id)
+                    .and(tickets::seat_id.eq(seats::seat_id))),
+            )
+            .select((
+                ReservationRow::as_select(),
+                seats::seat_id,
+                SeatPlaceRow::as_select(),
+                payments::payment_id.nullable(),
+                tickets::ticket_id.nullable(),
+            ))
+    };
+}
 
 #[async_trait]
 impl ReservationQueries for Postgres {
@@ -90,12 +135,10 @@ impl ReservationQueries for Postgres {
         id: ReservationId,
         now: Timestamp,
     ) -> Result<Option<ReservationView>, StorageError> {
-        let query = reservations::table
-            .inner_join(reservation_seats::table.inner_join(seats::table))
+        let query = reserved!()
             .filter(reservations::reservation_id.eq(DbId(id.get())))
             .filter(reservations::user_id.eq(DbId(user_id.get())))
-            .order((seats::section, seats::row_number, seats::seat_number))
-            .select((ReservationRow::as_select(), seats::seat_id, SeatPlaceRow::as_select()));
+            .order((seats::section, seats::row_number, seats::seat_number));
         let mut connection = self.connection().await?;
         let rows = Cached(query).load::<ReservedRow>(&mut connection).await;
         drop(connection);
@@ -117,16 +160,12 @@ impl ReservationQueries for Postgres {
             .sql(" ORDER BY own.reservation_id DESC LIMIT ")
             .bind::<BigInt, _>(i64::from(limit))
             .sql(")");
-        let query = reservations::table
-            .inner_join(reservation_seats::table.inner_join(seats::table))
-            .filter(on_this_page)
-            .order((
-                reservations::reservation_id.desc(),
-                seats::section,
-                seats::row_number,
-                seats::seat_number,
-            ))
-            .select((ReservationRow::as_select(), seats::seat_id, SeatPlaceRow::as_select()));
+        let query = reserved!().filter(on_this_page).order((
+            reservations::reservation_id.desc(),
+            seats::section,
+            seats::row_number,
+            seats::seat_number,
+        ));
         let mut connection = self.connection().await?;
         let rows = Cached(query).load::<ReservedRow>(&mut connection).await;
         drop(connection);
@@ -134,14 +173,19 @@ impl ReservationQueries for Postgres {
     }
 }
 
-/// Puts the seats of each reservation together. The rows of one reservation are neighbours.
+/// Puts the seats and tickets of each reservation together. The rows of one reservation are neighbours.
 fn views(rows: Vec<ReservedRow>, now: Timestamp) -> Result<Vec<ReservationView>, StorageError> {
     let mut views: Vec<ReservationView> = Vec::new();
-    for (row, seat_id, place) in rows {
-        let seat = (SeatId::new(seat_id.0), place.try_into()?);
+    for (row, seat_id, place, payment_id, ticket_id) in rows {
+        let seat_id = SeatId::new(seat_id.0);
+        let seat = (seat_id, place.try_into()?);
+        let ticket = ticket_id.map(|id| Ticket { id: TicketId::new(id.0), seat_id });
         let id = ReservationId::new(row.reservation_id.0);
         match views.last_mut() {
-            Some(view) if view.id == id => view.seats.push(seat),
+            Some(view) if view.id == id => {
+                view.seats.push(seat);
+                view.payment.iter_mut().for_each(|payment| payment.tickets.extend(ticket));
+            }
             _ => views.push(ReservationView {
                 id,
                 user_id: UserId::new(row.user_id.0),
@@ -150,6 +194,10 @@ fn views(rows: Vec<ReservedRow>, now: Timestamp) -> Result<Vec<ReservationView>,
                 total_amount: money(row.total_amount)?,
                 status: row.status()?.at(now, row.hold_expires_at.0),
                 hold_expires_at: row.hold_expires_at.0,
+                payment: payment_id.map(|id| PaymentView {
+                    id: PaymentId::new(id.0),
+                    tickets: ticket.into_iter().collect(),
+                }),
             }),
         }
     }
@@ -247,12 +295,6 @@ impl AdminQueries for Postgres {
         drop(connection);
         rows.into_iter().map(TryInto::try_into).collect()
     }
-
-    async fn ping(&self) -> Result<(), StorageError> {
-        let mut connection = self.connection().await?;
-        let answer = Cached(diesel::select(sql::<Integer>("1"))).get_result::<i32>(&mut connection).await;
-        answer.map(|_| ()).map_err(read_error)
-    }
 }
 
 impl Postgres {
@@ -265,10 +307,10 @@ impl Postgres {
     ) -> Result<Vec<RoomOverview>, StorageError> {
         let active = sql::<BigInt>(
             "(SELECT count(*) FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id \
-             AND queue_tokens.status = 'ACTIVE' AND queue_tokens.expires_at > ",
+             AND queue_tokens.status = 'ACTIVE' AND (queue_tokens.paused_at IS NOT NULL OR queue_tokens.expires_at > ",
         )
         .bind::<Instant, _>(DbTime(now))
-        .sql(")");
+        .sql("))");
         let mut query = rooms::table
             .inner_join(lines::table)
             .select((RoomRow::as_select(), lines::waiting, active))

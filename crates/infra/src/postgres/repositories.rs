@@ -12,7 +12,7 @@ use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
     Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, Room};
+use frontrow_domain::queue::{CLOCK_SLACK, QueueToken, Room, RoomWithWaiters};
 use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::{
@@ -20,6 +20,7 @@ use frontrow_domain::{
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use super::Postgres;
 use super::cached::Cached;
@@ -32,7 +33,7 @@ use crate::sql::rows::{
     ReservationSeatRow, RoomRow, SeatRow,
 };
 use crate::sql::schema::{
-    accounts, concerts, performance_dates, queue_tokens, reservation_seats, reservations, rooms, seats,
+    accounts, concerts, lines, performance_dates, queue_tokens, reservation_seats, reservations, rooms, seats,
 };
 use crate::sql::types::{DbId, DbTime, Id, Instant};
 
@@ -257,20 +258,67 @@ impl Rooms for Postgres {
         row.map(TryInto::try_into).transpose()
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
-        let has_waiters_to_let_in = "mode = 'OPEN' AND (SELECT waiting FROM lines \
-                                     WHERE lines.room_id = rooms.room_id) > 0";
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError> {
         let query = rooms::table
-            .filter(rooms::next_tick_at.le(DbTime(now)).or(sql::<Bool>(has_waiters_to_let_in)))
+            .inner_join(lines::table)
+            .filter(rooms::room_id.eq(DbId(id.get())))
+            .select((RoomRow::as_select(), sql::<Nullable<Instant>>(WAITING_SINCE)));
+        let mut connection = self.connection().await?;
+        let row = Cached(query).get_result::<(RoomRow, Option<DbTime>)>(&mut connection).await;
+        drop(connection);
+        let row = row.optional().map_err(read_error)?;
+        row.map(|(room, since)| room.with_waiters(since)).transpose()
+    }
+
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError> {
+        let (after, after_id) = after.unwrap_or((Timestamp::MIN, RoomId::new(Uuid::nil())));
+        let is_due = sql::<Bool>("rooms.room_id IN (SELECT due.room_id FROM (SELECT ")
+            .bind::<Instant, _>(DbTime(now))
+            .sql(" AS now, ")
+            .bind::<Instant, _>(DbTime(now.plus(CLOCK_SLACK)))
+            .sql(DUE);
+        let is_after = sql::<Bool>("(rooms.next_tick_at, rooms.room_id) > (")
+            .bind::<Instant, _>(DbTime(after))
+            .sql(", ")
+            .bind::<Id, _>(DbId(after_id.get()))
+            .sql(")");
+        let query = rooms::table
+            .inner_join(lines::table)
+            .filter(is_due)
+            .filter(is_after)
             .order((rooms::next_tick_at, rooms::room_id))
             .limit(i64::from(limit))
-            .select(RoomRow::as_select());
+            .select((RoomRow::as_select(), sql::<Nullable<Instant>>(WAITING_SINCE)));
         let mut connection = self.connection().await?;
-        let rows: Vec<RoomRow> = Cached(query).load(&mut connection).await.map_err(read_error)?;
+        let rows = Cached(query).load::<(RoomRow, Option<DbTime>)>(&mut connection).await;
         drop(connection);
-        rows.into_iter().map(TryInto::try_into).collect()
+        rows.map_err(read_error)?.into_iter().map(|(room, since)| room.with_waiters(since)).collect()
     }
 }
+
+/// When the first waiter of the line of a room entered.
+const WAITING_SINCE: &str = "\
+    (SELECT entered_at FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id AND status = 'WAIT' \
+        AND ticket > lines.admitted_through ORDER BY ticket LIMIT 1)";
+
+/// The rooms with work, see [`Rooms::due`]: from the lines with waiters, whatever there is of others. A point of the grid of
+/// ticks lies between the entry of the first waiter and now if the time since that point is not longer than the time
+/// since the entry.
+const DUE: &str = " AS latest) AS t CROSS JOIN lines AS line JOIN rooms AS due ON due.room_id = line.room_id \
+    WHERE line.is_waiting AND (due.mode = 'OPEN' OR due.mode = 'AUTO' AND ( \
+        due.next_tick_at <= t.now AND coalesce(due.opens_at, due.sales_open_at, t.now) <= t.now \
+            AND mod(extract(epoch FROM t.now - due.next_tick_at), due.admit_interval_seconds) \
+                <= extract(epoch FROM t.now - ( \
+                    SELECT entered_at FROM queue_tokens WHERE queue_tokens.room_id = line.room_id \
+                        AND status = 'WAIT' AND ticket > line.admitted_through ORDER BY ticket LIMIT 1)) \
+        OR due.next_tick_at > CASE WHEN coalesce(due.opens_at, due.sales_open_at) > t.now \
+            THEN coalesce(due.opens_at, due.sales_open_at) \
+            ELSE t.latest + due.admit_interval_seconds * INTERVAL '1 second' END)))";
 
 #[async_trait]
 impl Concerts for Postgres {
@@ -285,6 +333,16 @@ impl Concerts for Postgres {
     ) -> Result<Option<(PerformanceDate, Concert)>, StorageError> {
         let Some((date, concert)) = self.loaders.dates.one(DbId(id.get())).await? else { return Ok(None) };
         Ok(Some((date.into(), concert.try_into()?)))
+    }
+
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError> {
+        let query = performance_dates::table
+            .filter(performance_dates::concert_id.eq(DbId(id.get())))
+            .select(performance_dates::on_sale_at);
+        let mut connection = self.connection().await?;
+        let starts = Cached(query).load::<Option<DbTime>>(&mut connection).await;
+        drop(connection);
+        Ok(starts.map_err(read_error)?.into_iter().map(|start| start.map(|time| time.0)).collect())
     }
 }
 

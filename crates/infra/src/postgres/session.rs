@@ -19,7 +19,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tokio::time::timeout_at;
 
-/// How long a server may say nothing to who waits for its answer, and when it said nothing for longer.
+/// How often giving up all connections is worth a warning.
+const WARNED_EVERY: Duration = Duration::from_secs(1);
+
+/// Response deadline of a server, and the time at which all older connections were given up: it was silent for longer, or
+/// refused a write as read-only.
 #[derive(Debug)]
 pub(super) struct Silence {
     longest: Duration,
@@ -35,6 +39,14 @@ impl Silence {
     /// either, and each of them would have to be waited for.
     pub(super) fn spares(&self, made_at: Instant) -> bool {
         lock(&self.noticed_at).is_none_or(|noticed_at| noticed_at < made_at)
+    }
+
+    /// Gives up all connections that were made before, because of what one of them has met.
+    fn give_up_all(&self, cause: &str) {
+        let before = lock(&self.noticed_at).replace(Instant::now());
+        if before.is_none_or(|before| before.elapsed() > WARNED_EVERY) {
+            tracing::warn!("{cause}: the connection is given up, and all that were made before");
+        }
     }
 }
 
@@ -80,6 +92,9 @@ impl Ear {
             let until = silent_since + self.silence.longest;
             if let Ok(answer) = timeout_at(until.into(), answer.as_mut()).await {
                 *lock(&self.heard_at) = Instant::now();
+                if let Err(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)) = &answer {
+                    self.silence.give_up_all("PostgreSQL takes no writes any more");
+                }
                 return answer;
             }
             let heard_at = *lock(&self.heard_at);
@@ -88,9 +103,8 @@ impl Ear {
             }
             silent_since = heard_at;
         }
-        *lock(&self.silence.noticed_at) = Some(Instant::now());
         let told = format!("PostgreSQL has said nothing for {:?}", self.silence.longest);
-        tracing::warn!("{told}: the connection is given up, and all that were made before");
+        self.silence.give_up_all(&told);
         Err(DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(told)))
     }
 }

@@ -1,20 +1,22 @@
 //! A database URL, taken apart.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresOptions;
 use super::error::{ConnectError, with_causes};
+use super::hosts::Place;
 use super::tls::{self, Trust};
 
-/// Who asks, in the server's activity view and logs.
-const APPLICATION_NAME: &str = "frontrow";
+const DEFAULT_PORT: u16 = 5432;
 /// A dead peer is noticed after about a minute of silence, or after unacknowledged data for this long.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -22,12 +24,15 @@ const KEEPALIVE_RETRIES: u32 = 3;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// Where to connect to, and how.
-#[derive(Clone)]
 pub(super) struct Target {
     pub(super) config: Config,
     pub(super) tls: MakeRustlsConnect,
     /// The longest that one connection may take to make, over all hosts.
     pub(super) patience: Duration,
+    /// The longest that one host may take.
+    pub(super) each: Duration,
+    /// The server of the last connection.
+    last_reached: Mutex<Option<Place>>,
 }
 
 impl Target {
@@ -38,25 +43,65 @@ impl Target {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ConnectError::InvalidUrl("it names no host".to_owned()));
         }
+        check_counts(&config)?;
         let (ssl_mode, trust) = ssl.meaning()?;
-        config.ssl_mode(ssl_mode).application_name(APPLICATION_NAME);
+        config.ssl_mode(ssl_mode);
+        let each = config.get_connect_timeout().copied().unwrap_or(options.connect_timeout);
         let patience = set_timeouts(&mut config, options.connect_timeout);
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls::client_config(trust)?), patience })
+        let tls = MakeRustlsConnect::new(tls::client_config(trust)?);
+        Ok(Self { config, tls, patience, each, last_reached: Mutex::default() })
+    }
+
+    /// The kind of server that the URL asks for.
+    pub(super) fn role(&self) -> TargetSessionAttrs {
+        self.config.get_target_session_attrs()
     }
 
     /// Hosts and ports, for messages.
     pub(super) fn server(&self) -> String {
-        let ports = self.config.get_ports();
-        let host = |(index, host): (usize, &Host)| {
-            let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                #[cfg(unix)]
-                Host::Unix(path) => format!("{}:{port}", path.display()),
-            }
-        };
-        self.config.get_hosts().iter().enumerate().map(host).collect::<Vec<_>>().join(",")
+        (0..self.host_count()).map(|host| self.host_name(host)).collect::<Vec<_>>().join(",")
     }
+
+    pub(super) fn host_count(&self) -> usize {
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len())
+    }
+
+    /// The host and port of this number, for messages.
+    pub(super) fn host_name(&self, host: usize) -> String {
+        let port = self.port(host);
+        match (self.config.get_hosts().get(host), self.config.get_hostaddrs().get(host)) {
+            (Some(Host::Tcp(name)), _) => format!("{name}:{port}"),
+            #[cfg(unix)]
+            (Some(Host::Unix(path)), _) => format!("{}:{port}", path.display()),
+            (None, Some(address)) => SocketAddr::new(*address, port).to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    pub(super) fn port(&self, host: usize) -> u16 {
+        let ports = self.config.get_ports();
+        ports.get(host).or_else(|| ports.first()).copied().unwrap_or(DEFAULT_PORT)
+    }
+
+    /// The server of the last connection: the next one is likely to be there.
+    pub(super) fn last_reached(&self) -> Option<Place> {
+        *self.last_reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_reached(&self, place: Place) {
+        *self.last_reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+}
+
+/// Hosts, addresses and ports belong together by their order.
+fn check_counts(config: &Config) -> Result<(), ConnectError> {
+    let (hosts, addresses, ports) =
+        (config.get_hosts().len(), config.get_hostaddrs().len(), config.get_ports().len());
+    let differ = |one: usize, other: usize| one > 0 && other > 0 && one != other;
+    if differ(hosts, addresses) || (ports > 1 && ports != hosts.max(addresses)) {
+        return Err(ConnectError::InvalidUrl("its hosts, addresses and ports differ in number".to_owned()));
+    }
+    Ok(())
 }
 
 /// What tokio-postgres says of a URL, without what could be a piece of a password that was not percent-encoded.
@@ -66,7 +111,7 @@ fn invalid(error: &tokio_postgres::Error) -> ConnectError {
     ConnectError::InvalidUrl(if unknown { "it has an unknown option".to_owned() } else { message })
 }
 
-/// Fills in the timeouts that the URL leaves open, and says how long all hosts together may take.
+/// Fills in the timeouts that the URL leaves open, and returns how long all hosts together may take.
 fn set_timeouts(config: &mut Config, total: Duration) -> Duration {
     let hosts = u32::try_from(config.get_hosts().len().max(1)).unwrap_or(u32::MAX);
     if config.get_tcp_user_timeout().is_none() {

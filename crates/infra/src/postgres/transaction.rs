@@ -1,17 +1,13 @@
 //! A transaction that can never be left open in the pool.
 
-use deadpool::managed::Object as Managed;
+use std::time::Duration;
+
 use diesel::QueryResult;
 use diesel::result::Error as DieselError;
 use diesel_async::SimpleAsyncConnection;
 
 use super::connection::Connection;
 use super::session::Session;
-
-pub(super) const BEGIN: &str = "BEGIN";
-
-/// Begins a transaction that waits for locks for a moment only, in milliseconds.
-const BEGIN_IMPATIENT: &str = "BEGIN; SET LOCAL lock_timeout = 100";
 
 /// Ends a transaction durably. A COMMIT may wait for a synchronous replica for as long as it takes: cancelled by the
 /// statement timeout, it would be acknowledged with a mere warning.
@@ -38,11 +34,12 @@ impl Transaction {
         Self { connection: Some(connection) }
     }
 
-    /// Sends BEGIN, for a transaction that waits for locks as the session does, or hardly. What is sent on [`Transaction::shared`] after that, in the order of sending, is inside, whether or not
-    /// the answer has come.
-    pub(super) async fn begin(&self, impatient: bool) -> QueryResult<()> {
+    /// Sends BEGIN, with the longest that a statement waits for a lock. What is sent on [`Transaction::shared`] after that, in
+    /// the order of sending, is inside, whether or not the answer has come.
+    pub(super) async fn begin(&self, lock_wait: Duration) -> QueryResult<()> {
         let mut shared = self.shared()?;
-        shared.batch_execute(if impatient { BEGIN_IMPATIENT } else { BEGIN }).await
+        let milliseconds = lock_wait.as_millis().max(1);
+        shared.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = {milliseconds}")).await
     }
 
     /// The connection, for statements that are sent without waiting for the answers to those before.
@@ -70,19 +67,22 @@ impl Transaction {
         Ok(())
     }
 
-    /// Undoes all of it. When the server does not confirm that, the connection is dropped instead, which does.
-    pub(super) async fn rollback(mut self) {
-        let Ok(connection) = self.connection() else { return };
-        if connection.batch_execute("ROLLBACK").await.is_ok() {
+    /// Undoes all of it. When the server does not confirm that, the connection is closed instead, which does. Returns
+    /// whether the server has confirmed it.
+    pub(super) async fn rollback(mut self) -> bool {
+        let Ok(connection) = self.connection() else { return false };
+        let is_confirmed = connection.batch_execute("ROLLBACK").await.is_ok();
+        if is_confirmed {
             self.connection = None;
         }
+        is_confirmed
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            drop(Managed::take(connection));
+            connection.close();
         }
     }
 }

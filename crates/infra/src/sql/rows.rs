@@ -8,9 +8,10 @@ use frontrow_domain::account::{Account, Entry, EntryKind, Payment, Ticket};
 use frontrow_domain::audit_log::{AuditEntry, Fact, Facts, OperatorAction};
 use frontrow_domain::concert::{Concert, PerformanceDate};
 use frontrow_domain::idempotency::{Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest};
-use frontrow_domain::ports::{DateSummary, StorageError};
+use frontrow_domain::ports::{DateSummary, Offer, StorageError};
 use frontrow_domain::queue::{
-    LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, TicketNumber,
+    LineState, QueueToken, QueueTokenState, QueueTokenStatus, Room, RoomMode, RoomPolicy, RoomWithWaiters,
+    TicketNumber,
 };
 use frontrow_domain::reservation::{Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus, SeatUpdate};
@@ -43,7 +44,7 @@ pub(crate) fn money(units: i64) -> Result<Money, StorageError> {
 }
 
 fn label(text: &str) -> Result<Label, StorageError> {
-    Label::new(text).map_err(corrupt)
+    Label::stored(text).map_err(corrupt)
 }
 
 fn count(number: i32) -> Result<u32, StorageError> {
@@ -70,11 +71,16 @@ pub(crate) struct RoomRow {
     pub(crate) last_tick_at: DbTime,
     pub(crate) next_tick_at: DbTime,
     pub(crate) version: i64,
+    pub(crate) opens_at: Option<DbTime>,
+    pub(crate) sales_open_at: Option<DbTime>,
+    pub(crate) paused: bool,
 }
 
 impl RoomRow {
     pub(crate) fn new(room: &Room, version: Version) -> Self {
         let policy = &room.policy;
+        let paused = policy.mode == RoomMode::Paused;
+        let stored_mode = if paused { RoomMode::Hold } else { policy.mode };
         Self {
             room_id: DbId(room.id.get()),
             admit_batch: column(policy.admit_batch),
@@ -83,10 +89,13 @@ impl RoomRow {
             max_active: policy.max_active.map(column),
             max_waiting: policy.max_waiting.map(column),
             wait_grace_seconds: policy.wait_grace_seconds.map(column),
-            mode: name_of(&RoomMode::NAMES, policy.mode).to_owned(),
+            mode: name_of(&RoomMode::NAMES, stored_mode).to_owned(),
             last_tick_at: DbTime(room.last_tick_at),
             next_tick_at: DbTime(room.next_tick_at),
             version: version.get(),
+            opens_at: policy.opens_at.map(DbTime),
+            sales_open_at: room.sales_open_at.map(DbTime),
+            paused,
         }
     }
 }
@@ -102,15 +111,24 @@ impl TryFrom<RoomRow> for Versioned<Room> {
             max_active: row.max_active.map(count).transpose()?,
             max_waiting: row.max_waiting.map(count).transpose()?,
             wait_grace_seconds: row.wait_grace_seconds.map(count).transpose()?,
-            mode: named(&RoomMode::NAMES, &row.mode)?,
+            opens_at: row.opens_at.map(|time| time.0),
+            mode: if row.paused { RoomMode::Paused } else { named(&RoomMode::NAMES, &row.mode)? },
         };
         let room = Room {
             id: RoomId::new(row.room_id.0),
             policy,
             last_tick_at: row.last_tick_at.0,
             next_tick_at: row.next_tick_at.0,
+            sales_open_at: row.sales_open_at.map(|time| time.0),
         };
         Ok(Self::new(room, Version::new(row.version)))
+    }
+}
+
+impl RoomRow {
+    /// The room with the time of entry of its first waiter.
+    pub(crate) fn with_waiters(self, waiting_since: Option<DbTime>) -> Result<RoomWithWaiters, StorageError> {
+        Ok(RoomWithWaiters { room: self.try_into()?, waiting_since: waiting_since.map(|time| time.0) })
     }
 }
 
@@ -157,6 +175,7 @@ pub(crate) struct QueueTokenStateRow {
     pub(crate) status: String,
     pub(crate) activated_at: Option<DbTime>,
     pub(crate) expires_at: Option<DbTime>,
+    pub(crate) paused_at: Option<DbTime>,
     pub(crate) version: i64,
 }
 
@@ -175,19 +194,20 @@ impl QueueTokenRow {
 
 impl QueueTokenStateRow {
     pub(crate) fn new(state: &QueueTokenState, version: Version) -> Self {
-        let (status, activated_at, expires_at) = match *state {
-            QueueTokenState::Wait => (QueueTokenStatus::Wait, None, None),
-            QueueTokenState::Active { activated_at, expires_at } => {
-                (QueueTokenStatus::Active, Some(activated_at), Some(expires_at))
+        let (status, activated_at, expires_at, paused_at) = match *state {
+            QueueTokenState::Wait => (QueueTokenStatus::Wait, None, None, None),
+            QueueTokenState::Active { activated_at, expires_at, paused_at } => {
+                (QueueTokenStatus::Active, Some(activated_at), Some(expires_at), paused_at)
             }
             QueueTokenState::Expired { activated_at, expires_at } => {
-                (QueueTokenStatus::Expired, activated_at, Some(expires_at))
+                (QueueTokenStatus::Expired, activated_at, Some(expires_at), None)
             }
         };
         Self {
             status: name_of(&QueueTokenStatus::NAMES, status).to_owned(),
             activated_at: activated_at.map(DbTime),
             expires_at: expires_at.map(DbTime),
+            paused_at: paused_at.map(DbTime),
             version: version.get(),
         }
     }
@@ -198,7 +218,8 @@ impl QueueTokenStateRow {
         match (named(&QueueTokenStatus::NAMES, &self.status)?, activated_at, expires_at) {
             (QueueTokenStatus::Wait, None, None) => Ok(QueueTokenState::Wait),
             (QueueTokenStatus::Active, Some(activated_at), Some(expires_at)) => {
-                Ok(QueueTokenState::Active { activated_at, expires_at })
+                let paused_at = self.paused_at.map(|time| time.0);
+                Ok(QueueTokenState::Active { activated_at, expires_at, paused_at })
             }
             (QueueTokenStatus::Expired, activated_at, Some(expires_at)) => {
                 Ok(QueueTokenState::Expired { activated_at, expires_at })
@@ -793,5 +814,27 @@ impl From<DateSummaryRow> for DateSummary {
             total_seats: counted(row.total_seats),
             available_seats: counted(row.available_seats),
         }
+    }
+}
+
+/// The offer of a concert.
+#[derive(QueryableByName)]
+pub(crate) struct OfferRow {
+    #[diesel(sql_type = Id)]
+    concert_id: DbId,
+    #[diesel(sql_type = Nullable<Instant>)]
+    next_date_at: Option<DbTime>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    from_price: Option<i64>,
+}
+
+impl OfferRow {
+    /// What the row says of this concert.
+    pub(crate) fn offer(self) -> Result<(ConcertId, Offer), StorageError> {
+        let offer = Offer {
+            next_date_at: self.next_date_at.map(|time| time.0),
+            from_price: self.from_price.map(money).transpose()?,
+        };
+        Ok((ConcertId::new(self.concert_id.0), offer))
     }
 }

@@ -17,6 +17,9 @@ diesel::table! {
         last_tick_at -> Instant,
         next_tick_at -> Instant,
         version -> BigInt,
+        opens_at -> Nullable<Instant>,
+        sales_open_at -> Nullable<Instant>,
+        paused -> Bool,
     }
 }
 
@@ -73,6 +76,7 @@ diesel::table! {
         departure -> Nullable<BigInt>,
         last_seen_at -> Nullable<Instant>,
         version -> BigInt,
+        paused_at -> Nullable<Instant>,
     }
 }
 
@@ -229,6 +233,17 @@ diesel::table! {
         target_id -> Id,
         state_before -> Nullable<Text>,
         state_after -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::sql::types::{Id, Instant};
+
+    // Has one row. PostgreSQL has more columns, which its adapter alone knows.
+    incarnation (incarnation_id) {
+        incarnation_id -> Id,
+        started_at -> Instant,
     }
 }
 

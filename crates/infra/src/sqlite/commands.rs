@@ -7,7 +7,7 @@ use diesel::sqlite::SqliteConnection;
 use diesel::{QueryResult, SelectableHelper};
 use frontrow_domain::queue::{Entrance, QueueToken, QueueTokenState, Room, RoomPolicy, TicketNumber};
 use frontrow_domain::unit_of_work::{
-    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join,
+    Admit, AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned, Join, PauseTokens,
 };
 use frontrow_domain::{QueueTokenId, RoomId, Timestamp, Version, Versioned};
 
@@ -28,6 +28,7 @@ pub(super) fn execute(
     match *command {
         Command::Join(join) => take_place(connection, &join),
         Command::Admit(admit) => admit_waiters(connection, &admit).map(CommandOutcome::Admitted),
+        Command::PauseTokens(pause) => pause_tokens(connection, &pause).map(CommandOutcome::TokensPaused),
         Command::ExpireTokens { now, limit } => {
             Ok(CommandOutcome::TokensExpired(expire_tokens(connection, now, limit)?))
         }
@@ -95,6 +96,7 @@ fn new_token(join: &Join, policy: &RoomPolicy, entrance: Entrance, ticket: Ticke
         Entrance::Active => QueueTokenState::Active {
             activated_at: now,
             expires_at: now.plus_seconds(policy.active_ttl_seconds),
+            paused_at: None,
         },
     };
     QueueToken { id: token_id, room_id, user_id, ticket, entered_at: now, state }
@@ -225,12 +227,29 @@ fn give_up_abandoned(connection: &mut SqliteConnection, sweep: &GiveUpAbandoned)
     Ok(u32::try_from(gone).unwrap_or(u32::MAX))
 }
 
-/// A lapsed token ended at its deadline, which it keeps.
+fn pause_tokens(connection: &mut SqliteConnection, pause: &PauseTokens) -> Result<u32, ApplyError> {
+    let PauseTokens { room_id, begins, now } = *pause;
+    let id = DbId(room_id.get());
+    let exists: Option<i64> =
+        lines::table.find(id).select(lines::waiting).get_result(connection).optional()?;
+    exists.ok_or(CommitError::Conflict(AggregateRef::Room(room_id)))?;
+    let text = if begins {
+        "UPDATE queue_tokens SET paused_at = ?2, version = version + 1 \
+         WHERE room_id = ?1 AND status = 'ACTIVE' AND expires_at > ?2 AND paused_at IS NULL"
+    } else {
+        "UPDATE queue_tokens SET expires_at = expires_at + max(0, ?2 - paused_at), paused_at = NULL, version = version + 1 \
+         WHERE room_id = ?1 AND status = 'ACTIVE' AND paused_at IS NOT NULL"
+    };
+    let paused = Sql(text, (id, DbTime(now))).execute(connection)?;
+    Ok(u32::try_from(paused).unwrap_or(u32::MAX))
+}
+
+/// A lapsed token ended at its deadline, which it keeps. A paused one has none.
 fn expire_tokens(connection: &mut SqliteConnection, now: Timestamp, limit: u32) -> QueryResult<u32> {
     let expired = run_on_lapsed(
         connection,
         "UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 WHERE token_id IN (\
-             SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND expires_at <= ? \
+             SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND paused_at IS NULL AND expires_at <= ? \
              ORDER BY expires_at, token_id LIMIT ?)",
         now,
         limit,
@@ -289,7 +308,7 @@ struct Active {
 
 fn count_active(connection: &mut SqliteConnection, room_id: RoomId, now: Timestamp) -> QueryResult<u64> {
     let text = "SELECT COUNT(*) AS active FROM queue_tokens \
-                WHERE room_id = ? AND status = 'ACTIVE' AND expires_at > ?";
+                WHERE room_id = ? AND status = 'ACTIVE' AND (expires_at > ? OR paused_at IS NOT NULL)";
     let found: Active = Sql(text, (DbId(room_id.get()), DbTime(now))).get_result(connection)?;
     Ok(count(found.active))
 }

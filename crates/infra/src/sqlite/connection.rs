@@ -14,17 +14,21 @@ use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rustix::fs::{Access, access};
+#[cfg(target_os = "linux")]
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use super::OpenError;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 
-/// Set on every connection. The timeout comes first, so that the others wait for a lock instead of failing.
+/// How long a statement waits for a lock that another process has.
+pub(super) const WAIT_FOR_LOCK: &str = "PRAGMA busy_timeout = 5000";
+
+/// Set on every connection, after [`WAIT_FOR_LOCK`], so that the others wait for a lock instead of failing.
 ///
 /// The log is folded into the file every 4,000 pages (16 MiB) rather than every 1,000, because a batch writes hundreds
 /// of pages. No memory map: with one, an I/O error is a signal that ends the process.
 const SETTINGS: &str = "
-    PRAGMA busy_timeout = 5000;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA foreign_keys = ON;
@@ -37,14 +41,15 @@ const SETTINGS: &str = "
 
 /// Opens a connection that writes.
 pub(super) fn connect(path: &Path) -> Result<SqliteConnection, OpenError> {
-    require_one_name(path)?;
+    require_shared_neighbours(path)?;
     let mut connection = SqliteConnection::establish(&absolute(path)?)?;
+    connection.batch_execute(WAIT_FOR_LOCK)?;
     connection.batch_execute(SETTINGS)?;
     Ok(connection)
 }
 
 /// An absolute path keeps SQLite from taking a name such as `file:x` or `:memory:` for something else.
-fn absolute(path: &Path) -> Result<String, OpenError> {
+pub(super) fn absolute(path: &Path) -> Result<String, OpenError> {
     let absolute = std::path::absolute(path).map_err(|source| OpenError::Path(path.to_owned(), source))?;
     absolute.into_os_string().into_string().map_err(|_| {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8");
@@ -56,6 +61,38 @@ fn absolute(path: &Path) -> Result<String, OpenError> {
 pub(super) fn require_file(path: &Path) -> Result<(), OpenError> {
     let exists = path.try_exists().map_err(|source| OpenError::Path(path.to_owned(), source))?;
     if exists { Ok(()) } else { Err(OpenError::Missing(path.to_owned())) }
+}
+
+/// Checks that every process finds the same log and the same locks next to the file.
+pub(super) fn require_shared_neighbours(path: &Path) -> Result<(), OpenError> {
+    require_one_name(path)?;
+    require_no_mount_point(path)
+}
+
+/// Refuses a file that is mounted by itself, as by `docker run -v frontrow.db:/data/frontrow.db`: log, locks and secret lie
+/// next to the mount point, where no other mount of the same file finds them.
+pub(super) fn require_no_mount_point(path: &Path) -> Result<(), OpenError> {
+    let is_mounted = is_mount_root(path).unwrap_or_else(|| is_on_another_device_than_its_folder(path));
+    if is_mounted { Err(OpenError::MountPoint(path.to_owned())) } else { Ok(()) }
+}
+
+/// The kernel's own answer, which bind mounts on one device need; `None` where the kernel gives none, or there is no file.
+#[cfg(target_os = "linux")]
+fn is_mount_root(path: &Path) -> Option<bool> {
+    let file = statx(CWD, path, AtFlags::empty(), StatxFlags::TYPE).ok()?;
+    let is_known = file.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+    is_known.then(|| file.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mount_root(_: &Path) -> Option<bool> {
+    None
+}
+
+fn is_on_another_device_than_its_folder(path: &Path) -> bool {
+    let Ok(real) = fs::canonicalize(path) else { return false };
+    let device = |path: &Path| fs::metadata(path).ok().map(|file| file.dev());
+    real.parent().is_some_and(|folder| device(folder) != device(&real))
 }
 
 fn require_one_name(path: &Path) -> Result<(), OpenError> {
@@ -97,7 +134,7 @@ pub(super) fn with_auditor<T>(
     path: &Path,
     audit: impl FnOnce(&mut SqliteConnection) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
-    require_one_name(path)?;
+    require_shared_neighbours(path)?;
     // As SQLite does, which keeps the log beside the file that a link leads to.
     let real = fs::canonicalize(path).map_err(|source| OpenError::Path(path.to_owned(), source))?;
     let name = absolute(&real)?;
@@ -107,12 +144,39 @@ pub(super) fn with_auditor<T>(
     let takes_part = log.exists() || may_write(&real) && real.parent().is_some_and(may_write);
     let mode = if takes_part { "mode=rw" } else { "mode=ro&immutable=1" };
     let before = state_of(&real);
-    let uri = format!("file:{}?{mode}", utf8_percent_encode(&name, NOT_IN_A_URI));
-    let mut connection = SqliteConnection::establish(&uri)?;
+    let mut connection = SqliteConnection::establish(&uri(&name, mode))?;
     connection.batch_execute(AUDIT_SETTINGS)?;
     let audited = audit(&mut connection);
     let was_still = !log.exists() && state_of(&real) == before;
     if takes_part || was_still { audited } else { Err(OpenError::InUse(path.to_owned())) }
+}
+
+/// How a file is opened that is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verification {
+    /// Of a file that is in use by nobody and has no log: nothing is left next to it.
+    WithoutLog,
+    /// Of a file together with its log, none of which is changed: the log is not written into the file at the end.
+    WithLog,
+}
+
+/// Opens a connection for verification, with the settings of an audit.
+pub(super) fn connect_verifier(
+    path: &Path,
+    verification: Verification,
+) -> Result<SqliteConnection, OpenError> {
+    require_shared_neighbours(path)?;
+    let mode = match verification {
+        Verification::WithoutLog => "mode=rw",
+        Verification::WithLog => "mode=ro",
+    };
+    let mut connection = SqliteConnection::establish(&uri(&absolute(path)?, mode))?;
+    connection.batch_execute(AUDIT_SETTINGS)?;
+    Ok(connection)
+}
+
+fn uri(absolute: &str, mode: &str) -> String {
+    format!("file:{}?{mode}", utf8_percent_encode(absolute, NOT_IN_A_URI))
 }
 
 /// What changes when somebody writes to a file.
@@ -161,8 +225,21 @@ pub(super) fn require_schema(connection: &mut SqliteConnection) -> Result<(), Op
     }
 }
 
+/// Checks that the schema is one of this program, up to date or older.
+pub(super) fn require_known_schema(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let applied = applied_versions(connection)?;
+    let known = known_versions()?;
+    if known.first().is_none_or(|first| !applied.contains(first)) {
+        return Err(OpenError::Foreign);
+    }
+    match applied.into_iter().find(|version| !known.contains(version)) {
+        Some(unknown) => Err(OpenError::SchemaTooNew { unknown }),
+        None => Ok(()),
+    }
+}
+
 /// The migrations of this program, oldest first.
-fn known_versions() -> Result<Vec<String>, OpenError> {
+pub(super) fn known_versions() -> Result<Vec<String>, OpenError> {
     let known = MigrationSource::<Backend>::migrations(&MIGRATIONS).map_err(OpenError::Migration)?;
     let mut versions: Vec<String> = known.iter().map(|known| known.name().version().to_string()).collect();
     versions.sort();

@@ -6,6 +6,8 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use frontrow_domain::ports::StorageError;
 use frontrow_domain::unit_of_work::CommitError;
 
+use super::served_file::FileReplaced;
+
 /// Why a read failed.
 #[derive(Debug)]
 pub(super) enum ReadError {
@@ -94,7 +96,18 @@ fn constraint_in(message: &str) -> String {
 /// The batch that a unit was in failed as a whole.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the batch was not written")]
-pub(super) struct BatchFailed(#[source] pub(super) Arc<DieselError>);
+pub(super) struct BatchFailed(#[source] pub(super) Arc<BatchCause>);
+
+/// Why a batch failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BatchCause {
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DieselError),
+    /// The file is no longer the one that is served.
+    #[error(transparent)]
+    FileReplaced(#[from] FileReplaced),
+}
 
 /// A worker ended without an answer.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,9 @@
 //! answered through a oneshot channel. Aggregates are loaded by key on the thread of the caller, which takes a free
 //! connection for that moment and never waits for one (`nearby.rs`, ADR 0013).
 //!
+//! Threads are supervised: after a panic a thread goes on with a new connection (`workers.rs`, ADR 0016). Before and after
+//! each batch the writer compares the file and its log with those that were opened, by two `stat` calls (`served_file.rs`).
+//!
 //! # The life of a batch
 //! The writer waits for a unit of work, takes what else is queued (at most [`SqliteOptions::group_commit_limit`]), and
 //! writes all of it in one transaction: `BEGIN IMMEDIATE`, the statements of each unit, `COMMIT`. A unit that may well be
@@ -44,20 +47,25 @@
 //! changed, and the oldest such row, which goes. A batch that makes dates adds one for each. So a lone reserve or payment has
 //! 4 statements more than the table says, and a batch of 256 of one date has 4 more too.
 //!
+//! After a batch that failed, each batch also rewrites a page, until one is written: 1 statement. Readiness has two.
+//!
 //! Reading by key on the caller's thread needs a `BEGIN` after each commit, and a `ROLLBACK` of the snapshot before it.
 //!
 //! A load or a query is one statement (the lines of all rooms, too). Several in one read transaction are reservations as their user sees them
 //! (2), all seats of a date with the version of its feed (2), and what a feed tells (3).
 
 mod audit;
+mod backup;
 mod commands;
 mod connection;
 mod error;
 mod feeds;
+mod health;
 mod nearby;
 mod prune;
 mod queries;
 mod repositories;
+mod served_file;
 mod statement;
 mod unit;
 mod workers;
@@ -74,10 +82,13 @@ use frontrow_domain::ports::{Committer, StorageError};
 use frontrow_domain::unit_of_work::{CommitError, Committed, Priority, UnitOfWork};
 use tokio::sync::oneshot;
 
+use self::connection::Verification;
 use self::error::{ReadError, WorkerGone};
+use self::health::WriteFault;
 use self::nearby::Nearby;
-use self::workers::{Queue, QueueError, Workers};
-use self::writer::{Counters, Job};
+use self::served_file::ServedFile;
+use self::workers::{Queue, QueueError, Recovery, Workers};
+use self::writer::{Counters, Job, Writer};
 
 /// How long a dropped [`Sqlite`] waits for what is queued.
 const DROP_LIMIT: Duration = Duration::from_secs(10);
@@ -139,6 +150,17 @@ pub enum OpenError {
         "{0} has other names (hard links): SQLite keeps a log for each, and would lose writes. Remove the others"
     )]
     SeveralNames(PathBuf),
+    /// The file is mounted by itself: its log, its locks and its secret would lie next to the mount point.
+    #[error(
+        "cannot open database file {0}: it is a mount point, so that its log and its locks would not be next to it. Mount its folder instead"
+    )]
+    MountPoint(PathBuf),
+    /// The file holds no tables of this program.
+    #[error("it is not a frontrow database")]
+    Foreign,
+    /// The integrity check, or that of the foreign keys, found something.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
     /// Somebody began to write to a file that nobody used, while it was audited by a reader who cannot take part in locking.
     #[error("{0} has come into use meanwhile: try again")]
     InUse(PathBuf),
@@ -168,6 +190,16 @@ pub enum OpenError {
     Threads(#[source] std::io::Error),
 }
 
+/// How much is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field counts the rows of its name")]
+pub struct Contents {
+    pub seats: i64,
+    pub reservations: i64,
+    pub payments: i64,
+    pub entries: i64,
+}
+
 /// A read, to be done on whichever connection is free.
 type Read = Box<dyn FnOnce(&mut SqliteConnection) + Send>;
 
@@ -178,6 +210,10 @@ pub struct Sqlite {
     nearby: Arc<Nearby>,
     prioritise: bool,
     counters: Arc<Counters>,
+    file: Arc<ServedFile>,
+    fault: Arc<WriteFault>,
+    /// The versions of this program's migrations.
+    migrations: Arc<[String]>,
 }
 
 impl Sqlite {
@@ -198,29 +234,25 @@ impl Sqlite {
         let nearby = (0..options.nearby_connections).map(|_| connection::connect_nearby(path));
         let nearby = Arc::new(Nearby::new(nearby.collect::<Result<_, _>>()?));
 
-        let counters = Arc::new(Counters::default());
-        let counted = Arc::clone(&counters);
-        let batch_limit = options.group_commit_limit;
-        let informed = nearby.clone();
-        let write = move |mut connection: SqliteConnection, jobs: &Queue<Job>| {
-            writer::write_queued(&mut connection, jobs, batch_limit, &counted, &informed);
+        let served = ServedFile::remember(path);
+        let file = Arc::new(served.map_err(|source| OpenError::Path(path.to_owned(), source))?);
+        let (counters, fault) = (Arc::<Counters>::default(), Arc::<WriteFault>::default());
+        let writer = Writer {
+            batch_limit: options.group_commit_limit,
+            counters: counters.clone(),
+            nearby: nearby.clone(),
+            file: file.clone(),
+            fault: fault.clone(),
         };
-        let informed = nearby.clone();
-        let read = move |mut connection: SqliteConnection, reads: &Queue<Read>| {
-            while let Some(read) = reads.take(1).pop() {
-                read(&mut connection);
-                informed.end_stale();
-            }
-        };
-        let start = OpenError::Threads;
         Ok(Self {
-            writer: Workers::start("sqlite-writer", vec![write_connection], options.queue_limit, write)
-                .map_err(start)?,
-            readers: Workers::start("sqlite-reader", read_connections, options.read_queue_limit, read)
-                .map_err(start)?,
+            writer: start_writer(write_connection, options.queue_limit, writer)?,
+            readers: start_readers(read_connections, options.read_queue_limit, nearby.clone(), file.clone())?,
             nearby,
             prioritise: options.prioritise,
             counters,
+            file,
+            fault,
+            migrations: connection::known_versions()?.into(),
         })
     }
 
@@ -241,11 +273,73 @@ impl Sqlite {
         audit::audit(path.as_ref())
     }
 
-    /// Takes no more work, finishes what is queued, and ends the threads. Blocks, at most `limit` for the writer and as long
-    /// again for the readers; false when that was not enough, or a thread had failed. Calls that come later are unavailable.
+    /// Copies a file, which may be in use, into `target`, which is missing or empty, and sets the marker of the copy. The copy is
+    /// consistent, compact and complete without a log. It is not synced.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file is missing, cannot be read, or is not of this program, or `target` cannot be written.
+    pub fn copy(path: impl AsRef<Path>, target: impl AsRef<Path>, marker: i32) -> Result<(), OpenError> {
+        backup::copy(path.as_ref(), target.as_ref(), marker)
+    }
+
+    /// Checks the integrity of a file that is in use by nobody and has no log, its foreign keys and its schema, which may be
+    /// older than this program.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`], [`OpenError::Foreign`] and [`OpenError::SchemaTooNew`]; another one when it cannot be read.
+    pub fn verify(path: impl AsRef<Path>) -> Result<Contents, OpenError> {
+        backup::verify(path.as_ref(), Verification::WithoutLog)
+    }
+
+    /// As [`Sqlite::verify`], of a file together with the log next to it. Neither is changed.
+    ///
+    /// # Errors
+    /// Those of [`Sqlite::verify`].
+    pub fn verify_with_log(path: impl AsRef<Path>) -> Result<Contents, OpenError> {
+        backup::verify(path.as_ref(), Verification::WithLog)
+    }
+
+    /// Sets the marker of a file (`user_version` in its header), and begins a new incarnation of its data if that is asked
+    /// for, in one transaction. When this is the only use of the file, the log is written into it and removed.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be written, or a new incarnation is asked for and the schema is not up to date.
+    pub fn mark(path: impl AsRef<Path>, marker: i32, new_incarnation: bool) -> Result<(), OpenError> {
+        backup::mark(path.as_ref(), marker, new_incarnation)
+    }
+
+    /// Whether there are concerts in a file. A file that is missing, or without tables, has none.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read.
+    pub fn holds_concerts(path: impl AsRef<Path>) -> Result<bool, OpenError> {
+        backup::holds_concerts(path.as_ref())
+    }
+
+    /// Checks that a file is not mounted by itself: log and locks would lie next to the mount point.
+    ///
+    /// # Errors
+    /// [`OpenError::MountPoint`].
+    pub fn require_no_mount_point(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        connection::require_no_mount_point(path.as_ref())
+    }
+
+    /// Checks that a file has one name, and is not mounted by itself: either way two processes would use two logs.
+    ///
+    /// # Errors
+    /// [`OpenError::SeveralNames`] and [`OpenError::MountPoint`].
+    pub fn require_shared_neighbours(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        connection::require_shared_neighbours(path.as_ref())
+    }
+
+    /// Takes no more work, finishes what is queued, ends the threads and closes the connections. Blocks, at most `limit` for
+    /// the writer and as long again for the readers; false when that was not enough, or a thread had failed. Calls that come
+    /// later are unavailable.
     pub fn close(&self, limit: Duration) -> bool {
         let written = self.writer.close(limit);
-        self.readers.close(limit) && written
+        let is_closed = self.readers.close(limit) && written;
+        self.nearby.close();
+        is_closed
     }
 
     /// What has been done so far, for metrics.
@@ -267,6 +361,7 @@ impl Sqlite {
         if self.readers.is_closed() {
             return Err(StorageError::Unavailable(Box::new(WorkerGone)));
         }
+        self.file.check_lately().map_err(|replaced| StorageError::Unavailable(Box::new(replaced)))?;
         match self.nearby.read(&query) {
             Some(answer) => Ok(answer?),
             None => self.read(query).await,
@@ -278,6 +373,7 @@ impl Sqlite {
         &self,
         query: impl FnOnce(&mut SqliteConnection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, StorageError> {
+        self.file.check_lately().map_err(|replaced| StorageError::Unavailable(Box::new(replaced)))?;
         let (reply, answer) = oneshot::channel();
         let job = move |connection: &mut SqliteConnection| {
             if !reply.is_closed() {
@@ -290,6 +386,54 @@ impl Sqlite {
         let answered = answer.await.map_err(|_| StorageError::Unavailable(Box::new(WorkerGone)))?;
         Ok(answered?)
     }
+}
+
+/// Starts the writer thread. After a panic it goes on with a new connection; units of the batch in which it panicked have
+/// an unknown outcome, since nothing tells on which side of the COMMIT that was.
+fn start_writer(
+    connection: SqliteConnection,
+    queue_limit: usize,
+    writer: Writer,
+) -> Result<Workers<Job>, OpenError> {
+    let file = writer.file.clone();
+    let recovery = Recovery {
+        reopen: Arc::new(move || reopen(&file, connection::connect)),
+        refuse: |job: Job| drop(job.reply.send(Err(CommitError::Unavailable(Box::new(WorkerGone))))),
+    };
+    let write = move |connection: &mut SqliteConnection, jobs: &Queue<Job>| {
+        writer.write_queued(connection, jobs);
+    };
+    Workers::start("sqlite-writer", vec![connection], queue_limit, write, recovery)
+        .map_err(OpenError::Threads)
+}
+
+/// Starts the reader threads. After a panic one goes on with a new connection; its caller gets no answer.
+fn start_readers(
+    connections: Vec<SqliteConnection>,
+    queue_limit: usize,
+    nearby: Arc<Nearby>,
+    file: Arc<ServedFile>,
+) -> Result<Workers<Read>, OpenError> {
+    let recovery =
+        Recovery { reopen: Arc::new(move || reopen(&file, connection::connect_reader)), refuse: drop };
+    let read = move |connection: &mut SqliteConnection, reads: &Queue<Read>| {
+        while let Some(read) = reads.take(1).pop() {
+            read(connection);
+            nearby.end_stale();
+        }
+    };
+    Workers::start("sqlite-reader", connections, queue_limit, read, recovery).map_err(OpenError::Threads)
+}
+
+/// Opens another connection to the very file that is served.
+fn reopen(
+    file: &ServedFile,
+    connect: impl Fn(&Path) -> Result<SqliteConnection, OpenError>,
+) -> Result<SqliteConnection, Box<dyn std::error::Error + Send + Sync>> {
+    file.check()?;
+    let connection = connect(file.path())?;
+    file.check()?;
+    Ok(connection)
 }
 
 #[async_trait]
@@ -311,5 +455,101 @@ impl Drop for Sqlite {
         if !self.close(DROP_LIMIT) {
             tracing::warn!("the database was dropped before its threads had ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::{Connection, InstrumentationEvent};
+    use frontrow_domain::account::Account;
+    use frontrow_domain::ports::Accounts;
+    use frontrow_domain::{Change, UserId};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn opened() -> (TempDir, Sqlite) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db");
+        Sqlite::migrate(&path).unwrap();
+        let sqlite = Sqlite::open(&path, SqliteOptions::default()).unwrap();
+        (directory, sqlite)
+    }
+
+    fn first_account(n: u128) -> UnitOfWork {
+        let account = Account::empty(UserId::new(Uuid::from_u128(n)));
+        UnitOfWork { accounts: vec![Change::Insert(account)], ..UnitOfWork::default() }
+    }
+
+    async fn is_stored(sqlite: &Sqlite, n: u128) -> bool {
+        sqlite.find(UserId::new(Uuid::from_u128(n))).await.unwrap().is_some()
+    }
+
+    /// The writer's first connection panics at the statement that begins so; its successors do not.
+    async fn writer_panics_at(statement: &'static str) {
+        let (_directory, mut sqlite) = opened();
+        let writer = Writer {
+            batch_limit: 1,
+            counters: sqlite.counters.clone(),
+            nearby: sqlite.nearby.clone(),
+            file: sqlite.file.clone(),
+            fault: sqlite.fault.clone(),
+        };
+        let mut fragile = connection::connect(sqlite.file.path()).unwrap();
+        fragile.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { query, .. } = event {
+                assert!(!query.to_string().starts_with(statement), "on purpose");
+            }
+        });
+        sqlite.writer = start_writer(fragile, 9, writer).unwrap();
+        let first = sqlite.commit(first_account(1)).await;
+        assert!(matches!(first, Err(CommitError::OutcomeUnknown(_))), "{statement}: {first:?}");
+        for n in 2..5 {
+            sqlite.commit(first_account(n)).await.unwrap();
+        }
+        assert!(!is_stored(&sqlite, 1).await && is_stored(&sqlite, 4).await, "{statement}");
+        assert!(sqlite.close(DROP_LIMIT), "{statement}: the thread ends in order");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_writer_survives_a_panic_anywhere_in_a_batch() {
+        for statement in ["BEGIN", "INSERT INTO `accounts`", "COMMIT"] {
+            writer_panics_at(statement).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn readers_survive_panics_and_their_callers_hear_at_once() {
+        let (_directory, sqlite) = opened();
+        for _ in 0..10 {
+            let panicked = sqlite.read::<()>(|_| panic!("on purpose")).await;
+            assert!(matches!(panicked, Err(StorageError::Unavailable(_))), "{panicked:?}");
+        }
+        sqlite.read(|connection| Ok(statement::run(connection, "SELECT 1")?)).await.unwrap();
+        assert!(sqlite.close(DROP_LIMIT));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_thread_that_finds_no_file_to_reopen_refuses_until_it_is_back() {
+        let (directory, sqlite) = opened();
+        let (path, away) = (directory.path().join("test.db"), directory.path().join("away.db"));
+        let moved = (path.clone(), away.clone());
+        let panicked = sqlite
+            .read::<()>(move |_| {
+                std::fs::rename(moved.0, moved.1).unwrap();
+                panic!("on purpose")
+            })
+            .await;
+        assert!(panicked.is_err());
+        let refused = sqlite.commit(first_account(1)).await;
+        assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+        assert!(sqlite.read(|connection| Ok(statement::run(connection, "SELECT 1")?)).await.is_err());
+        std::fs::rename(away, path).unwrap();
+        sqlite.commit(first_account(2)).await.unwrap();
+        for _ in 0..10 {
+            sqlite.read(|connection| Ok(statement::run(connection, "SELECT 1")?)).await.unwrap();
+        }
+        assert!(!is_stored(&sqlite, 1).await && is_stored(&sqlite, 2).await);
     }
 }

@@ -10,7 +10,7 @@
 //! process writes is seen within [`SNAPSHOT_LASTS`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
@@ -25,7 +25,8 @@ const SNAPSHOT_LASTS: Duration = Duration::from_millis(50);
 
 /// Connections that are taken for a moment, and never waited for.
 pub(super) struct Nearby {
-    readers: Vec<Mutex<Reader>>,
+    /// None once they are closed.
+    readers: Vec<Mutex<Option<Reader>>>,
     /// How often the writer has committed.
     commits: AtomicU64,
 }
@@ -53,7 +54,7 @@ impl Snapshot {
 impl Nearby {
     /// The connections must fail at once where they would have to wait for a lock.
     pub(super) fn new(connections: Vec<SqliteConnection>) -> Self {
-        let reader = |connection| Mutex::new(Reader { connection, snapshot: None });
+        let reader = |connection| Mutex::new(Some(Reader { connection, snapshot: None }));
         Self { readers: connections.into_iter().map(reader).collect(), commits: AtomicU64::new(0) }
     }
 
@@ -63,6 +64,7 @@ impl Nearby {
         query: impl Fn(&mut SqliteConnection) -> Result<T, ReadError>,
     ) -> Option<Result<T, ReadError>> {
         let mut reader = self.readers.iter().find_map(try_lock)?;
+        let reader = reader.as_mut()?;
         // Counted before the snapshot begins: it may have more than that, never less.
         let commits = self.commits.load(Ordering::Acquire);
         let answer = match reader.renew(commits) {
@@ -89,9 +91,20 @@ impl Nearby {
     pub(super) fn end_stale(&self) {
         let commits = self.commits.load(Ordering::Acquire);
         for mut reader in self.readers.iter().filter_map(try_lock) {
+            let Some(reader) = reader.as_mut() else { continue };
             if reader.snapshot.is_some_and(|snapshot| !snapshot.is_fresh(commits)) {
                 reader.end();
             }
+        }
+    }
+}
+
+impl Nearby {
+    /// Closes the connections, each when the read that uses it is over. SQLite writes its log into the file when the last
+    /// connection is closed.
+    pub(super) fn close(&self) {
+        for reader in &self.readers {
+            *reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 }
@@ -116,7 +129,7 @@ impl Reader {
     }
 }
 
-fn try_lock(reader: &Mutex<Reader>) -> Option<MutexGuard<'_, Reader>> {
+fn try_lock(reader: &Mutex<Option<Reader>>) -> Option<MutexGuard<'_, Option<Reader>>> {
     match reader.try_lock() {
         Ok(reader) => Some(reader),
         // A read leaves nothing half done: diesel resets its statement however it ends.
@@ -228,6 +241,18 @@ mod tests {
         assert!(fails_with("database is locked").is_none());
         assert!(fails_with("disk I/O error").is_some_and(|answer| answer.is_err()));
         assert!(matches!(nearby.read(count), Some(Ok(0))));
+    }
+
+    #[test]
+    fn the_log_is_in_the_file_once_they_are_closed() {
+        let Scene { nearby, other, _directory: directory } = Scene::new();
+        assert!(matches!(nearby.read(count), Some(Ok(0))));
+        drop(other);
+        let log = directory.path().join("near.db-wal");
+        assert!(log.exists(), "control: one of them is open");
+        nearby.close();
+        assert!(!log.exists());
+        assert!(nearby.read(count).is_none());
     }
 
     #[test]

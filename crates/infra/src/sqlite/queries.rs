@@ -5,23 +5,24 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use diesel::dsl::sql;
 use diesel::prelude::{
-    Connection, ExpressionMethods, NullableExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
-    RunQueryDsl, SelectableHelper,
+    BoolExpressionMethods, Connection, ExpressionMethods, JoinOnDsl, NullableExpressionMethods,
+    OptionalExtension, QueryDsl, QueryableByName, RunQueryDsl, SelectableHelper,
 };
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::sqlite::{Sqlite as Backend, SqliteConnection};
-use frontrow_domain::account::Entry;
+use frontrow_domain::account::{Entry, Ticket};
 use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::Concert;
 use frontrow_domain::ports::{
-    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, QueueQueries, ReservationQueries,
-    ReservationView, RoomOverview, Sales, StorageError,
+    AccountQueries, AdminQueries, ConcertQueries, DateFilter, DateSummary, Offer, PaymentView, QueueQueries,
+    ReservationQueries, ReservationView, RoomOverview, Sales, StorageError, StoredLines,
 };
-use frontrow_domain::queue::{Departure, LineState, Room, TicketNumber};
+use frontrow_domain::queue::{Departure, Room, TicketNumber};
 use frontrow_domain::reservation::ReservationStatus;
 use frontrow_domain::seat::SeatPlace;
 use frontrow_domain::{
-    AuditEntryId, ConcertId, PerformanceDateId, ReservationId, RoomId, SeatId, Timestamp, UserId, Versioned,
+    AuditEntryId, ConcertId, Incarnation, IncarnationId, PaymentId, PerformanceDateId, ReservationId, RoomId,
+    SeatId, TicketId, Timestamp, UserId, Versioned,
 };
 
 use super::Sqlite;
@@ -29,41 +30,98 @@ use super::error::ReadError;
 use super::repositories::json_of;
 use super::statement::{Cached, Sql, run};
 use crate::sql::rows::{
-    AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, ReservationRow, RoomRow, SeatPlaceRow, money,
+    AuditRow, ConcertRow, DateSummaryRow, EntryRow, LineRow, OfferRow, ReservationRow, RoomRow, SeatPlaceRow,
+    money,
 };
 use crate::sql::schema::{
-    audit_log, concerts, entries, lines, queue_tokens, reservation_seats, reservations, rooms, seats,
+    audit_log, concerts, entries, incarnation, lines, payments, queue_tokens, reservation_seats,
+    reservations, rooms, seats, tickets,
 };
-use crate::sql::types::{DbId, DbTime, Instant};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
 
 fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
+const INCARNATION_ID: &str = "(SELECT incarnation_id FROM incarnation)";
+const STARTED_AT: &str = "(SELECT started_at FROM incarnation)";
+
+/// A line, and the incarnation of the same snapshot.
+type StoredLineRow = (RoomRow, LineRow, DbId, DbTime);
+
+/// Without any line the incarnation is read by itself.
+fn stored_lines(
+    rows: Vec<StoredLineRow>,
+    connection: &mut SqliteConnection,
+) -> Result<StoredLines, ReadError> {
+    let (id, started_at) =
+        match rows.as_slice() {
+            [(_, _, id, started_at), ..] => (*id, *started_at),
+            [] => incarnation::table
+                .select((incarnation::incarnation_id, incarnation::started_at))
+                .first::<(DbId, DbTime)>(connection)?,
+        };
+    let incarnation = Incarnation { id: IncarnationId::new(id.0), started_at: started_at.0 };
+    let lines = rows.into_iter().map(|(room, line, ..)| line.with_room(room));
+    Ok(StoredLines { incarnation, lines: lines.collect::<Result<_, _>>()? })
+}
+
 #[async_trait]
 impl QueueQueries for Sqlite {
-    async fn lines(&self) -> Result<Vec<LineState>, StorageError> {
+    async fn lines(&self) -> Result<StoredLines, StorageError> {
         self.read(|connection| {
-            let rows: Vec<(RoomRow, LineRow)> = rooms::table
-                .inner_join(lines::table)
-                .select((RoomRow::as_select(), LineRow::as_select()))
-                .load(connection)?;
-            Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+            let waiting =
+                "rooms.room_id IN (SELECT room_id FROM lines INDEXED BY lines_waiting WHERE waiting > 0)";
+            let query = rooms::table.inner_join(lines::table).filter(sql::<Bool>(waiting)).select((
+                RoomRow::as_select(),
+                LineRow::as_select(),
+                sql::<Id>(INCARNATION_ID),
+                sql::<Instant>(STARTED_AT),
+            ));
+            let rows: Vec<StoredLineRow> = Cached(query).load(connection)?;
+            stored_lines(rows, connection)
         })
         .await
     }
 
-    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<Vec<LineState>, StorageError> {
+    async fn lines_of(&self, rooms: Vec<RoomId>) -> Result<StoredLines, StorageError> {
         self.read(move |connection| {
             let named = sql::<Bool>("rooms.room_id IN (SELECT unhex(value) FROM json_each(")
                 .bind::<Text, _>(json_of(rooms.into_iter().map(RoomId::get)))
                 .sql("))");
-            let query = rooms::table
-                .inner_join(lines::table)
-                .filter(named)
-                .select((RoomRow::as_select(), LineRow::as_select()));
-            let rows: Vec<(RoomRow, LineRow)> = Cached(query).load(connection)?;
-            Ok(rows.into_iter().map(|(room, line)| line.with_room(room)).collect::<Result<_, _>>()?)
+            let query = rooms::table.inner_join(lines::table).filter(named).select((
+                RoomRow::as_select(),
+                LineRow::as_select(),
+                sql::<Id>(INCARNATION_ID),
+                sql::<Instant>(STARTED_AT),
+            ));
+            let rows: Vec<StoredLineRow> = Cached(query).load(connection)?;
+            stored_lines(rows, connection)
+        })
+        .await
+    }
+
+    /// On a connection that reads: the writer's is for units of work, and this is done once in a long while.
+    async fn begin_incarnation(&self, after: IncarnationId, now: Timestamp) -> Result<(), StorageError> {
+        self.read(move |connection| {
+            run(connection, "PRAGMA query_only = OFF")?;
+            let text = "UPDATE incarnation SET incarnation_id = randomblob(16), started_at = ? \
+                        WHERE incarnation_id = ?";
+            let begun = Sql(text, (DbTime(now), DbId(after.get()))).execute(connection);
+            run(connection, "PRAGMA query_only = ON")?;
+            Ok(begun.map(|_| ())?)
+        })
+        .await
+    }
+
+    async fn rooms_after(&self, after: Option<RoomId>, limit: u32) -> Result<Vec<RoomId>, StorageError> {
+        self.read(move |connection| {
+            let mut query = rooms::table.order(rooms::room_id).select(rooms::room_id).into_boxed::<Backend>();
+            if let Some(after) = after {
+                query = query.filter(rooms::room_id.gt(DbId(after.get())));
+            }
+            let ids: Vec<DbId> = Cached(query.limit(i64::from(limit))).load(connection)?;
+            Ok(ids.into_iter().map(|id| RoomId::new(id.0)).collect())
         })
         .await
     }
@@ -134,6 +192,30 @@ impl ConcertQueries for Sqlite {
         .await
     }
 
+    async fn offers(
+        &self,
+        ids: Vec<ConcertId>,
+        now: Timestamp,
+    ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
+        self.read(move |connection| {
+            // One probe of `seats_unsold` for each date ahead: neither sold dates nor their seats are read.
+            let text = "WITH asked (concert_id) AS MATERIALIZED (SELECT unhex(value) FROM json_each(?1)) \
+                SELECT asked.concert_id, \
+                    (SELECT min(starts_at) FROM performance_dates AS date \
+                        WHERE date.concert_id = asked.concert_id AND date.starts_at > ?2) AS next_date_at, \
+                    (SELECT min((SELECT price FROM seats \
+                            WHERE seats.performance_date_id = date.performance_date_id \
+                                AND seats.status <> 'UNAVAILABLE' ORDER BY price LIMIT 1)) \
+                        FROM performance_dates AS date \
+                        WHERE date.concert_id = asked.concert_id AND date.starts_at > ?2) AS from_price \
+                FROM asked";
+            let ids = json_of(ids.into_iter().map(ConcertId::get));
+            let rows: Vec<OfferRow> = Sql(text, (ids, DbTime(now))).load(connection)?;
+            Ok(rows.into_iter().map(OfferRow::offer).collect::<Result<_, StorageError>>()?)
+        })
+        .await
+    }
+
     async fn list_dates(
         &self,
         concert_id: ConcertId,
@@ -161,25 +243,52 @@ impl ConcertQueries for Sqlite {
     }
 }
 
-/// The seats of each of these reservations, in the order of the house.
-fn places_of(
+/// What is stored of a reservation in other tables: its seats in the order of the house, and its payment.
+#[derive(Default)]
+struct Details {
+    seats: Vec<(SeatId, SeatPlace)>,
+    payment: Option<PaymentView>,
+}
+
+/// A seat of a reservation; once paid, with the payment and the ticket of that seat.
+type ReservedRow = (DbId, DbId, SeatPlaceRow, Option<DbId>, Option<DbId>);
+
+fn details_of(
     connection: &mut SqliteConnection,
     rows: &[ReservationRow],
-) -> Result<HashMap<DbId, Vec<(SeatId, SeatPlace)>>, ReadError> {
+) -> Result<HashMap<DbId, Details>, ReadError> {
     let named = sql::<Bool>("reservation_seats.reservation_id IN (SELECT unhex(value) FROM json_each(")
         .bind::<Text, _>(json_of(rows.iter().map(|row| row.reservation_id.0)))
         .sql("))");
     let query = reservation_seats::table
         .inner_join(seats::table)
+        .left_join(payments::table.on(payments::reservation_id.eq(reservation_seats::reservation_id)))
+        .left_join(
+            tickets::table
+                .on(tickets::payment_id.eq(payments::payment_id).and(tickets::seat_id.eq(seats::seat_id))),
+        )
         .filter(named)
         .order((seats::section, seats::row_number, seats::seat_number))
-        .select((reservation_seats::reservation_id, seats::seat_id, SeatPlaceRow::as_select()));
-    let found: Vec<(DbId, DbId, SeatPlaceRow)> = Cached(query).load(connection)?;
-    let mut places: HashMap<_, Vec<_>> = HashMap::new();
-    for (reservation_id, seat_id, place) in found {
-        places.entry(reservation_id).or_default().push((SeatId::new(seat_id.0), place.try_into()?));
+        .select((
+            reservation_seats::reservation_id,
+            seats::seat_id,
+            SeatPlaceRow::as_select(),
+            payments::payment_id.nullable(),
+            tickets::ticket_id.nullable(),
+        ));
+    let found: Vec<ReservedRow> = Cached(query).load(connection)?;
+    let mut details: HashMap<DbId, Details> = HashMap::new();
+    for (reservation_id, seat_id, place, payment_id, ticket_id) in found {
+        let seat_id = SeatId::new(seat_id.0);
+        let of_reservation = details.entry(reservation_id).or_default();
+        of_reservation.seats.push((seat_id, place.try_into()?));
+        if let Some(id) = payment_id {
+            let paid = PaymentView { id: PaymentId::new(id.0), tickets: Vec::new() };
+            let payment = of_reservation.payment.get_or_insert(paid);
+            payment.tickets.extend(ticket_id.map(|id| Ticket { id: TicketId::new(id.0), seat_id }));
+        }
     }
-    Ok(places)
+    Ok(details)
 }
 
 fn views(
@@ -190,17 +299,19 @@ fn views(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let mut places = places_of(connection, &rows)?;
+    let mut details = details_of(connection, &rows)?;
     let view = |row: ReservationRow| {
         let status: ReservationStatus = row.status()?;
+        let Details { seats, payment } = details.remove(&row.reservation_id).unwrap_or_default();
         Ok(ReservationView {
             id: ReservationId::new(row.reservation_id.0),
             user_id: UserId::new(row.user_id.0),
             performance_date_id: PerformanceDateId::new(row.performance_date_id.0),
-            seats: places.remove(&row.reservation_id).unwrap_or_default(),
+            seats,
             total_amount: money(row.total_amount)?,
             status: status.at(now, row.hold_expires_at.0),
             hold_expires_at: row.hold_expires_at.0,
+            payment,
         })
     };
     Ok(rows.into_iter().map(view).collect::<Result<_, StorageError>>()?)
@@ -304,10 +415,10 @@ fn overviews(
 ) -> Result<Vec<RoomOverview>, ReadError> {
     let active = sql::<BigInt>(
         "(SELECT COUNT(*) FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id \
-          AND queue_tokens.status = 'ACTIVE' AND queue_tokens.expires_at > ",
+          AND queue_tokens.status = 'ACTIVE' AND (queue_tokens.paused_at IS NOT NULL OR queue_tokens.expires_at > ",
     )
     .bind::<Instant, _>(DbTime(now))
-    .sql(")");
+    .sql("))");
     let mut query = rooms::table
         .inner_join(lines::table)
         .order(rooms::room_id)
@@ -385,9 +496,5 @@ impl AdminQueries for Sqlite {
             Ok(rows.into_iter().map(AuditEntry::try_from).collect::<Result<_, _>>()?)
         })
         .await
-    }
-
-    async fn ping(&self) -> Result<(), StorageError> {
-        self.read(|connection| Ok(run(connection, "SELECT 1")?)).await
     }
 }

@@ -5,7 +5,7 @@ use diesel::dsl::sql;
 use diesel::prelude::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper,
 };
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Nullable};
 use diesel::sqlite::SqliteConnection;
 use frontrow_domain::account::Account;
 use frontrow_domain::concert::{Concert, PerformanceDate};
@@ -13,7 +13,7 @@ use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
     Accounts, Concerts, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, Room, RoomMode};
+use frontrow_domain::queue::{CLOCK_SLACK, QueueToken, Room, RoomWithWaiters};
 use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::{
@@ -23,16 +23,35 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use super::error::ReadError;
-use super::statement::CachedAs;
+use super::statement::{Cached, CachedAs};
 use crate::sql::rows::{
     AccountRow, ConcertRow, IdempotencyRow, PerformanceDateRow, QueueTokenRow, ReservationRow,
-    ReservationSeatRow, RoomRow, SeatRow, name_of,
+    ReservationSeatRow, RoomRow, SeatRow,
 };
 use crate::sql::schema::{
     accounts, concerts, idempotency_records, lines, performance_dates, queue_tokens, reservation_seats,
     reservations, rooms, seats,
 };
-use crate::sql::types::{DbId, DbTime};
+use crate::sql::types::{DbId, DbTime, Id, Instant};
+
+/// When the first waiter of the line of a room entered.
+const WAITING_SINCE: &str = "\
+    (SELECT entered_at FROM queue_tokens WHERE queue_tokens.room_id = rooms.room_id AND status = 'WAIT' \
+        AND ticket > lines.admitted_through ORDER BY ticket LIMIT 1)";
+
+/// The rooms with work, see [`Rooms::due`]: from the lines with waiters, whatever there is of others. A point of the grid of
+/// ticks lies between the entry of the first waiter and now if the time since that point is not longer than the time
+/// since the entry.
+const DUE: &str = " AS latest) AS t \
+    CROSS JOIN lines AS line INDEXED BY lines_waiting CROSS JOIN rooms AS due ON due.room_id = line.room_id \
+    WHERE line.waiting > 0 AND (due.mode = 'OPEN' OR due.mode = 'AUTO' AND (\
+        due.next_tick_at <= t.now AND coalesce(due.opens_at, due.sales_open_at, t.now) <= t.now \
+            AND (t.now - due.next_tick_at) % (due.admit_interval_seconds * 1000000) <= t.now - (\
+                SELECT entered_at FROM queue_tokens WHERE queue_tokens.room_id = line.room_id AND status = 'WAIT' \
+                    AND ticket > line.admitted_through ORDER BY ticket LIMIT 1) \
+        OR due.next_tick_at > CASE WHEN coalesce(due.opens_at, due.sales_open_at) > t.now \
+            THEN coalesce(due.opens_at, due.sales_open_at) \
+            ELSE t.latest + due.admit_interval_seconds * 1000000 END)))";
 
 /// The keys of statements, see [`CachedAs`].
 enum LiveToken {}
@@ -101,17 +120,45 @@ impl Rooms for Sqlite {
         .await
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError> {
         self.read(move |connection| {
-            let open = rooms::mode.eq(name_of(&RoomMode::NAMES, RoomMode::Open));
-            let rows: Vec<RoomRow> = rooms::table
+            let query = rooms::table
                 .inner_join(lines::table)
-                .filter(rooms::next_tick_at.le(DbTime(now)).or(open.and(lines::waiting.gt(0))))
+                .filter(rooms::room_id.eq(DbId(id.get())))
+                .select((RoomRow::as_select(), sql::<Nullable<Instant>>(WAITING_SINCE)));
+            let row: Option<(RoomRow, Option<DbTime>)> = Cached(query).load(connection)?.pop();
+            Ok(row.map(|(room, since)| room.with_waiters(since)).transpose()?)
+        })
+        .await
+    }
+
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError> {
+        let (after, after_id) = after.unwrap_or((Timestamp::MIN, RoomId::new(Uuid::nil())));
+        self.read(move |connection| {
+            let is_due = sql::<Bool>("rooms.room_id IN (SELECT due.room_id FROM (SELECT ")
+                .bind::<Instant, _>(DbTime(now))
+                .sql(" AS now, ")
+                .bind::<Instant, _>(DbTime(now.plus(CLOCK_SLACK)))
+                .sql(DUE);
+            let is_after = sql::<Bool>("(rooms.next_tick_at, rooms.room_id) > (")
+                .bind::<Instant, _>(DbTime(after))
+                .sql(", ")
+                .bind::<Id, _>(DbId(after_id.get()))
+                .sql(")");
+            let query = rooms::table
+                .inner_join(lines::table)
+                .filter(is_due)
+                .filter(is_after)
                 .order((rooms::next_tick_at, rooms::room_id))
                 .limit(i64::from(limit))
-                .select(RoomRow::as_select())
-                .load(connection)?;
-            Ok(rows.into_iter().map(Versioned::try_from).collect::<Result<_, _>>()?)
+                .select((RoomRow::as_select(), sql::<Nullable<Instant>>(WAITING_SINCE)));
+            let rows: Vec<(RoomRow, Option<DbTime>)> = Cached(query).load(connection)?;
+            Ok(rows.into_iter().map(|(room, since)| room.with_waiters(since)).collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -144,6 +191,17 @@ impl Concerts for Sqlite {
                 .optional()?;
             let Some((date, concert)) = row else { return Ok(None) };
             Ok(Some((date.into(), concert.try_into()?)))
+        })
+        .await
+    }
+
+    async fn sales_starts(&self, id: ConcertId) -> Result<Vec<Option<Timestamp>>, StorageError> {
+        self.read(move |connection| {
+            let starts: Vec<Option<DbTime>> = performance_dates::table
+                .filter(performance_dates::concert_id.eq(DbId(id.get())))
+                .select(performance_dates::on_sale_at)
+                .load(connection)?;
+            Ok(starts.into_iter().map(|start| start.map(|time| time.0)).collect())
         })
         .await
     }

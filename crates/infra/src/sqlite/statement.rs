@@ -139,6 +139,7 @@ parameters!(A 0, B 1, C 2);
 parameters!(A 0, B 1, C 2, D 3);
 parameters!(A 0, B 1, C 2, D 3, E 4);
 parameters!(A 0, B 1, C 2, D 3, E 4, F 5);
+parameters!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
 
 /// Runs a constant text without parameters.
 pub(super) fn run(connection: &mut SqliteConnection, text: &'static str) -> QueryResult<()> {

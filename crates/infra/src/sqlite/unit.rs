@@ -173,11 +173,11 @@ pub(super) fn update_token(connection: &mut SqliteConnection, token: &Versioned<
     let Versioned { value, version } = token;
     let id = DbId(value.id.get());
     leave_line(connection, value, id)?;
-    let QueueTokenStateRow { status, activated_at, expires_at, version: next } =
+    let QueueTokenStateRow { status, activated_at, expires_at, paused_at, version: next } =
         QueueTokenStateRow::new(&value.state, version.next());
-    let update = "UPDATE queue_tokens SET status = ?, activated_at = ?, expires_at = ?, version = ? \
+    let update = "UPDATE queue_tokens SET status = ?, activated_at = ?, expires_at = ?, paused_at = ?, version = ? \
                   WHERE token_id = ? AND version = ?";
-    let parameters = (status, activated_at, expires_at, next, id, version.get());
+    let parameters = (status, activated_at, expires_at, paused_at, next, id, version.get());
     one_row(Sql(update, parameters).execute(connection)?, AggregateRef::QueueToken(value.id))
 }
 

@@ -1,15 +1,27 @@
 //! Threads that own a connection each, and the bounded queue in front of them.
+//!
+//! A thread is supervised (ADR 0016): after a panic it goes on with a new connection, since nothing tells in which state
+//! the panic has left the old one.
 
+use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use diesel::sqlite::SqliteConnection;
 use frontrow_domain::unit_of_work::Priority;
 
 use crate::lanes::{Lanes, Pushed};
+
+/// How long a thread pauses after a panic; after each further one, twice as long.
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+/// How long a thread pauses at most.
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// Panics further apart than this have nothing to do with each other.
+const CALM_AFTER: Duration = Duration::from_secs(10);
 
 /// Why a queue takes no job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +67,11 @@ impl<J> Queue<J> {
         self.wake.notify_all();
     }
 
+    /// Takes what is queued, without waiting.
+    fn take_all(&self) -> Vec<J> {
+        self.jobs().lanes.pop_many(usize::MAX)
+    }
+
     /// Waits for jobs, and takes at most so many. None when there will be no more.
     pub(super) fn take(&self, limit: usize) -> Vec<J> {
         let mut jobs = self.jobs();
@@ -86,6 +103,62 @@ impl<J> Drop for Running<J> {
     }
 }
 
+/// How a thread goes on after a panic.
+pub(super) struct Recovery<J> {
+    /// Opens another connection.
+    pub(super) reopen: Arc<dyn Fn() -> Result<SqliteConnection, Box<dyn Error + Send + Sync>> + Send + Sync>,
+    /// Answers a job that no thread can do while no connection can be opened.
+    pub(super) refuse: fn(J),
+}
+
+impl<J> Clone for Recovery<J> {
+    fn clone(&self) -> Self {
+        Self { reopen: self.reopen.clone(), refuse: self.refuse }
+    }
+}
+
+/// Runs `work` until the queue ends, over panics.
+fn supervise<J>(
+    name: &str,
+    mut connection: SqliteConnection,
+    queue: &Queue<J>,
+    work: impl Fn(&mut SqliteConnection, &Queue<J>),
+    recovery: &Recovery<J>,
+) {
+    let (mut backoff, mut panicked_at) = (FIRST_BACKOFF, None::<Instant>);
+    while catch_unwind(AssertUnwindSafe(|| work(&mut connection, queue))).is_err() {
+        tracing::error!("a database thread panicked: {name}; going on with a new connection");
+        backoff = match panicked_at.replace(Instant::now()) {
+            Some(before) if before.elapsed() < CALM_AFTER => backoff.saturating_mul(2).min(MAX_BACKOFF),
+            _ => FIRST_BACKOFF,
+        };
+        std::thread::sleep(backoff);
+        match reopen(name, queue, recovery) {
+            Some(opened) => connection = opened,
+            None => return,
+        }
+    }
+}
+
+/// Another connection; `None` when the queue is closed before there is one. Meanwhile jobs are refused, not kept waiting.
+fn reopen<J>(name: &str, queue: &Queue<J>, recovery: &Recovery<J>) -> Option<SqliteConnection> {
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        match (recovery.reopen)() {
+            Ok(connection) => return Some(connection),
+            Err(error) => {
+                tracing::error!(%error, "a database thread has no connection: {name}; trying again");
+            }
+        }
+        queue.take_all().into_iter().for_each(recovery.refuse);
+        if queue.jobs().is_closed {
+            return None;
+        }
+        std::thread::sleep(backoff);
+        backoff = backoff.saturating_mul(2).min(MAX_BACKOFF);
+    }
+}
+
 /// A queue of jobs and its threads.
 pub(super) struct Workers<J> {
     queue: Arc<Queue<J>>,
@@ -103,16 +176,18 @@ impl<J: Send + 'static> Workers<J> {
         name: &str,
         connections: Vec<SqliteConnection>,
         queue_limit: usize,
-        work: impl Fn(SqliteConnection, &Queue<J>) + Clone + Send + 'static,
+        work: impl Fn(&mut SqliteConnection, &Queue<J>) + Clone + Send + 'static,
+        recovery: Recovery<J>,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue_limit, connections.len()));
         let (alive, ended) = bounded(0);
         let mut threads = Vec::with_capacity(connections.len());
         for connection in connections {
             let (work, running, alive) = (work.clone(), Running(queue.clone()), alive.clone());
+            let (recovery, thread_name) = (recovery.clone(), name.to_owned());
             let body = move || {
                 let _alive: Sender<()> = alive;
-                work(connection, &running.0);
+                supervise(&thread_name, connection, &running.0, work, &recovery);
             };
             threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(body)?);
         }
@@ -174,17 +249,21 @@ mod tests {
         (0..count).map(|_| SqliteConnection::establish(":memory:").unwrap()).collect()
     }
 
+    fn recovery<J>() -> Recovery<J> {
+        Recovery { reopen: Arc::new(|| Ok(SqliteConnection::establish(":memory:")?)), refuse: drop }
+    }
+
     /// Each job says that it has begun, then waits until it may end.
     fn gated(threads: usize, queue_limit: usize) -> (Workers<u32>, Receiver<u32>, Sender<()>) {
         let (begun, begins) = bounded(100);
         let (gate, may_end) = bounded::<()>(100);
-        let work = move |_: SqliteConnection, jobs: &Queue<u32>| {
+        let work = move |_: &mut SqliteConnection, jobs: &Queue<u32>| {
             while let Some(job) = jobs.take(1).pop() {
                 begun.send(job).unwrap();
                 may_end.recv().unwrap();
             }
         };
-        (Workers::start("test", connections(threads), queue_limit, work).unwrap(), begins, gate)
+        (Workers::start("test", connections(threads), queue_limit, work, recovery()).unwrap(), begins, gate)
     }
 
     #[test]
@@ -219,32 +298,40 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_fails_is_told_of() {
-        let work = |_: SqliteConnection, jobs: &Queue<u32>| {
-            let job = jobs.take(1).pop().unwrap();
-            assert_eq!(job, 1, "a failure on purpose");
+    fn a_thread_goes_on_after_a_panic_and_nobody_waits_for_the_job_it_had() {
+        let work = |_: &mut SqliteConnection, jobs: &Queue<(u32, Sender<u32>)>| {
+            while let Some((job, reply)) = jobs.take(1).pop() {
+                assert!(job % 3 > 0, "a failure on purpose");
+                reply.send(job).unwrap();
+            }
         };
-        let workers = Workers::start("test", connections(1), 1, work).unwrap();
-        workers.send(Priority::Pay, 2).unwrap();
-        assert!(!workers.close(LONG));
+        let workers = Workers::start("test", connections(1), 9, work, recovery()).unwrap();
+        for job in 0..9 {
+            let (reply, answer) = bounded(1);
+            workers.send(Priority::Pay, (job, reply)).unwrap();
+            let expected = if job % 3 > 0 { Ok(job) } else { Err(RecvTimeoutError::Disconnected) };
+            assert_eq!(answer.recv_timeout(LONG), expected);
+        }
+        assert!(workers.close(LONG), "the thread ends in order");
     }
 
     #[test]
-    fn nobody_waits_for_a_thread_that_is_gone() {
-        let work = |_: SqliteConnection, jobs: &Queue<Sender<()>>| {
+    fn jobs_are_refused_while_no_connection_can_be_opened() {
+        let work = |_: &mut SqliteConnection, jobs: &Queue<Sender<&'static str>>| {
             let job = jobs.take(1);
             assert!(job.is_empty(), "a failure on purpose");
         };
-        let workers = Workers::start("test", connections(1), 9, work).unwrap();
-        let (reply, answer) = bounded(0);
-        for _ in 0..2 {
-            // The second one is either queued, and dropped with the thread, or comes too late.
-            let _ = workers.send(Priority::Pay, reply.clone());
-        }
-        drop(reply);
-        assert_eq!(answer.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
-        assert!(!workers.close(LONG));
-        assert!(workers.send(Priority::Pay, bounded(0).0).is_err());
+        let recovery = Recovery {
+            reopen: Arc::new(|| Err("no file".into())),
+            refuse: |reply: Sender<&'static str>| reply.send("refused").unwrap(),
+        };
+        let workers = Workers::start("test", connections(1), 9, work, recovery).unwrap();
+        let (reply, answer) = bounded(2);
+        workers.send(Priority::Pay, reply.clone()).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        workers.send(Priority::Pay, reply).unwrap();
+        assert_eq!(answer.recv_timeout(LONG), Ok("refused"));
+        assert!(workers.close(LONG), "a thread without a connection ends as well");
     }
 
     #[test]

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
 use diesel::result::Error as DieselError;
 use diesel::sqlite::SqliteConnection;
 use frontrow_domain::unit_of_work::{CommitError, Committed, UnitOfWork};
 use tokio::sync::oneshot;
 
-use super::error::{ApplyError, BatchFailed, said_by};
+use super::connection::WAIT_FOR_LOCK;
+use super::error::{ApplyError, BatchCause, BatchFailed, said_by};
 use super::feeds::BatchOfSeats;
+use super::health::WriteFault;
 use super::nearby::Nearby;
+use super::served_file::ServedFile;
 use super::statement::run;
 use super::unit;
 use super::workers::Queue;
@@ -31,50 +35,108 @@ pub(super) struct Counters {
     pub(super) units: AtomicU64,
 }
 
-/// Commits what is queued until the queue ends.
-pub(super) fn write_queued(
-    connection: &mut SqliteConnection,
-    jobs: &Queue<Job>,
-    batch_limit: usize,
-    counters: &Counters,
-    nearby: &Nearby,
-) {
-    loop {
-        // No timer: while one batch is written the next one gathers by itself.
-        let batch = jobs.take(batch_limit);
-        if batch.is_empty() {
-            return;
-        }
-        let units = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.units.fetch_add(units, Ordering::Relaxed);
-        commit_batch(connection, batch, nearby);
-    }
+/// What SQLite calls SQLITE_BUSY.
+const LOCKED: &str = "database is locked";
+
+/// How long a batch waits for the write lock after one that waited for it in vain; the others wait as long as the connection
+/// is set to. So a file that another process keeps locked delays what is queued by seconds, and not each batch of it.
+const WAIT_AFTER_LOCKED: &str = "PRAGMA busy_timeout = 100";
+
+/// Writes what is queued, batch by batch.
+#[derive(Clone)]
+pub(super) struct Writer {
+    /// The most units of a batch.
+    pub(super) batch_limit: usize,
+    pub(super) counters: Arc<Counters>,
+    pub(super) nearby: Arc<Nearby>,
+    pub(super) file: Arc<ServedFile>,
+    pub(super) fault: Arc<WriteFault>,
 }
 
-/// Writes a batch in one transaction, each unit in a savepoint of its own, and answers once it is durable.
-fn commit_batch(connection: &mut SqliteConnection, batch: Vec<Job>, nearby: &Nearby) {
-    let (units, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
-    let outcomes = match write_batch(connection, &units) {
-        Ok(outcomes) => outcomes,
-        Err(failure) => failure.outcomes(units.len()),
-    };
-    nearby.committed();
-    for (reply, outcome) in replies.into_iter().zip(outcomes) {
-        // A caller who went away does not withdraw the unit.
-        let _ = reply.send(outcome);
+impl Writer {
+    /// Commits what is queued until the queue ends.
+    pub(super) fn write_queued(&self, connection: &mut SqliteConnection, jobs: &Queue<Job>) {
+        let mut is_locked = false;
+        loop {
+            // No timer: while one batch is written the next one gathers by itself.
+            let batch = jobs.take(self.batch_limit);
+            if batch.is_empty() {
+                return;
+            }
+            let units = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            self.counters.batches.fetch_add(1, Ordering::Relaxed);
+            self.counters.units.fetch_add(units, Ordering::Relaxed);
+            let was_locked = std::mem::replace(&mut is_locked, self.commit_batch(connection, batch));
+            if is_locked != was_locked {
+                let wait = if is_locked { WAIT_AFTER_LOCKED } else { WAIT_FOR_LOCK };
+                // Where it fails the wait is the one before.
+                let _ = connection.batch_execute(wait);
+            }
+        }
+    }
+
+    /// Writes a batch in one transaction, and answers once it is durable. Returns whether another process had locked the file
+    /// for too long.
+    fn commit_batch(&self, connection: &mut SqliteConnection, batch: Vec<Job>) -> bool {
+        let (units, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|job| (job.work, job.reply)).unzip();
+        let (outcomes, is_locked) = match self.write_to_served_file(connection, &units) {
+            Ok(outcomes) => (outcomes, false),
+            Err(failure) => {
+                self.fault.set(failure.cause());
+                let is_locked = failure.is_of_a_locked_file();
+                (failure.outcomes(units.len()), is_locked)
+            }
+        };
+        self.nearby.committed();
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            // A caller who went away does not withdraw the unit.
+            let _ = reply.send(outcome);
+        }
+        is_locked
+    }
+
+    /// Writes a batch if the file is in place, and acknowledges it if it still is afterwards: what was written to a file
+    /// that was moved away meanwhile may be found again or not.
+    fn write_to_served_file(
+        &self,
+        connection: &mut SqliteConnection,
+        units: &[UnitOfWork],
+    ) -> Result<Vec<Outcome>, BatchError> {
+        self.file.check().map_err(BatchError::nothing)?;
+        let outcomes = write_batch(connection, units, self.fault.get().is_some())?;
+        self.file.check().map_err(BatchError::unknown)?;
+        self.fault.note(&outcomes);
+        Ok(outcomes)
     }
 }
 
 /// Why a batch as a whole was not written.
 enum BatchError {
     /// Nothing was written.
-    Nothing(DieselError),
+    Nothing(BatchCause),
     /// The commit failed in a way that may have left it complete on the disk.
-    Unknown(DieselError),
+    Unknown(BatchCause),
 }
 
 impl BatchError {
+    fn is_of_a_locked_file(&self) -> bool {
+        matches!(self, Self::Nothing(BatchCause::Database(error)) if said_by(error) == Some(LOCKED))
+    }
+
+    fn nothing(cause: impl Into<BatchCause>) -> Self {
+        Self::Nothing(cause.into())
+    }
+
+    fn unknown(cause: impl Into<BatchCause>) -> Self {
+        Self::Unknown(cause.into())
+    }
+
+    const fn cause(&self) -> &BatchCause {
+        match self {
+            Self::Nothing(cause) | Self::Unknown(cause) => cause,
+        }
+    }
+
     fn outcomes(self, units: usize) -> Vec<Outcome> {
         let (error, answer): (_, fn(BatchFailed) -> CommitError) = match self {
             Self::Nothing(error) => (error, |failed| CommitError::Unavailable(Box::new(failed))),
@@ -87,14 +149,23 @@ impl BatchError {
 }
 
 /// Most batches have no unit that is refused half way, and so need no savepoints, each of which costs a copy of every page
-/// that a unit writes first. A batch that does is rolled back and written once more, with them.
-fn write_batch(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Result<Vec<Outcome>, BatchError> {
-    run(connection, "BEGIN IMMEDIATE").map_err(BatchError::Nothing)?;
+/// that a unit writes first. A batch that does is rolled back and written once more, with them. After a failure the
+/// batch also rewrites a page (`probe`).
+fn write_batch(
+    connection: &mut SqliteConnection,
+    units: &[UnitOfWork],
+    probe: bool,
+) -> Result<Vec<Outcome>, BatchError> {
+    run(connection, "BEGIN IMMEDIATE").map_err(BatchError::nothing)?;
     let mut written = write_units(connection, units, Apart::Doubtful);
     if matches!(written, Err(Interrupted::HalfWay)) {
         roll_back(connection);
-        run(connection, "BEGIN IMMEDIATE").map_err(BatchError::Nothing)?;
+        run(connection, "BEGIN IMMEDIATE").map_err(BatchError::nothing)?;
         written = write_units(connection, units, Apart::All);
+    }
+    if probe {
+        written =
+            written.and_then(|outcomes| rewrite_page(connection).map(|()| outcomes).map_err(Into::into));
     }
     match written {
         Ok(outcomes) => {
@@ -103,9 +174,18 @@ fn write_batch(connection: &mut SqliteConnection, units: &[UnitOfWork]) -> Resul
         }
         Err(interrupted) => {
             roll_back(connection);
-            Err(BatchError::Nothing(interrupted.into()))
+            Err(BatchError::nothing(DieselError::from(interrupted)))
         }
     }
+}
+
+/// Sets a row to what it is, which writes its page all the same.
+fn rewrite_page(connection: &mut SqliteConnection) -> QueryResult<()> {
+    run(
+        connection,
+        "UPDATE __diesel_schema_migrations SET run_on = run_on \
+         WHERE version = (SELECT MIN(version) FROM __diesel_schema_migrations)",
+    )
 }
 
 /// Which units have a savepoint each, to which they are undone.
@@ -209,15 +289,15 @@ fn commit(connection: &mut SqliteConnection) -> Result<(), BatchError> {
     run(connection, "COMMIT").map_err(|error| {
         roll_back(connection);
         if stopped_before_the_log_was_complete(&error) {
-            BatchError::Nothing(error)
+            BatchError::nothing(error)
         } else {
-            BatchError::Unknown(error)
+            BatchError::unknown(error)
         }
     })
 }
 
 fn stopped_before_the_log_was_complete(error: &DieselError) -> bool {
-    said_by(error).is_some_and(|said| ["database is locked", "database or disk is full"].contains(&said))
+    said_by(error).is_some_and(|said| [LOCKED, "database or disk is full"].contains(&said))
 }
 
 /// Fails when SQLite has rolled back by itself; either way no transaction is open afterwards.
@@ -229,7 +309,7 @@ fn roll_back(connection: &mut SqliteConnection) {
 mod tests {
     use std::path::Path;
 
-    use diesel::prelude::{QueryDsl, RunQueryDsl};
+    use diesel::prelude::{Connection, QueryDsl, RunQueryDsl};
     use frontrow_domain::account::Account;
     use frontrow_domain::idempotency::{
         Answer, Fingerprint, IdempotencyKey, IdempotencyRecord, KeyedRequest,
@@ -266,8 +346,26 @@ mod tests {
         connection
     }
 
+    fn writer(path: &Path) -> Writer {
+        Writer {
+            batch_limit: 256,
+            counters: Arc::default(),
+            nearby: Arc::new(Nearby::new(Vec::new())),
+            file: Arc::new(ServedFile::remember(path).unwrap()),
+            fault: Arc::default(),
+        }
+    }
+
     /// The outcomes of a batch.
-    fn outcomes(connection: &mut SqliteConnection, works: Vec<UnitOfWork>) -> Vec<Outcome> {
+    fn outcomes(path: &Path, connection: &mut SqliteConnection, works: Vec<UnitOfWork>) -> Vec<Outcome> {
+        outcomes_by(&writer(path), connection, works)
+    }
+
+    fn outcomes_by(
+        writer: &Writer,
+        connection: &mut SqliteConnection,
+        works: Vec<UnitOfWork>,
+    ) -> Vec<Outcome> {
         let (jobs, answers): (Vec<_>, Vec<_>) = works
             .into_iter()
             .map(|work| {
@@ -275,7 +373,7 @@ mod tests {
                 (Job { work, reply }, answer)
             })
             .unzip();
-        commit_batch(connection, jobs, &Nearby::new(Vec::new()));
+        writer.commit_batch(connection, jobs);
         answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
     }
 
@@ -289,7 +387,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("full.db");
         let mut connection = limited(&path);
-        let outcomes = outcomes(&mut connection, vec![small(1), large(2), small(3)]);
+        let outcomes = outcomes(&path, &mut connection, vec![small(1), large(2), small(3)]);
         assert!(matches!(outcomes[1], Err(CommitError::Unavailable(_))), "{outcomes:?}");
         let written = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         let refused = outcomes.iter().filter(|o| matches!(o, Err(CommitError::Unavailable(_)))).count();
@@ -302,10 +400,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("full.db");
         let mut connection = limited(&path);
-        assert!(outcomes(&mut connection, vec![large(1)]).remove(0).is_err());
-        assert!(outcomes(&mut connection, vec![small(1)]).remove(0).is_ok());
+        assert!(outcomes(&path, &mut connection, vec![large(1)]).remove(0).is_err());
+        assert!(outcomes(&path, &mut connection, vec![small(1)]).remove(0).is_ok());
         connection.batch_execute("PRAGMA max_page_count = 1000000").unwrap();
-        assert!(outcomes(&mut connection, vec![large(2)]).remove(0).is_ok());
+        assert!(outcomes(&path, &mut connection, vec![large(2)]).remove(0).is_ok());
         assert_eq!(stored(&mut connection), (2, 1));
     }
 
@@ -319,13 +417,78 @@ mod tests {
         let lose = "CREATE TRIGGER lose AFTER INSERT ON accounts WHEN (SELECT COUNT(*) FROM accounts) = 3 \
                     BEGIN SELECT RAISE(ROLLBACK, 'lost'); END";
         connection.batch_execute(lose).unwrap();
-        let outcomes = outcomes(&mut connection, (1..=4).map(small).collect());
+        let outcomes = outcomes(&path, &mut connection, (1..=4).map(small).collect());
         for outcome in &outcomes {
             assert!(matches!(outcome, Err(CommitError::Unavailable(_))), "{outcomes:?}");
         }
         assert_eq!(stored(&mut connection), (0, 0));
         connection.batch_execute("DROP TRIGGER lose").unwrap();
-        assert!(super::tests::outcomes(&mut connection, vec![small(1)]).remove(0).is_ok());
+        assert!(super::tests::outcomes(&path, &mut connection, vec![small(1)]).remove(0).is_ok());
+    }
+
+    #[test]
+    fn a_fault_lasts_until_a_commit_has_reached_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("full.db");
+        let (mut connection, mut other) = (limited(&path), connect(&path).unwrap());
+        let writer = writer(&path);
+        assert!(outcomes_by(&writer, &mut connection, vec![large(1)]).remove(0).is_err());
+        assert!(writer.fault.get().unwrap().contains("full"));
+        // No page may be rewritten: the probe in the batch is refused, and the batch with it.
+        other
+            .batch_execute(
+                "CREATE TRIGGER full BEFORE UPDATE ON __diesel_schema_migrations \
+                             BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END",
+            )
+            .unwrap();
+        assert!(outcomes_by(&writer, &mut connection, vec![UnitOfWork::default()]).remove(0).is_err());
+        assert!(writer.fault.get().is_some(), "a batch that writes nothing proves nothing");
+        other.batch_execute("DROP TRIGGER full").unwrap();
+        assert!(outcomes_by(&writer, &mut connection, vec![UnitOfWork::default()]).remove(0).is_ok());
+        assert_eq!(writer.fault.get(), None);
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_into_a_file_that_was_moved() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("here.db");
+        let away = directory.path().join("away.db");
+        migrate(&path).unwrap();
+        let mut connection = connect(&path).unwrap();
+        stored(&mut connection);
+        let writer = writer(&path);
+        assert!(outcomes_by(&writer, &mut connection, vec![small(1)]).remove(0).is_ok());
+        std::fs::rename(&path, &away).unwrap();
+        let refused = outcomes_by(&writer, &mut connection, vec![small(2)]).remove(0);
+        assert!(matches!(refused, Err(CommitError::Unavailable(_))), "{refused:?}");
+        assert!(writer.fault.get().unwrap().contains("moved"));
+        std::fs::rename(&away, &path).unwrap();
+        assert!(outcomes_by(&writer, &mut connection, vec![small(3)]).remove(0).is_ok(), "it is back");
+        assert_eq!((writer.fault.get(), stored(&mut connection)), (None, (2, 0)));
+        std::fs::remove_file(&path).unwrap();
+        assert!(outcomes_by(&writer, &mut connection, vec![small(4)]).remove(0).is_err());
+        // What SQLite itself thinks of it.
+        assert!(write_batch(&mut connection, &[small(5)], false).is_ok(), "control");
+    }
+
+    #[test]
+    fn a_file_that_is_moved_during_a_batch_leaves_its_outcome_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("here.db");
+        migrate(&path).unwrap();
+        let mut connection = connect(&path).unwrap();
+        stored(&mut connection);
+        let writer = writer(&path);
+        let away = directory.path().join("away.db");
+        connection.set_instrumentation(move |event: diesel::connection::InstrumentationEvent<'_>| {
+            if let diesel::connection::InstrumentationEvent::FinishQuery { query, .. } = event
+                && query.to_string().starts_with("COMMIT")
+            {
+                std::fs::rename(&path, &away).unwrap();
+            }
+        });
+        let unknown = outcomes_by(&writer, &mut connection, vec![small(1)]).remove(0);
+        assert!(matches!(unknown, Err(CommitError::OutcomeUnknown(_))), "{unknown:?}");
     }
 
     #[test]

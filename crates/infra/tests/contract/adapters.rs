@@ -28,7 +28,9 @@ static MIGRATED: LazyLock<Template> =
 
 pub(crate) async fn postgres() -> Option<Fixture> {
     let database = database(&MIGRATED).await?;
-    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    // The server of tests is fast, not durable.
+    let options = PostgresOptions { allow_lossy_commits: true, ..PostgresOptions::default() };
+    let postgres = Postgres::connect(database.url(), options).await.unwrap();
     let fixture = Fixture::new(Storage::new(Arc::new(postgres.clone())), database);
     Some(fixture.grouping(move || postgres.stats().transactions))
 }

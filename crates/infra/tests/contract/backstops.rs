@@ -121,7 +121,8 @@ pub(crate) async fn one_live_token_per_room_and_user(fixture: &Fixture) {
     fixture.leave(old.id, at(1)).await;
     fixture.join(room.id, old.user_id, at(2)).await;
     let left = fixture.token(old.id).await;
-    for state in [QueueTokenState::Wait, QueueTokenState::Active { activated_at: at(1), expires_at: at(9) }] {
+    let active = QueueTokenState::Active { activated_at: at(1), expires_at: at(9), paused_at: None };
+    for state in [QueueTokenState::Wait, active] {
         let revived = Versioned::new(QueueToken { state, ..old }, left.version);
         assert_refused(fixture, UnitOfWork { queue_tokens: vec![revived], ..Default::default() }).await;
     }

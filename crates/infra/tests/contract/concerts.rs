@@ -1,7 +1,7 @@
 //! Concerts, dates and seats: stored, listed, counted.
 
 use frontrow_domain::concert::{Concert, PerformanceDate};
-use frontrow_domain::ports::{DateFilter, DateSummary, Sales, SeatFilter};
+use frontrow_domain::ports::{DateFilter, DateSummary, Offer, Sales, SeatFilter, Writability};
 use frontrow_domain::seat::{Seat, SeatPlace, SeatState, SeatStatus};
 use frontrow_domain::{
     Change, ConcertId, Money, PerformanceDateId, SeatId, Timestamp, UnitOfWork, Version, Versioned,
@@ -188,6 +188,72 @@ pub(crate) async fn dates_count_lapsed_holds_as_free(fixture: &Fixture) {
     }
 }
 
+async fn offer(fixture: &Fixture, id: ConcertId, now: Timestamp) -> Offer {
+    let found = fixture.storage.concert_queries.offers(vec![id], now).await.unwrap();
+    let [(of, offer)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(*of, id);
+    *offer
+}
+
+pub(crate) async fn an_offer_is_the_lowest_unsold_price_of_the_dates_ahead(fixture: &Fixture) {
+    let sale = fixture.sale(3).await;
+    let concert = sale.concert.id;
+    let ids = sale.seat_ids();
+    let from = |price: i64| Offer { next_date_at: Some(at(START)), from_price: Some(money(price)) };
+    assert_eq!(offer(fixture, concert, at(0)).await, from(100));
+    let first = fixture.hold(&sale, &ids[..1], at(0)).await;
+    assert_eq!(offer(fixture, concert, at(0)).await, from(100), "a held seat is unsold");
+    fixture.pay(first.value.id, at(1)).await;
+    assert_eq!(offer(fixture, concert, at(1)).await, from(200));
+    let rest = fixture.hold(&sale, &ids[1..], at(1)).await;
+    assert_eq!(offer(fixture, concert, at(1)).await, from(200));
+    assert!(!from(200).is_sold_out());
+    fixture.pay(rest.value.id, at(2)).await;
+    let sold_out = Offer { next_date_at: Some(at(START)), from_price: None };
+    assert_eq!(offer(fixture, concert, just_before(at(START))).await, sold_out);
+    assert!(sold_out.is_sold_out());
+    assert_eq!(offer(fixture, concert, at(START)).await, Offer::default(), "it starts");
+    assert!(!Offer::default().is_sold_out(), "without a date ahead nothing is sold out");
+
+    // Refunds are a later matter; that a seat comes back is not.
+    let Versioned { value, version } = fixture.seat(ids[2]).await;
+    let seat = Versioned::new(Seat { state: SeatState::Available, ..value }, version);
+    fixture.write(UnitOfWork { seats: vec![Change::Update(seat)], ..Default::default() }).await;
+    assert_eq!(offer(fixture, concert, at(3)).await, from(300));
+}
+
+pub(crate) async fn offers_are_of_their_own_concerts(fixture: &Fixture) {
+    let sale = fixture.sale(2).await;
+    let without_dates = fixture.new_concert(sale.room.id).await.id;
+    let other = fixture.sale(1).await;
+    let unknown = fixture.id(ConcertId::new);
+    // A second date, later and cheaper; and one that has no seat.
+    let later = fixture.new_date(sale.concert.id, at(START + 10)).await;
+    let free = Seat {
+        id: fixture.id(SeatId::new),
+        performance_date_id: later.id,
+        place: SeatPlace { section: label("B"), row: 1, number: 1, grade: label("S"), price: Money::ZERO },
+        state: SeatState::Available,
+    };
+    insert_seat(fixture, &free).await;
+    fixture.new_date(sale.concert.id, at(START + 5)).await;
+
+    let ids = vec![unknown, other.concert.id, without_dates, sale.concert.id];
+    let mut offers = fixture.storage.concert_queries.offers(ids, at(0)).await.unwrap();
+    offers.sort_by_key(|(id, _)| *id);
+    let offered = |start: i64, price| Offer { next_date_at: Some(at(start)), from_price: Some(price) };
+    let mut expected = vec![
+        (unknown, Offer::default()),
+        (other.concert.id, offered(START, money(100))),
+        (without_dates, Offer::default()),
+        (sale.concert.id, offered(START, Money::ZERO)),
+    ];
+    expected.sort_by_key(|(id, _)| *id);
+    assert_eq!(offers, expected);
+    assert_eq!(offer(fixture, sale.concert.id, at(START)).await, offered(START + 5, Money::ZERO));
+    assert_eq!(fixture.storage.concert_queries.offers(vec![], at(0)).await.unwrap(), []);
+}
+
 pub(crate) async fn every_field_of_a_seat_comes_back(fixture: &Fixture) {
     let sale = fixture.sale(1).await;
     let reservation_id = fixture.hold(&sale, &sale.seat_ids(), at(0)).await.value.id;
@@ -307,5 +373,5 @@ pub(crate) async fn sales_are_counted_as_they_are_now(fixture: &Fixture) {
 }
 
 pub(crate) async fn storage_answers(fixture: &Fixture) {
-    fixture.storage.admin_queries.ping().await.unwrap();
+    assert_eq!(fixture.storage.health.writability().await.unwrap(), Writability::Writable);
 }

@@ -8,13 +8,13 @@ use frontrow_domain::queue::{
 use frontrow_domain::unit_of_work::{
     AggregateRef, Command, CommandOutcome, CommitError, Fill, GiveUpAbandoned,
 };
-use frontrow_domain::{QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Version, Versioned};
+use frontrow_domain::{Change, QueueTokenId, RoomId, Timestamp, UnitOfWork, UserId, Version, Versioned};
 
 use crate::fixture::{Fixture, at, commanded};
+use crate::rooms::by_first_byte;
 
 pub(crate) async fn state(fixture: &Fixture, room: RoomId) -> LineState {
-    let lines = fixture.storage.queue_queries.lines().await.unwrap();
-    *lines.iter().find(|line| line.room.value.id == room).unwrap()
+    fixture.storage.queue_queries.lines_of(vec![room]).await.unwrap().lines.pop().unwrap()
 }
 
 /// Waiting, last ticket, admitted through, departures.
@@ -43,7 +43,7 @@ async fn view(fixture: &Fixture, room: RoomId) -> LineView {
 }
 
 pub(crate) async fn a_line_counts_what_moves_it(fixture: &Fixture) {
-    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap(), []);
+    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap().lines, []);
     let room = fixture.default_room().await;
     let expected = LineState {
         room: Versioned::new(room, Version::FIRST),
@@ -52,8 +52,10 @@ pub(crate) async fn a_line_counts_what_moves_it(fixture: &Fixture) {
         admitted_through: TicketNumber(0),
         departures: 0,
     };
-    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap(), [expected]);
+    assert_eq!(state(fixture, room.id).await, expected);
+    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap().lines, [], "nobody waits");
     let crowd = fixture.crowd(room.id, 6, at(0)).await;
+    assert_eq!(fixture.storage.queue_queries.lines().await.unwrap().lines, [state(fixture, room.id).await]);
     assert_eq!(counters(fixture, room.id).await, (6, 6, 0, 0));
     fixture.leave(crowd[2].id, at(1)).await;
     assert_eq!(counters(fixture, room.id).await, (5, 6, 0, 1));
@@ -85,10 +87,23 @@ pub(crate) async fn lines_are_read_by_room(fixture: &Fixture) {
         (vec![ids[1]], vec![states[1]]),
         (vec![ids[2], nowhere, ids[0]], vec![states[0], states[2]]),
     ] {
-        let mut found = fixture.storage.queue_queries.lines_of(wanted).await.unwrap();
+        let mut found = fixture.storage.queue_queries.lines_of(wanted).await.unwrap().lines;
         found.sort_by_key(|line| line.waiting);
         assert_eq!(found, expected);
     }
+}
+
+pub(crate) async fn rooms_are_paged_by_id(fixture: &Fixture) {
+    let mut ids = Vec::new();
+    for id in by_first_byte() {
+        let room = Room::new(RoomId::new(id), RoomPolicy::default(), at(0));
+        fixture.write(UnitOfWork { rooms: vec![Change::Insert(room)], ..Default::default() }).await;
+        ids.push(room.id);
+    }
+    let after = async |id, limit| fixture.storage.queue_queries.rooms_after(id, limit).await.unwrap();
+    assert_eq!(after(None, 10).await, ids);
+    assert_eq!(after(Some(ids[0]), 2).await, ids[1..3]);
+    assert_eq!(after(Some(ids[4]), 2).await, []);
 }
 
 pub(crate) async fn whoever_goes_straight_through_is_the_last_one_admitted(fixture: &Fixture) {

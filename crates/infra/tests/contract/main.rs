@@ -23,8 +23,10 @@ mod feeds;
 mod fixture;
 mod holds;
 mod idempotency;
+mod incarnation;
 mod lines;
 mod order;
+mod pauses;
 mod prune;
 mod queue;
 mod races;
@@ -56,6 +58,10 @@ macro_rules! contract {
                     every_field_of_a_room_comes_back,
                     rooms_are_listed_by_id_in_pages,
                     a_room_is_due_from_its_tick_on,
+                    a_tick_that_passed_before_the_first_waiter_is_not_due,
+                    rooms_are_due_as_the_domain_says,
+                    a_tick_too_far_ahead_is_found,
+                    the_starts_of_sales_are_those_of_the_dates,
                     an_open_room_is_due_while_somebody_waits,
                     due_rooms_come_longest_due_first,
                     an_overview_counts_the_waiting_and_the_unlapsed;
@@ -82,6 +88,7 @@ macro_rules! contract {
                 lines:
                     a_line_counts_what_moves_it,
                     lines_are_read_by_room,
+                    rooms_are_paged_by_id,
                     whoever_goes_straight_through_is_the_last_one_admitted,
                     paying_while_waiting_is_a_departure,
                     departures_are_read_from_where_one_was,
@@ -92,6 +99,9 @@ macro_rules! contract {
                     only_waiters_are_given_up,
                     departures_are_gapless_when_many_leave_at_once,
                     a_crowd_is_put_at_the_tail_in_order;
+                incarnation:
+                    lines_come_with_the_incarnation_of_the_data,
+                    an_incarnation_begins_after_the_one_that_is_named;
                 concerts:
                     concerts_and_dates_are_absent_until_inserted,
                     every_field_of_a_concert_comes_back,
@@ -100,6 +110,8 @@ macro_rules! contract {
                     dates_are_listed_by_start,
                     reservable_dates_start_later_and_have_a_seat_left,
                     dates_count_lapsed_holds_as_free,
+                    an_offer_is_the_lowest_unsold_price_of_the_dates_ahead,
+                    offers_are_of_their_own_concerts,
                     every_field_of_a_seat_comes_back,
                     seats_are_loaded_by_id,
                     a_stadium_is_written_and_read_at_once,
@@ -123,6 +135,7 @@ macro_rules! contract {
                     a_reservation_is_seen_by_its_user_alone,
                     a_view_shows_the_status_of_now,
                     own_reservations_are_listed_newest_first_in_pages,
+                    a_paid_reservation_shows_its_tickets,
                     live_seats_are_held_unlapsed_or_bought,
                     a_payment_is_written_whole,
                     a_cancelled_seat_sells_again;
@@ -149,6 +162,14 @@ macro_rules! contract {
                     an_admission_says_how_many_it_came_to,
                     an_action_that_fails_is_not_recorded,
                     an_entry_is_recorded_once;
+                pauses:
+                    a_pause_keeps_the_time_that_remains,
+                    a_pause_never_shortens_a_token,
+                    paused_tokens_count_as_active,
+                    a_paused_token_ends_when_it_is_given_up,
+                    a_hold_that_was_decided_before_a_pause_conflicts,
+                    no_hold_slips_past_a_pause,
+                    a_pause_of_no_room_is_a_conflict;
                 prune:
                     ended_tokens_are_pruned_from_their_time_on,
                     pruning_goes_on_where_it_was,

@@ -31,8 +31,7 @@ impl Fixture {
     }
 
     async fn line(&self, id: RoomId) -> LineState {
-        let lines = self.storage.queue_queries.lines().await.unwrap();
-        lines.into_iter().find(|line| line.room.value.id == id).unwrap()
+        self.storage.queue_queries.lines_of(vec![id]).await.unwrap().lines.pop().unwrap()
     }
 }
 

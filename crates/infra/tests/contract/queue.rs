@@ -12,7 +12,7 @@ fn policy(mode: RoomMode, max_active: Option<u32>, max_waiting: Option<u32>) -> 
 }
 
 fn active_since(now: Timestamp) -> QueueTokenState {
-    QueueTokenState::Active { activated_at: now, expires_at: now.plus_seconds(TTL) }
+    QueueTokenState::Active { activated_at: now, expires_at: now.plus_seconds(TTL), paused_at: None }
 }
 
 async fn live(fixture: &Fixture, token: &QueueToken) -> Option<Versioned<QueueToken>> {
@@ -157,7 +157,7 @@ pub(crate) async fn an_open_room_lets_straight_through(fixture: &Fixture) {
     let room = fixture.new_room(open).await;
     for ticket in 1..=3 {
         let token = fixture.crowd(room.id, 1, at(1)).await[0];
-        let state = QueueTokenState::Active { activated_at: at(1), expires_at: at(8) };
+        let state = QueueTokenState::Active { activated_at: at(1), expires_at: at(8), paused_at: None };
         assert_eq!((token.ticket, token.state), (TicketNumber(ticket), state));
         assert_eq!(fixture.token(token.id).await, Versioned::new(token, Version::FIRST));
     }
@@ -314,7 +314,16 @@ pub(crate) async fn the_extremes_of_time_come_back_in_tokens(fixture: &Fixture) 
         let admitted = fixture.token(token.id).await;
         assert_eq!(admitted.value, QueueToken { state: active_since(time), ..token });
         for state in [
-            QueueTokenState::Active { activated_at: Timestamp::MIN, expires_at: Timestamp::MAX },
+            QueueTokenState::Active {
+                activated_at: Timestamp::MIN,
+                expires_at: Timestamp::MAX,
+                paused_at: Some(Timestamp::MIN),
+            },
+            QueueTokenState::Active {
+                activated_at: Timestamp::MIN,
+                expires_at: Timestamp::MAX,
+                paused_at: None,
+            },
             QueueTokenState::Expired { activated_at: Some(Timestamp::MIN), expires_at: Timestamp::MAX },
         ] {
             let loaded = fixture.token(token.id).await;

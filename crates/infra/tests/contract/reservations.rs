@@ -1,6 +1,7 @@
 //! Reservations: stored, shown, counted, paid, cancelled.
 
-use frontrow_domain::ports::ReservationView;
+use frontrow_domain::account::Payment;
+use frontrow_domain::ports::{PaymentView, ReservationView};
 use frontrow_domain::queue::QueueTokenState;
 use frontrow_domain::reservation::{Holdings, Reservation, ReservationStatus, ReservedSeat};
 use frontrow_domain::seat::SeatState;
@@ -114,6 +115,7 @@ pub(crate) async fn a_reservation_is_seen_by_its_user_alone(fixture: &Fixture) {
         total_amount: money(300),
         status: ReservationStatus::Reserved,
         hold_expires_at: at(HOLD),
+        payment: None,
     };
     assert_eq!(view(fixture, &held, at(0)).await, Some(expected.clone()));
     let queries = &fixture.storage.reservation_queries;
@@ -161,6 +163,42 @@ pub(crate) async fn own_reservations_are_listed_newest_first_in_pages(fixture: &
         assert_eq!(listed.iter().map(|view| view.id).collect::<Vec<_>>(), newest_first);
         for (view, seat) in listed.iter().rev().zip(&sale.seats) {
             assert_eq!(view.seats, [(seat.id, seat.place.clone())], "each has its own seats");
+        }
+    }
+}
+
+pub(crate) async fn a_paid_reservation_shows_its_tickets(fixture: &Fixture) {
+    let sale = fixture.sale(7).await;
+    let ids = sale.seat_ids();
+    let token = fixture.admitted(sale.room.id, at(0)).await.value;
+    let user = token.user_id;
+    fixture.charge(user, 100_000, at(0)).await;
+    let mut held = Vec::new();
+    for seats in [&ids[..3], &ids[3..4], &ids[4..6], &ids[6..]] {
+        held.push(fixture.hold_under(token.id, seats, at(0)).await.value.id);
+    }
+    let mut expected: Vec<_> = held.iter().rev().map(|id| (*id, None)).collect();
+    for paid in [0, 2] {
+        let work = fixture.pay_work(held[paid], at(1)).await;
+        let Payment { id, ref tickets, .. } = work.payments[0];
+        expected[3 - paid].1 = Some(PaymentView { id, tickets: tickets.clone() });
+        fixture.write(work).await;
+    }
+    let cancel = fixture.end_work(held[1], at(1)).await;
+    fixture.write(cancel).await;
+    let queries = &fixture.storage.reservation_queries;
+    // Long after whatever was answered is forgotten.
+    for now in [at(1), at(100_000)] {
+        let listed = queries.list_own(user, None, 10, now).await.unwrap();
+        let shown: Vec<_> = listed.iter().map(|view| (view.id, view.payment.clone())).collect();
+        assert_eq!(shown, expected);
+        for view in listed {
+            assert_eq!(queries.find_own(user, view.id, now).await.unwrap(), Some(view.clone()));
+            if let Some(payment) = view.payment {
+                assert_eq!(view.status, ReservationStatus::Done);
+                let seats: Vec<_> = view.seats.iter().map(|(id, _)| *id).collect();
+                assert_eq!(payment.tickets.iter().map(|ticket| ticket.seat_id).collect::<Vec<_>>(), seats);
+            }
         }
     }
 }

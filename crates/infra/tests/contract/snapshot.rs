@@ -55,9 +55,9 @@ async fn facts_of(fixture: &Fixture, id: Uuid) -> (Uuid, Vec<String>) {
 }
 
 async fn line_of(fixture: &Fixture, id: RoomId) -> impl std::fmt::Debug {
-    let lines = fixture.storage.queue_queries.lines().await.unwrap();
+    let mut lines = fixture.storage.queue_queries.lines_of(vec![id]).await.unwrap().lines;
     let departures = fixture.storage.queue_queries.departures(vec![(id, 0)], ALL).await.unwrap();
-    lines.into_iter().find(|line| line.room.value.id == id).map(|line| (line, departures))
+    lines.pop().map(|line| (line, departures))
 }
 
 async fn dates_of(fixture: &Fixture, id: ConcertId) -> impl std::fmt::Debug {

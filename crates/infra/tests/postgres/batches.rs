@@ -11,13 +11,15 @@ use frontrow_domain::unit_of_work::{AggregateRef, CommandOutcome, CommitError, C
 use frontrow_domain::{EntryId, RoomId, UnitOfWork, UserId, Versioned};
 use frontrow_infra::postgres::PostgresOptions;
 
-use crate::Opened;
 use crate::fixture::{Fixture, TTL, at, money};
+use crate::{Opened, options};
 
 const MANY: usize = 255;
 
+/// One committer, which waits for locks for as long as a unit does: so that a test can hold it.
 fn one_committer() -> PostgresOptions {
-    PostgresOptions { committers: 1, group_commit_limit: 256, ..Default::default() }
+    let batch_lock_timeout = PostgresOptions::default().lock_timeout;
+    PostgresOptions { committers: 1, group_commit_limit: 256, batch_lock_timeout, ..options() }
 }
 
 impl Opened {

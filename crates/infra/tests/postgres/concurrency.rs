@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use frontrow_domain::ports::AdminQueries;
+use frontrow_domain::ports::StorageHealth;
 use frontrow_domain::seat::{Seat, SeatState, SeatStatus};
 use frontrow_domain::unit_of_work::{Command, CommitError};
 use frontrow_domain::{Change, SeatId, Timestamp, UnitOfWork, UserId, Versioned};
@@ -11,8 +11,8 @@ use frontrow_infra::Storage;
 use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use tokio::sync::Barrier;
 
-use crate::Opened;
 use crate::fixture::{Fixture, HOLD, Sale, at};
+use crate::{Opened, options};
 
 /// Deadlocks that the server has broken. Statistics reach the view with some delay.
 async fn deadlocks(opened: &Opened) -> i64 {
@@ -24,7 +24,7 @@ async fn deadlocks(opened: &Opened) -> i64 {
 /// The control of the tests below: locks taken crosswise are seen by the figure that they look at.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadlock_is_counted() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     opened
         .database
         .execute("CREATE TABLE pair (id INT PRIMARY KEY); INSERT INTO pair VALUES (1), (2)")
@@ -51,7 +51,7 @@ const WANTED: usize = 4;
 /// Buyers want the same seats, each in another order, while holds are swept, lines are joined and people admitted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn overlapping_holds_payments_and_sweeps_do_not_deadlock() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = Arc::new(opened.fixture());
     let sale = Arc::new(fixture.sale(u32::try_from(SEATS).unwrap()).await);
     let rounds = Arc::new(Barrier::new(BUYERS));
@@ -115,8 +115,8 @@ fn orders(seats: &[SeatId]) -> Vec<Vec<SeatId>> {
 /// Buyers on two nodes hold and give back sets of seats that overlap, many to a batch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn batches_of_two_nodes_do_not_deadlock() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
-    let other = Postgres::connect(opened.database.url(), PostgresOptions::default()).await.unwrap();
+    let Some(opened) = Opened::new(options()).await else { return };
+    let other = Postgres::connect(opened.database.url(), options()).await.unwrap();
     let stores = [opened.fixture().storage, Storage::new(Arc::new(other))];
     let fixture = Arc::new(opened.fixture());
     let sale = fixture.sale(u32::try_from(SEATS).unwrap()).await;
@@ -158,7 +158,7 @@ async fn batches_of_two_nodes_do_not_deadlock() {
 /// The control: the same seats, locked in the order of each buyer, do deadlock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn locks_in_the_order_of_each_buyer_deadlock() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let sale = opened.fixture().sale(u32::try_from(SEATS).unwrap()).await;
     let mut buyers = Vec::new();
     for wanted in orders(&sale.seat_ids()) {
@@ -212,7 +212,7 @@ async fn buy(fixture: &Fixture, sale: &Sale, wanted: &[SeatId], now: Timestamp, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_admissions_and_departures_do_not_deadlock() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = Arc::new(opened.fixture());
     let room = fixture.default_room().await;
     let waiters = fixture.crowd(room.id, 60, at(0)).await;
@@ -252,7 +252,7 @@ async fn joins_admissions_and_departures_do_not_deadlock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropped_commits_leave_no_transaction_open() {
-    let options = PostgresOptions { pool_size: 4, ..Default::default() };
+    let options = PostgresOptions { pool_size: 4, ..options() };
     let Some(opened) = Opened::new(options).await else { return };
     let fixture = opened.fixture();
     let room = fixture.default_room().await;
@@ -276,8 +276,7 @@ async fn dropped_commits_leave_no_transaction_open() {
 /// A lock that somebody else holds for too long is an answer, and the connection is as good as new.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_timeout_is_unavailable() {
-    let options =
-        PostgresOptions { lock_timeout: Duration::from_millis(100), pool_size: 1, ..Default::default() };
+    let options = PostgresOptions { lock_timeout: Duration::from_millis(100), pool_size: 1, ..options() };
     let Some(opened) = Opened::new(options).await else { return };
     let fixture = opened.fixture();
     let room = fixture.default_room().await;
@@ -293,8 +292,13 @@ async fn a_lock_timeout_is_unavailable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_in_use_is_waited_for_no_longer_than_allowed() {
-    let options =
-        PostgresOptions { pool_size: 1, acquire_timeout: Duration::from_millis(200), ..Default::default() };
+    let options = PostgresOptions {
+        pool_size: 1,
+        acquire_timeout: Duration::from_millis(200),
+        // The join keeps its connection.
+        batch_lock_timeout: PostgresOptions::default().lock_timeout,
+        ..options()
+    };
     let Some(opened) = Opened::new(options).await else { return };
     let fixture = Arc::new(opened.fixture());
     let room = fixture.default_room().await;
@@ -309,9 +313,9 @@ async fn a_pool_in_use_is_waited_for_no_longer_than_allowed() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let started = Instant::now();
-    opened.postgres.ping().await.unwrap_err();
+    opened.postgres.writability().await.unwrap_err();
     assert!(started.elapsed() >= Duration::from_millis(200) && started.elapsed() < Duration::from_secs(3));
     blocker.batch_execute("ROLLBACK").await.unwrap();
     stuck.await.unwrap().unwrap();
-    opened.postgres.ping().await.unwrap();
+    opened.postgres.writability().await.unwrap();
 }

@@ -6,10 +6,10 @@ use frontrow_domain::queue::{RoomMode, RoomPolicy};
 use frontrow_domain::unit_of_work::{Command, CommitError};
 use frontrow_domain::{PerformanceDateId, RoomId, SeatId};
 use frontrow_infra::Storage;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 
-use crate::Opened;
 use crate::fixture::{HOLD, TTL, at};
+use crate::{Opened, options};
 
 impl Opened {
     /// `last_ticket`, `waiting`, `admitted_through` and `departures` of a line.
@@ -61,7 +61,7 @@ impl Opened {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_leaves_the_line_unadmitted_gets_the_next_departure_number() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = opened.fixture();
     let room = fixture.default_room().await;
     let tokens = fixture.crowd(room.id, 5, at(1)).await;
@@ -85,7 +85,7 @@ async fn whoever_leaves_the_line_unadmitted_gets_the_next_departure_number() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_let_straight_through_is_the_last_admitted() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = opened.fixture();
     let open = RoomPolicy { mode: RoomMode::Open, max_active: Some(2), ..RoomPolicy::default() };
     let room = fixture.new_room(open).await;
@@ -95,7 +95,7 @@ async fn a_newcomer_let_straight_through_is_the_last_admitted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_of_a_seat_is_in_the_feed_of_its_date() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = opened.fixture();
     let sale = fixture.sale(4).await;
     let (date, seats) = (sale.date.id, sale.seat_ids());
@@ -120,7 +120,7 @@ async fn every_change_of_a_seat_is_in_the_feed_of_its_date() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_date_opens_with_the_seats_that_come_with_it_and_forgets_old_changes() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = opened.fixture();
     let sale = fixture.sale(1).await;
     let date = sale.date.id;
@@ -137,13 +137,13 @@ const BUYERS: usize = 24;
 /// Buyers on two nodes hold seats of two dates, and holds are swept: each change is one version of each date.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_feed_has_no_gap_however_many_write() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let first = opened.fixture();
     let sale = first.sale(24).await;
     let other = first.another_date(sale.room, sale.concert.clone(), 24).await;
     let sales = Arc::new([sale, other]);
     let first = Arc::new(first);
-    let second = Postgres::connect(opened.database.url(), PostgresOptions::default()).await.unwrap();
+    let second = Postgres::connect(opened.database.url(), options()).await.unwrap();
     let second = Storage::new(Arc::new(second));
     let mut loaded = Vec::new();
     for buyer in 0..BUYERS {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use frontrow_domain::unit_of_work::{Command, Fill};
 use frontrow_domain::{QueueTokenId, RoomId, UserId};
 use frontrow_infra::Storage;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 use frontrow_testkit::postgres::TestDatabase;
 
-use crate::Opened;
 use crate::fixture::{Fixture, at};
+use crate::{Opened, options};
 
 const SHORT: i64 = 1_000;
 const LONG: i64 = 100_000;
@@ -47,7 +47,7 @@ struct Line {
 impl Line {
     /// So many have come; the first 50 are admitted, and three more have come and left.
     async fn of(people: i64) -> Option<Self> {
-        let Opened { database, postgres } = Opened::new(PostgresOptions::default()).await?;
+        let Opened { database, postgres } = Opened::new(options()).await?;
         let quiet = "ALTER TABLE queue_tokens SET (autovacuum_enabled = false)";
         database.execute(quiet).await.unwrap();
         let ids = Fixture::new(Storage::new(Arc::new(postgres.clone())), ());
@@ -92,7 +92,7 @@ impl Line {
     /// What a step costs on a node that has just started.
     async fn cost(&self, step: impl AsyncFnOnce(&Fixture)) -> Cost {
         let before = self.counted().await;
-        let postgres = Postgres::connect(self.database.url(), PostgresOptions::default()).await.unwrap();
+        let postgres = Postgres::connect(self.database.url(), options()).await.unwrap();
         step(&Fixture::new(Storage::new(Arc::new(postgres.clone())), ())).await;
         self.close(&postgres).await;
         let after = self.counted().await;
@@ -110,14 +110,14 @@ impl Line {
         let poll = self
             .cost(async |node| {
                 let queries = &node.storage.queue_queries;
-                assert_eq!(queries.lines_of(vec![room_id]).await.unwrap().len(), 1);
+                assert_eq!(queries.lines_of(vec![room_id]).await.unwrap().lines.len(), 1);
                 assert_eq!(queries.departures(vec![(room_id, 1)], 100).await.unwrap().len(), 2);
             })
             .await;
         let start = self
             .cost(async |node| {
                 let queries = &node.storage.queue_queries;
-                let lines = queries.lines().await.unwrap();
+                let lines = queries.lines().await.unwrap().lines;
                 let line = lines.iter().find(|line| line.room.value.id == room_id).unwrap();
                 let departed = queries.departed_tickets(room_id, line.admitted_through, 100);
                 assert_eq!(departed.await.unwrap().len(), 3);
@@ -151,4 +151,44 @@ async fn without_its_index_admission_grows_with_the_line() {
         admissions.push(admit);
     }
     assert!(!admissions[1].is_flat(admissions[0]), "{admissions:?}");
+}
+
+/// Rooms whose ticks are long over and in which no one waits.
+async fn old_rooms(line: &Line, count: i64) {
+    let rooms = format!(
+        "INSERT INTO rooms (room_id, admit_batch, admit_interval_seconds, active_ttl_seconds, mode, \
+             last_tick_at, next_tick_at, version) \
+         SELECT gen_random_uuid(), 10, 1, 600, 'AUTO', to_timestamp(0), to_timestamp(1), 1 \
+         FROM generate_series(1, {count}); \
+         INSERT INTO lines (room_id) SELECT room_id FROM rooms WHERE room_id NOT IN (SELECT room_id FROM lines)"
+    );
+    line.database.execute(&rooms).await.unwrap();
+    line.database.execute("VACUUM ANALYZE").await.unwrap();
+}
+
+/// What the passes of a node read, twice: the rooms with work, and the lines with waiters.
+async fn cost_of_passes(line: &Line) -> Cost {
+    line.cost(async |node| {
+        for _ in 0..2 {
+            let due = node.storage.rooms.due(at(1_000), None, 200).await.unwrap();
+            assert_eq!(due.iter().map(|found| found.room.value.id).collect::<Vec<_>>(), [line.room_id]);
+            assert_eq!(node.storage.queue_queries.lines().await.unwrap().lines.len(), 1);
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sleeping_rooms_add_nothing_to_what_a_pass_reads() {
+    let Some(line) = Line::of(SHORT).await else { return };
+    old_rooms(&line, 10).await;
+    let few = cost_of_passes(&line).await;
+    old_rooms(&line, 10_000).await;
+    let many = cost_of_passes(&line).await;
+    assert!(many.is_flat(few), "{few:?} with 10 rooms, {many:?} with 10,000");
+
+    // The control: without the index of lines with waiters they are read, as they were when each had a tick to be written.
+    line.database.execute("DROP INDEX lines_waiting").await.unwrap();
+    let without = cost_of_passes(&line).await;
+    assert!(!without.is_flat(few) && without.rows > 10_000, "{without:?}");
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_domain::{UnitOfWork, UserId};
 use frontrow_infra::Storage;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 use frontrow_testkit::postgres::{TestDatabase, database};
 use frontrow_testkit::wire::{Cut, Wire};
 use futures_util::future::join_all;
 
-use crate::MIGRATED;
 use crate::fixture::{Fixture, at, money};
+use crate::{MIGRATED, options};
 
 /// An adapter at the end of a wire.
 struct Wired {
@@ -23,7 +23,7 @@ struct Wired {
 async fn wired() -> Option<Wired> {
     let database = database(&MIGRATED).await?;
     let (wire, url) = Wire::to_database(database.url());
-    let postgres = Postgres::connect(&url, PostgresOptions::default()).await.unwrap();
+    let postgres = Postgres::connect(&url, options()).await.unwrap();
     let fixture = Fixture::new(Storage::new(Arc::new(postgres)), ());
     Some(Wired { database, wire, fixture })
 }

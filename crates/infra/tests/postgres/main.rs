@@ -11,18 +11,28 @@
 mod batches;
 mod concurrency;
 mod connecting;
+mod connection_limits;
 mod counters;
+mod demands;
 #[path = "../contract/fixture.rs"]
 #[allow(dead_code, reason = "the contract uses the rest")]
 mod fixture;
+mod health;
+mod hosts;
+mod incarnation;
 mod line_cost;
 mod lost;
 mod migrations;
+mod nodes;
+mod offer_cost;
 mod outage;
 mod overload;
+mod pooling;
 mod pruning;
 mod silence;
+mod stuck_rows;
 
+use std::error::Error;
 use std::sync::{Arc, LazyLock};
 
 use frontrow_infra::Storage;
@@ -37,6 +47,48 @@ static MIGRATED: LazyLock<Template> =
 
 /// A database with nothing in it.
 static EMPTY: LazyLock<Template> = LazyLock::new(|| Template::new("empty", |_url| async { Ok(()) }));
+
+/// The default options, on a server of tests: it is fast, not durable.
+fn options() -> PostgresOptions {
+    PostgresOptions { allow_lossy_commits: true, ..PostgresOptions::default() }
+}
+
+/// An error with its causes, as an operator reads it.
+fn told(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A role that may read and write the tables of a database, and nothing else.
+struct PlainRole<'a> {
+    database: &'a TestDatabase,
+    name: String,
+}
+
+impl<'a> PlainRole<'a> {
+    /// Makes it, with options of `CREATE ROLE`.
+    async fn new(database: &'a TestDatabase, name: &str, options: &str) -> Self {
+        let (name, db) = (format!("{name}_{}", database.name()), database.name());
+        let grants = format!(
+            "CREATE ROLE {name} LOGIN PASSWORD 'plain' {options}; \
+             REVOKE ALL ON DATABASE {db} FROM PUBLIC; GRANT CONNECT ON DATABASE {db} TO {name}; \
+             REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}"
+        );
+        database.execute(&grants).await.unwrap();
+        Self { database, name }
+    }
+
+    fn url(&self) -> String {
+        let (_, server) = self.database.url().split_once('@').unwrap();
+        format!("postgres://{}:plain@{server}", self.name)
+    }
+
+    async fn drop(self) {
+        let Self { database, name } = self;
+        database.execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.unwrap();
+    }
+}
 
 /// A migrated database with an adapter on it.
 struct Opened {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use frontrow_infra::postgres::migrate;
+use frontrow_domain::ports::StorageHealth;
+use frontrow_infra::postgres::{Postgres, migrate};
 use frontrow_testkit::postgres::{TestDatabase, database};
 
-use crate::EMPTY;
+use crate::{EMPTY, PlainRole, options, told};
 
 /// All there is in the schema, one line each, in a fixed order.
 async fn schema(database: &TestDatabase) -> Vec<String> {
@@ -69,6 +70,30 @@ async fn nodes_that_start_together_migrate_once() {
     let embedded = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/postgres"));
     let embedded = i64::try_from(embedded.unwrap().count()).unwrap();
     assert_eq!(database.query_i64(applied).await.unwrap(), embedded);
+}
+
+/// A role that may read and write, and make nothing.
+#[tokio::test]
+async fn a_schema_that_is_up_to_date_needs_no_right_to_create() {
+    let Some(database) = database(&EMPTY).await else { return };
+    let role = PlainRole::new(&database, "plain", "").await;
+    // The control: making a schema needs it.
+    let refused = migrate(&role.url()).await.unwrap_err();
+    assert!(told(&refused).contains("permission denied"), "{}", told(&refused));
+    role.drop().await;
+
+    migrate(database.url()).await.unwrap();
+    let role = PlainRole::new(&database, "plain", "").await;
+    let migrated = migrate(&role.url()).await;
+    let connected = Postgres::connect(&role.url(), options()).await;
+    let pinged = match &connected {
+        Ok(postgres) => postgres.writability().await.map(|_| ()).map_err(|error| told(&error)),
+        Err(error) => Err(told(error)),
+    };
+    drop(connected);
+    role.drop().await;
+    migrated.unwrap();
+    pinged.unwrap();
 }
 
 /// The role of a database may have a statement timeout of its own.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use frontrow_domain::ports::{AdminQueries, StorageError};
+use frontrow_domain::ports::{StorageError, StorageHealth};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_domain::{EntryId, UserId};
 use frontrow_infra::Storage;
@@ -12,13 +12,13 @@ use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use frontrow_testkit::postgres::Cluster;
 
 use crate::fixture::{Fixture, at};
-use crate::{MIGRATED, Opened};
+use crate::{MIGRATED, Opened, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_dies_and_returns() {
     let Some(cluster) = Cluster::start_private().await else { return };
     let database = cluster.database(&MIGRATED).await;
-    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let postgres = Postgres::connect(database.url(), options()).await.unwrap();
     let fixture = Arc::new(Fixture::new(Storage::new(Arc::new(postgres.clone())), ()));
     let room = fixture.default_room().await;
 
@@ -47,7 +47,7 @@ async fn a_database_that_dies_and_returns() {
 
     tokio::time::sleep(Duration::from_millis(300)).await;
     cluster.stop_immediate().await;
-    let down = postgres.ping().await;
+    let down = postgres.writability().await;
     assert!(matches!(down, Err(StorageError::Unavailable(_))), "{down:?}");
     cluster.start().await;
     recovers(&postgres).await;
@@ -80,7 +80,7 @@ struct Told {
 async fn a_database_killed_during_commits_keeps_every_word() {
     let Some(cluster) = Cluster::start_private().await else { return };
     let database = cluster.database(&MIGRATED).await;
-    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let postgres = Postgres::connect(database.url(), options()).await.unwrap();
     let fixture = Arc::new(Fixture::new(Storage::new(Arc::new(postgres.clone())), ()));
     let (stop, somebody_was_refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let chargers: Vec<_> = (0..CHARGERS)
@@ -145,7 +145,7 @@ async fn a_database_killed_during_commits_keeps_every_word() {
 /// An administrator ends every session while they are idle: the next call does not even notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn ended_sessions_are_replaced() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = opened.fixture();
     let room = fixture.default_room().await;
     for _ in 0..3 {
@@ -157,10 +157,12 @@ async fn ended_sessions_are_replaced() {
     assert_eq!(fixture.in_room(room.id, at(1)).await.0, 3);
 }
 
-/// The server ends a session in the middle of a unit of work: it is refused, and nothing of it is there.
+/// The server ends a session in the middle of a unit of work. Another session tries it again and meets the same lock: it is
+/// refused, and nothing of it is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_before_commit_is_unavailable() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let batch_lock_timeout = PostgresOptions::default().lock_timeout;
+    let Some(opened) = Opened::new(PostgresOptions { batch_lock_timeout, ..options() }).await else { return };
     let fixture = Arc::new(opened.fixture());
     let room = fixture.default_room().await;
     let blocker = opened.database.connect().await.unwrap();
@@ -185,7 +187,7 @@ async fn a_session_ended_before_commit_is_unavailable() {
 /// Waits until the adapter answers again.
 async fn recovers(postgres: &Postgres) {
     let patience = Instant::now() + Duration::from_secs(20);
-    while postgres.ping().await.is_err() {
+    while postgres.writability().await.is_err() {
         assert!(Instant::now() < patience, "the adapter does not recover");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

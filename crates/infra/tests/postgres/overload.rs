@@ -7,11 +7,13 @@ use frontrow_domain::unit_of_work::{
 use frontrow_domain::{UnitOfWork, UserId};
 use frontrow_infra::postgres::{PostgresOptions, audit};
 
-use crate::Opened;
 use crate::fixture::{TTL, at};
+use crate::{Opened, options};
 
+/// One committer, which waits for locks for as long as a unit does: so that a test can hold it.
 fn one_committer() -> PostgresOptions {
-    PostgresOptions { committers: 1, ..Default::default() }
+    let batch_lock_timeout = PostgresOptions::default().lock_timeout;
+    PostgresOptions { committers: 1, batch_lock_timeout, ..options() }
 }
 
 /// Somebody gives a place up, and then comes who pays and depends on that place: whoever goes first wins. Gives how the

@@ -12,8 +12,8 @@ use frontrow_infra::postgres::{Postgres, PostgresOptions};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::Opened;
 use crate::fixture::{Fixture, TTL, at, both};
+use crate::{Opened, options};
 
 /// Longer than the test takes: nobody gives up a lock, or waiting for one.
 fn patient() -> PostgresOptions {
@@ -21,9 +21,10 @@ fn patient() -> PostgresOptions {
     PostgresOptions {
         answer_timeout: long * 2,
         lock_timeout: long,
+        batch_lock_timeout: long,
         statement_timeout: long,
         idle_in_transaction_timeout: long,
-        ..Default::default()
+        ..options()
     }
 }
 

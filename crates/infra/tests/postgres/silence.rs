@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frontrow_domain::UserId;
-use frontrow_domain::ports::{AdminQueries, StorageError};
+use frontrow_domain::ports::{StorageError, StorageHealth};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_infra::Storage;
 use frontrow_infra::postgres::{Postgres, PostgresOptions};
@@ -13,8 +13,8 @@ use frontrow_testkit::wire::{Cut, Wire};
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use crate::MIGRATED;
 use crate::fixture::{Fixture, at, money};
+use crate::{MIGRATED, options};
 
 const NEVER: Duration = Duration::from_secs(3_600);
 
@@ -23,7 +23,7 @@ fn soon() -> PostgresOptions {
     PostgresOptions {
         answer_timeout: Duration::from_secs(2),
         idle_in_transaction_timeout: Duration::from_secs(1),
-        ..Default::default()
+        ..options()
     }
 }
 
@@ -52,7 +52,7 @@ impl Wired {
     /// Opens so many connections by asking all at once, for an answer that takes its time.
     async fn open(&self, connections: u32) {
         self.wire.delay(Duration::from_millis(50));
-        for asked in join_all((0..connections).map(|_| self.postgres.ping())).await {
+        for asked in join_all((0..connections).map(|_| self.postgres.writability())).await {
             asked.unwrap();
         }
         self.wire.delay(Duration::ZERO);
@@ -101,9 +101,9 @@ async fn one_silence_is_enough_for_all_connections() {
     wired.open(CONNECTIONS).await;
     wired.wire.strand();
     let begun = Instant::now();
-    let first = wired.postgres.ping().await;
-    assert!(matches!(first, Ok(()) | Err(StorageError::Unavailable(_))), "{first:?}");
-    wired.postgres.ping().await.unwrap();
+    let first = wired.postgres.writability().await;
+    assert!(matches!(first, Ok(_) | Err(StorageError::Unavailable(_))), "{first:?}");
+    wired.postgres.writability().await.unwrap();
     let took = begun.elapsed();
     assert!(took < soon().answer_timeout * (CONNECTIONS - 1), "each was waited for: {took:?}");
     wired.charge(wired.fixture.id(UserId::new)).await.unwrap();
@@ -133,8 +133,8 @@ async fn a_server_that_stands_still_leaves_nobody_in_the_queue() {
 
 /// A payment on a connection that is open, and on which nothing is prepared, by a slow wire; and how long it took.
 async fn slow_payment(answer_timeout: Duration) -> Option<(Result<(), CommitError>, Duration)> {
-    let wired = wired(PostgresOptions { answer_timeout, pool_size: 1, ..Default::default() }).await?;
-    let near = Postgres::connect(wired.database.url(), PostgresOptions::default()).await.unwrap();
+    let wired = wired(PostgresOptions { answer_timeout, pool_size: 1, ..options() }).await?;
+    let near = Postgres::connect(wired.database.url(), options()).await.unwrap();
     let near = Fixture::new(Storage::new(Arc::new(near)), ());
     let sale = near.sale(1).await;
     let held = near.hold(&sale, &sale.seat_ids(), at(1)).await.value;
@@ -165,7 +165,7 @@ async fn joined_beside_a_stopped_node(
     lock_timeout: Duration,
 ) -> Option<Result<(), CommitError>> {
     let stopped = wired(PostgresOptions { idle_in_transaction_timeout: idle, ..soon() }).await?;
-    let options = PostgresOptions { lock_timeout, ..Default::default() };
+    let options = PostgresOptions { lock_timeout, ..options() };
     let other = Postgres::connect(stopped.database.url(), options).await.unwrap();
     let other = Fixture::new(Storage::new(Arc::new(other)), ());
     let room = stopped.fixture.default_room().await;

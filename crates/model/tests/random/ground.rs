@@ -51,10 +51,10 @@ enum Audited {
 static MIGRATED: LazyLock<Template> =
     LazyLock::new(|| Template::new("model", |url| async move { Ok(migrate(&url).await?) }));
 
-/// Whatever was migrated, but for the list of migrations; past the triggers that keep the audit log.
+/// Whatever was migrated, but for the list of migrations and the incarnation; past the triggers that keep the audit log.
 const EMPTY: &str = "DO $$ BEGIN PERFORM set_config('session_replication_role', 'replica', true);
         EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
-    WHERE schemaname = 'public' AND tablename <> '__diesel_schema_migrations'); END $$";
+    WHERE schemaname = 'public' AND tablename NOT IN ('__diesel_schema_migrations', 'incarnation')); END $$";
 
 impl Ground {
     /// `None`, said aloud, where there is no PostgreSQL and one is needed.
@@ -74,7 +74,9 @@ impl Ground {
             }
             Adapter::Postgres => runtime.block_on(async {
                 let database = database(&MIGRATED).await?;
-                let adapter = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+                // The server of tests is fast, not durable.
+                let options = PostgresOptions { allow_lossy_commits: true, ..PostgresOptions::default() };
+                let adapter = Postgres::connect(database.url(), options).await.unwrap();
                 Some(Source::Postgres(adapter, database))
             })?,
         };

@@ -33,6 +33,7 @@ pub(crate) fn world() -> World {
         max_active: Some(1),
         max_waiting: Some(1),
         wait_grace_seconds: None,
+        opens_at: None,
         mode: Mode::Open,
     };
     let date = |concert, on_sale_at, starts_at, prices: &[i64]| DateSpec {
@@ -326,8 +327,9 @@ fn entries(raw: Raw, _: &Known, _: Name) -> Operation {
 fn change_room(raw: Raw, _: &Known, _: Name) -> Operation {
     let some = |numbers: [i64; 4]| Some(numbers[raw.y % 4]);
     let limit = [None, Some(0), Some(1), Some(3)][raw.y % 4];
-    let modes = [Mode::Auto, Mode::Hold, Mode::Open, Mode::Closed];
-    let patch = match raw.x / 4 % 8 {
+    let modes = [Mode::Auto, Mode::Hold, Mode::Open, Mode::Closed, Mode::Closed, Mode::Paused];
+    let kind = if raw.x / 4 == 13 { 8 } else { raw.x / 4 % 8 };
+    let patch = match kind {
         0 => Patch { admit_batch: some([1, 2, 3, 5]), ..Patch::default() },
         1 => Patch { admit_interval_seconds: some([30, 60, 7, 600]), ..Patch::default() },
         2 => Patch { active_ttl_seconds: some([60, 90, 400, 1]), ..Patch::default() },
@@ -338,7 +340,13 @@ fn change_room(raw: Raw, _: &Known, _: Name) -> Operation {
             ..Patch::default()
         },
         7 => Patch { admit_batch: some([0, -1, 100_001, 2]), max_active: Some(Some(-1)), ..Patch::default() },
-        _ => Patch { mode: Some(modes[raw.y % 4]), ..Patch::default() },
+        8 => Patch {
+            opens_at: Some(
+                [None, Some(90), Some(600), Some(1_500)][raw.y % 4].map(|seconds| seconds * SECOND),
+            ),
+            ..Patch::default()
+        },
+        _ => Patch { mode: Some(modes[raw.y % 6]), ..Patch::default() },
     };
     Operation::ChangeRoom { room: if raw.odd == 19 { 7 } else { [1, 1, 2, 0][raw.x % 4] }, patch }
 }
@@ -357,7 +365,8 @@ fn use_session(raw: Raw, known: &Known, call: Name) -> Operation {
     let session = known.sessions.get(raw.y % known.sessions.len().max(1)).copied();
     match (raw.odd, session) {
         (19, _) => Operation::UseSession { session: FORGED },
-        (0..15, Some(session)) => Operation::UseSession { session },
+        (0..11, Some(session)) => Operation::UseSession { session },
+        (11..15, Some(session)) => Operation::RenewSession { call, session },
         _ => Operation::OpenSession { call },
     }
 }

@@ -31,7 +31,7 @@ use ground::{Adapter, Ground};
 use run::{Setting, cases, seed};
 
 /// What must have been answered somewhere in a run, or the run says little.
-const SEEN: [&str; 41] = [
+const SEEN: [&str; 43] = [
     "AccountConflict",
     "Admitted",
     "AlreadyPaid",
@@ -63,12 +63,14 @@ const SEEN: [&str; 41] = [
     "RoomClosed",
     "RoomFull",
     "RoomNotFound",
+    "SalePaused",
     "Sales",
     "SeatLimitExceeded",
     "SeatNotAvailable",
     "SeatNotFound",
     "Seats",
     "SessionOpened",
+    "SessionRenewed",
     "Unauthenticated",
     "WaitTokenExpired",
     "WaitTokenInvalid",

@@ -32,6 +32,8 @@ pub(crate) enum Made {
     Reservation(Uuid),
     /// The user, and the access token.
     Session(Uuid, String),
+    /// Another access token of a user that has a name.
+    Renewed(String),
     Other(Uuid),
 }
 
@@ -49,6 +51,10 @@ impl Names {
             Made::Session(user, access_token) => {
                 self.access_tokens.insert(call, access_token);
                 user
+            }
+            Made::Renewed(access_token) => {
+                self.access_tokens.insert(call, access_token);
+                return;
             }
             Made::Other(id) => id,
         };

@@ -10,7 +10,7 @@ use frontrow_domain::idempotency::{IdempotencyKey, IdempotencyRecord};
 use frontrow_domain::ports::{
     Accounts, Committer, IdempotencyRecords, QueueTokens, Reservations, Rooms, Seats, StorageError,
 };
-use frontrow_domain::queue::{QueueToken, Room};
+use frontrow_domain::queue::{QueueToken, Room, RoomWithWaiters};
 use frontrow_domain::reservation::{Holdings, Reservation};
 use frontrow_domain::seat::Seat;
 use frontrow_domain::unit_of_work::{CommitError, Committed};
@@ -89,9 +89,19 @@ impl Rooms for Pausing {
         self.storage.rooms.find(id).await
     }
 
-    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<Versioned<Room>>, StorageError> {
+    async fn find_with_waiters(&self, id: RoomId) -> Result<Option<RoomWithWaiters>, StorageError> {
         self.pause().await;
-        self.storage.rooms.due(now, limit).await
+        self.storage.rooms.find_with_waiters(id).await
+    }
+
+    async fn due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, RoomId)>,
+        limit: u32,
+    ) -> Result<Vec<RoomWithWaiters>, StorageError> {
+        self.pause().await;
+        self.storage.rooms.due(now, after, limit).await
     }
 }
 

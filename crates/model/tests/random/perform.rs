@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::{Made, OwnToken};
-use crate::subject::{OPERATOR, Subject, patch, policy_seen};
+use crate::subject::{OPERATOR, Subject};
 
 /// An answer in the ids of the real thing. What the request made is known by its name already.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ impl Subject {
             Operation::Wait { .. } | Operation::WaitFor { .. } => Ok(Told::Plain(Answer::Done)),
             Operation::OpenSession { call } => self.open_session(call),
             Operation::UseSession { session } => self.use_session(session),
+            Operation::RenewSession { call, session } => self.renew_session(call, session),
             Operation::Enter { call, user, concert } => self.enter(call, user, concert).await,
             Operation::LookUp { user, token } => {
                 let token = self.wait_token(token);
@@ -127,7 +128,8 @@ impl Subject {
             }
             Operation::Pay { call, user, reservation, key } => self.pay(call, user, reservation, key).await,
             Operation::ChangeRoom { room, patch: ref given } => {
-                let changed = use_cases.admin.change_room(OPERATOR, self.room(room), &patch(given)).await;
+                let changed =
+                    use_cases.admin.change_room(OPERATOR, self.room(room), &self.patch(given)).await;
                 Ok(Told::Plain(Answer::Room(self.room_seen(&changed.map_err(admin_refused)?))))
             }
             Operation::Admit { room, count } => {
@@ -171,13 +173,27 @@ impl Subject {
     }
 
     fn use_session(&self, session: Name) -> Asked {
+        let caller = self.caller(session)?;
+        Ok(Told::Plain(Answer::Caller(self.names().name_of(caller.user_id.get()))))
+    }
+
+    fn renew_session(&self, call: Name, session: Name) -> Asked {
+        let caller = self.caller(session)?;
+        let renewed = self.node.use_cases.sessions.renew(caller);
+        let renewed = renewed.map_err(|error| Refusal::Failure(error.to_string()))?;
+        self.learn(call, Made::Renewed(renewed.access_token));
+        let guest = self.names().name_of(renewed.user_id.get());
+        Ok(Told::Plain(Answer::SessionRenewed { guest, until: self.time(renewed.expires_at) }))
+    }
+
+    fn caller(&self, session: Name) -> Result<Caller, Refusal> {
         let access_token = self.names().access_token(session);
         let caller = self.node.use_cases.sessions.caller(Some(&access_token));
         let caller = caller.map_err(|_| Refusal::Unauthenticated)?;
         if caller.role != Role::User {
             return Err(Refusal::Failure(format!("a guest is {:?}", caller.role)));
         }
-        Ok(Told::Plain(Answer::Caller(self.names().name_of(caller.user_id.get()))))
+        Ok(caller)
     }
 
     /// As the scheduler does it, at its own pace or slower.
@@ -350,6 +366,7 @@ impl Subject {
                     total_amount: total,
                     status: RESERVATION_STATUSES[usize::from(status)].1,
                     hold_expires_at: until - self.time_zero(),
+                    payment: None,
                 })
             }
             Body::Charged(EntryBody { id, number, amount, balance_after, at }) => {
@@ -376,7 +393,9 @@ impl Subject {
         let token = &place.token;
         let (activated_at, expires_at) = match token.state {
             QueueTokenState::Wait => (None, None),
-            QueueTokenState::Active { activated_at, expires_at } => (Some(activated_at), Some(expires_at)),
+            QueueTokenState::Active { activated_at, expires_at, .. } => {
+                (Some(activated_at), Some(expires_at))
+            }
             QueueTokenState::Expired { activated_at, expires_at } => (activated_at, Some(expires_at)),
         };
         Place {
@@ -404,14 +423,19 @@ impl Subject {
 
     fn view(&self, view: &ReservationView) -> ReservationSeen {
         let seats = view.seats.iter();
+        let names = self.names();
         ReservationSeen {
-            reservation: self.names().name_of(view.id.get()),
+            reservation: names.name_of(view.id.get()),
             user: self.user_number(view.user_id.get()),
             date: self.date_number(view.performance_date_id.get()),
             seats: seats.map(|(id, place)| (self.seat_number(*id), place.price.minor_units())).collect(),
             total_amount: view.total_amount.minor_units(),
             status: reservation_status(view.status),
             hold_expires_at: self.time(view.hold_expires_at),
+            payment: view.payment.as_ref().map(|payment| {
+                let tickets = payment.tickets.iter().map(|ticket| self.seat_number(ticket.seat_id));
+                (names.name_of(payment.id.get()), tickets.collect())
+            }),
         }
     }
 
@@ -436,7 +460,7 @@ impl Subject {
         let RoomOverview { room, waiting, active } = *overview;
         RoomSeen {
             room: self.room_number(room.id),
-            policy: policy_seen(&room.policy),
+            policy: self.policy_seen(&room.policy),
             waiting,
             active,
             next_tick_at: self.time(room.next_tick_at),
@@ -585,6 +609,7 @@ impl Subject {
                 Refusal::InvalidRequest(Vec::new())
             }
             ReserveError::PerformanceDateNotFound => Refusal::PerformanceDateNotFound,
+            ReserveError::SalePaused(_) => Refusal::SalePaused,
             ReserveError::NotOnSale(_) => Refusal::NotOnSale,
             ReserveError::SeatNotFound(ids) => Refusal::SeatNotFound(numbers(&ids)),
             ReserveError::SeatOfAnotherDate(ids) => Refusal::InvalidRequest(numbers(&ids)),
@@ -604,7 +629,7 @@ fn failed(failure: &Failure) -> Refusal {
 fn gate_refused(error: GateError) -> Refusal {
     match error {
         GateError::Missing => Refusal::WaitTokenMissing,
-        GateError::Invalid => Refusal::WaitTokenInvalid,
+        GateError::Invalid | GateError::Gone => Refusal::WaitTokenInvalid,
         GateError::NotActive => Refusal::WaitTokenNotActive,
         GateError::Expired => Refusal::WaitTokenExpired,
         GateError::Failure(failure) => failed(&failure),
@@ -614,7 +639,7 @@ fn gate_refused(error: GateError) -> Refusal {
 fn look_up_refused(error: LookUpError) -> Refusal {
     match error {
         LookUpError::Missing => Refusal::WaitTokenMissing,
-        LookUpError::Invalid => Refusal::WaitTokenInvalid,
+        LookUpError::Invalid | LookUpError::Gone => Refusal::WaitTokenInvalid,
         LookUpError::Failure(failure) => failed(&failure),
     }
 }
@@ -622,6 +647,7 @@ fn look_up_refused(error: LookUpError) -> Refusal {
 fn enter_refused(error: EnterError) -> Refusal {
     match error {
         EnterError::ConcertNotFound => Refusal::ConcertNotFound,
+        EnterError::SoldOut => Refusal::SoldOut,
         EnterError::Refused(RoomRefusal::Closed) => Refusal::RoomClosed,
         EnterError::Refused(RoomRefusal::Full) => Refusal::RoomFull,
         EnterError::Failure(failure) => failed(&failure),
@@ -700,6 +726,7 @@ fn admin_refused(error: AdminError) -> Refusal {
         AdminError::PerformanceDateNotFound => Refusal::PerformanceDateNotFound,
         AdminError::RoomNotFound => Refusal::RoomNotFound,
         AdminError::InvalidPolicy(invalid) => Refusal::InvalidPolicy(invalid.field.to_owned()),
+        AdminError::SalePaused(_) => Refusal::SalePaused,
         AdminError::NeverOnSale(_) => Refusal::InvalidRequest(Vec::new()),
         AdminError::Conflict => Refusal::Failure("a conflict without end".into()),
         AdminError::Failure(failure) => failed(&failure),

@@ -47,6 +47,33 @@ history! {
         ]),
         Alone(Pay { call: 5, user: 0, reservation: 3, key: None }),
     ],
+    a_newcomer_is_refused_once_all_is_sold: vec![
+        Alone(Enter { call: 1, user: 2, concert: Some(3) }),
+        Alone(Admit { room: 1, count: 1 }),
+        Alone(Reserve { call: 2, user: 2, token: Some(1), date: 3, seats: vec![12, 11], key: None }),
+        Alone(Wait { micros: 2_000_000 }),
+        Alone(Enter { call: 3, user: 0, concert: Some(3) }),
+        Alone(Pay { call: 4, user: 2, reservation: 2, key: Some(1) }),
+        Alone(Enter { call: 5, user: 1, concert: Some(3) }),
+        Alone(Wait { micros: 1_500_000 }),
+        Alone(FindReservation { user: 2, reservation: 2 }),
+        Alone(Enter { call: 6, user: 3, concert: Some(3) }),
+        Alone(Enter { call: 7, user: 0, concert: Some(3) }),
+        // Another concert in the same room.
+        Alone(Enter { call: 8, user: 3, concert: Some(1) }),
+        Alone(Enter { call: 9, user: 3, concert: Some(3) }),
+    ],
+    tickets_are_found_after_the_answer_of_the_payment_is_forgotten: vec![
+        Alone(Enter { call: 1, user: 2, concert: Some(1) }),
+        Alone(Admit { room: 1, count: 1 }),
+        Alone(Reserve { call: 2, user: 2, token: Some(1), date: 0, seats: vec![4, 1, 0], key: None }),
+        Alone(Pay { call: 3, user: 2, reservation: 2, key: Some(1) }),
+        Alone(Wait { micros: 25 * 3_600_000_000 }),
+        Alone(Prune),
+        Alone(Pay { call: 4, user: 2, reservation: 2, key: Some(1) }),
+        Alone(FindReservation { user: 2, reservation: 2 }),
+        Alone(ListReservations { user: 2 }),
+    ],
 }
 
 /// They were near the head of the line while a tick admitted five, and are not once it admits one. What was noted of them then is

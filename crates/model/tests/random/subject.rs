@@ -117,12 +117,12 @@ impl Subject {
     /// The first room is the global one. Each of the others is made with the first concert that is behind it.
     async fn make_rooms(&mut self, world: &World) {
         let admin = &self.node.use_cases.admin;
-        admin.ensure_global_room(policy(&world.rooms[0])).await.unwrap();
+        admin.ensure_global_room(self.policy(&world.rooms[0])).await.unwrap();
         self.rooms.push(DEFAULT_ROOM_ID);
         for room in &world.concerts {
             let (title, venue) = (label("A Concert"), label("A Hall"));
             if *room == self.rooms.len() {
-                let patch = patch(&as_patch(&world.rooms[*room]));
+                let patch = self.patch(&as_patch(&world.rooms[*room]));
                 let made = admin.create_concert(OPERATOR, title, venue, Some(&patch)).await.unwrap();
                 self.rooms.push(made.room_id);
                 self.concerts.push(made.id);
@@ -269,11 +269,12 @@ fn label(text: &str) -> Label {
     Label::new(text).unwrap()
 }
 
-const MODES: [(Mode, RoomMode); 4] = [
+const MODES: [(Mode, RoomMode); 5] = [
     (Mode::Auto, RoomMode::Auto),
     (Mode::Hold, RoomMode::Hold),
     (Mode::Open, RoomMode::Open),
     (Mode::Closed, RoomMode::Closed),
+    (Mode::Paused, RoomMode::Paused),
 ];
 
 fn as_patch(policy: &Policy) -> Patch {
@@ -284,35 +285,40 @@ fn as_patch(policy: &Policy) -> Patch {
         max_active: Some(policy.max_active),
         max_waiting: Some(policy.max_waiting),
         wait_grace_seconds: Some(policy.wait_grace_seconds),
+        opens_at: Some(policy.opens_at),
         mode: Some(policy.mode),
     }
 }
 
-fn policy(of: &Policy) -> RoomPolicy {
-    RoomPolicy::default().patched(&patch(&as_patch(of))).unwrap()
-}
-
-pub(crate) fn patch(of: &Patch) -> RoomPolicyPatch {
-    let mode = |mode: Mode| MODES.iter().find(|(of, _)| *of == mode).unwrap().1;
-    RoomPolicyPatch {
-        admit_batch: of.admit_batch,
-        admit_interval_seconds: of.admit_interval_seconds,
-        active_ttl_seconds: of.active_ttl_seconds,
-        max_active: of.max_active,
-        max_waiting: of.max_waiting,
-        wait_grace_seconds: of.wait_grace_seconds,
-        mode: of.mode.map(mode),
+impl Subject {
+    fn policy(&self, of: &Policy) -> RoomPolicy {
+        RoomPolicy::default().patched(&self.patch(&as_patch(of))).unwrap()
     }
-}
 
-pub(crate) fn policy_seen(of: &RoomPolicy) -> Policy {
-    Policy {
-        admit_batch: of.admit_batch.into(),
-        admit_interval_seconds: of.admit_interval_seconds.into(),
-        active_ttl_seconds: of.active_ttl_seconds.into(),
-        max_active: of.max_active.map(i64::from),
-        max_waiting: of.max_waiting.map(i64::from),
-        wait_grace_seconds: of.wait_grace_seconds.map(i64::from),
-        mode: MODES.iter().find(|(_, mode)| *mode == of.mode).unwrap().0,
+    pub(crate) fn patch(&self, of: &Patch) -> RoomPolicyPatch {
+        let mode = |mode: Mode| MODES.iter().find(|(of, _)| *of == mode).unwrap().1;
+        RoomPolicyPatch {
+            admit_batch: of.admit_batch,
+            admit_interval_seconds: of.admit_interval_seconds,
+            active_ttl_seconds: of.active_ttl_seconds,
+            max_active: of.max_active,
+            max_waiting: of.max_waiting,
+            wait_grace_seconds: of.wait_grace_seconds,
+            opens_at: of.opens_at.map(|given| given.map(|time| self.at(time))),
+            mode: of.mode.map(mode),
+        }
+    }
+
+    pub(crate) fn policy_seen(&self, of: &RoomPolicy) -> Policy {
+        Policy {
+            admit_batch: of.admit_batch.into(),
+            admit_interval_seconds: of.admit_interval_seconds.into(),
+            active_ttl_seconds: of.active_ttl_seconds.into(),
+            max_active: of.max_active.map(i64::from),
+            max_waiting: of.max_waiting.map(i64::from),
+            wait_grace_seconds: of.wait_grace_seconds.map(i64::from),
+            opens_at: of.opens_at.map(|time| self.time(time)),
+            mode: MODES.iter().find(|(_, mode)| *mode == of.mode).unwrap().0,
+        }
     }
 }

@@ -96,7 +96,9 @@ impl Buyer {
     }
 
     async fn visit(&mut self) -> Result<End> {
-        self.join().await?;
+        if !self.join().await? {
+            return Ok(End::SoldOut);
+        }
         self.wait().await?;
         self.look_at_dates().await?;
         let (mut first, mut pause) = (true, SOONEST_LOOK);
@@ -128,16 +130,20 @@ impl Buyer {
         bail!("chose {MAX_CHOICES} times in vain")
     }
 
-    async fn join(&mut self) -> Result<()> {
+    /// Takes a place in line; false where everything is sold.
+    async fn join(&mut self) -> Result<bool> {
         let session = self.http.send(Call::post("/sessions", &json!({}))).await?;
         expect(&session, 201)?;
         self.user_id = session.text("userId").to_owned();
         self.access_token = session.text("accessToken").to_owned();
         let body = json!({"concertId": self.sale.concert_id});
         let place = self.http.send(Call::post("/queue", &body).bearer(&self.access_token)).await?;
+        if place.outcome() == "409 SOLD_OUT" {
+            return Ok(false);
+        }
         expect(&place, 201)?;
         self.wait_token = place.wait_token.clone().context("no Wait-Token came with the place")?;
-        Ok(())
+        Ok(true)
     }
 
     /// Polls as told until admitted.
@@ -238,7 +244,7 @@ impl Buyer {
     /// A refusal leaves its key free, so the twin of a refused order may still succeed, when a seat was given back in
     /// between. Whoever was refused asks again, and must hear what the twin heard.
     async fn order(&mut self, path: &str, body: &Value) -> Result<Answer> {
-        let key = UuidV7.next_id().to_string();
+        let key = UuidV7::default().next_id().to_string();
         let call = || self.http.send(self.own(Call::post(path, body)).key(&key));
         if self.habit != Habit::DoubleClicks {
             return call().await;

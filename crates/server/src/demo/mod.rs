@@ -21,12 +21,13 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::app::{Running, Settings, start as start_app};
+use crate::app::{Running, STORAGE_SILENCE, Settings, start as start_app};
 use crate::audit;
 use crate::backend;
 use crate::cli::{DatabaseUrl, DemoArgs, Options};
 use crate::demo::crowd::Tally;
 use crate::demo::http::{Call, Http};
+use crate::file::check_log;
 use crate::http::ClientRules;
 use crate::secret;
 use crate::tokens::TokenSettings;
@@ -66,10 +67,10 @@ struct Sale {
     date_id: Uuid,
 }
 
-/// Starts the server of a demo, on a throw-away SQLite file unless a database is given.
+/// Starts the server of a demo, on a throw-away SQLite file unless a database is given on the command line.
 ///
 /// # Errors
-/// Whatever keeps it from starting.
+/// A database that holds concerts, unless the demo may add to them; and whatever else keeps the server from starting.
 pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
     if options.has_identity_provider() {
         bail!("the demo's buyers are guests: it cannot run with --identity-public-key or --identity-jwks");
@@ -79,6 +80,13 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         Some(folder) => DatabaseUrl::Sqlite(folder.path().join("demo.db")),
         None => options.database()?,
     };
+    let checked = database.clone();
+    tokio::task::spawn_blocking(move || check_log(&checked)).await??;
+    if !args.into_existing && backend::holds_concerts(&database).await? {
+        bail!(
+            "{database:?} holds concerts: with --into-existing the demo adds its own, and a crowd of buyers"
+        );
+    }
     let secret = options.secret.clone().unwrap_or_else(secret::random);
     let tokens = TokenSettings {
         ring: secret::load(Some(&secret), &options.previous_secrets, &database)?,
@@ -88,7 +96,7 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
     let mut hold_rules = options.hold_rules();
     hold_rules.hold_seconds = options.hold_seconds.unwrap_or(HOLD_SECONDS);
     let claims = AccessClaims {
-        user_id: UserId::new(UuidV7.next_id()),
+        user_id: UserId::new(UuidV7::default().next_id()),
         role: Role::Admin,
         expires_at: SystemClock::default().now().plus_seconds(24 * 60 * 60),
     };
@@ -100,16 +108,17 @@ pub async fn start(args: DemoArgs, options: &Options) -> Result<Demo> {
         hold_rules,
         // The buyers have no payment backend: they charge their own wallets.
         wallet_charging: WalletCharging::Owner,
-        group_commit_limit: options.group_commit_limit,
+        database_options: options.database_options(),
         keep_tokens_for: options.keep_tokens_for(),
         global_policy: options.global_policy()?,
-        // Nobody is too much for it: the whole crowd shares one address, and is to be served however slow the machine is.
+        // The whole crowd shares one address, and is to be served however slow the machine is.
         clients: ClientRules {
             rates: RateRules::default(),
             overload: OverloadLimits::new(OVERLOAD_TARGET),
             ..options.client_rules()
         },
         migrate: true,
+        storage_silence: STORAGE_SILENCE * 60,
     };
     let running = start_app(settings).await?;
     let http = Arc::new(Http::new(running.address)?);
@@ -131,12 +140,12 @@ impl Demo {
         self.running.address
     }
 
-    /// Stops the server.
+    /// Serves until `stop` is ready, then stops.
     ///
     /// # Errors
-    /// When the HTTP server had failed.
-    pub async fn stop(self) -> Result<()> {
-        self.running.stop().await
+    /// When the HTTP server ends before that.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
+        self.running.run_until(stop).await
     }
 
     /// Sends the crowd through and reports.

@@ -1,9 +1,11 @@
 //! HTTP on a socket: who may connect, for how long, and what every answer carries.
 
+mod address_limit;
 mod patient;
 mod turns;
 
 use std::future::ready;
+use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
@@ -13,16 +15,23 @@ use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
+use actix_web::middleware::from_fn;
 use actix_web::{App, Error, web};
 use anyhow::{Context, Result};
-use frontrow_api::{ApiState, Origins, OverloadLimits, RateRules, configure_for, security_headers};
+use frontrow_api::{
+    ApiState, Origins, OverloadLimits, RateRules, Stopping, configure_for, require_plain_path,
+    security_headers,
+};
 use frontrow_app::UseCases;
+use futures_util::FutureExt;
 use tokio::net::{TcpSocket, TcpStream};
 
+use self::address_limit::{AddressLimit, Admitted};
 use self::patient::{Bounds, Patient};
 use self::turns::Turns;
 
-/// How long a request that runs may take to finish when the server stops, in seconds.
+/// How long a request that is worked on may take to finish when the server stops, in seconds. Clients that are still sending,
+/// or do not read their answer, are cut sooner: see [`Patient`] and [`ApiState::until`].
 const STOP_WITHIN_SECONDS: u64 = 10;
 /// How long an idle connection is kept: longer than the rarest poll, and than the 60 s after which usual proxies let go,
 /// so that it is never we who close under a request.
@@ -37,6 +46,11 @@ const BACKLOG: u32 = 4_096;
 /// worker a core.
 const CONNECTIONS_PER_WORKER: usize = 50_000;
 
+/// The part of all connections that one address may have, unless a limit is given: four clients still get in.
+const ADDRESSES: usize = 4;
+/// How long the first byte of a connection may take. A trusted proxy may take longer: it opens connections in advance.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
+
 /// What clients may do.
 #[derive(Debug, Clone)]
 pub struct ClientRules {
@@ -46,6 +60,8 @@ pub struct ClientRules {
     pub origins: Option<Origins>,
     /// How many connections are served at once, by all workers together.
     pub max_connections: Option<usize>,
+    /// Concurrent connections of one address; a quarter of all when absent. Trusted proxies have no limit.
+    pub max_connections_per_address: Option<usize>,
     /// How long a head or a body may take to arrive, and how long a client may take nothing of an answer.
     pub timeout: Duration,
     /// How long a request that has arrived may be worked on before anything is answered: longer than storage may take.
@@ -60,7 +76,16 @@ impl Default for ClientRules {
         let (rates, timeout) = (RateRules::default(), ApiState::BODY_WITHIN);
         let overload = OverloadLimits::new(Self::OVERLOAD_TARGET);
         let work_within = Self::WORK_WITHIN;
-        Self { rates, origins: None, max_connections: None, timeout, work_within, overload }
+        let (max_connections, max_connections_per_address) = (None, None);
+        Self {
+            rates,
+            origins: None,
+            max_connections,
+            max_connections_per_address,
+            timeout,
+            work_within,
+            overload,
+        }
     }
 }
 
@@ -72,7 +97,7 @@ impl ClientRules {
 
     fn bounds(&self) -> Bounds {
         let answer_within = self.timeout.saturating_mul(2).saturating_add(self.work_within);
-        Bounds { answer_within, take_within: self.timeout }
+        Bounds { first_byte_within: Some(FIRST_BYTE_WITHIN), answer_within, take_within: self.timeout }
     }
 }
 
@@ -90,12 +115,12 @@ pub(crate) fn listen(bind: &str) -> Result<TcpListener> {
             Err(error) => last = Some(error),
         }
     }
-    let error = last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    let error = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
     Err(error).with_context(|| format!("cannot listen on {bind}"))
 }
 
 /// As the standard library does it, but with a backlog for a crowd: its own takes 128.
-fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -108,27 +133,30 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// When the listener is not usable.
 pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRules) -> Result<Server> {
     let bounds = rules.bounds();
-    let ClientRules { rates, origins, max_connections, timeout, overload, .. } = rules;
-    let state = web::Data::new(ApiState::limited(use_cases, rates, overload, timeout));
-    let app = move || {
-        App::new()
-            .wrap(security_headers())
-            .app_data(state.clone())
-            .configure(|config| configure_for(origins.as_ref(), config))
-    };
-    let (workers, connections) = share(max_connections, available_parallelism().map_or(1, NonZeroUsize::get));
+    let (workers, connections) =
+        share(rules.max_connections, available_parallelism().map_or(1, NonZeroUsize::get));
+    let ClientRules { rates, origins, max_connections_per_address, timeout, overload, .. } = rules;
+    let per_address = max_connections_per_address.unwrap_or_else(|| share_of_address(workers * connections));
+    let address_limit = AddressLimit::new(per_address, rates.trusted_proxies.clone());
     let server = Server::build()
         .workers(workers)
         .max_concurrent_connections(connections)
         .shutdown_timeout(STOP_WITHIN_SECONDS)
         .disable_signals();
-    let stopping = server.graceful_shutdown_signal();
+    let signal = server.graceful_shutdown_signal();
+    let stopping: Stopping = async move { signal.notified().await }.boxed().shared();
+    let state = ApiState::limited(use_cases, rates, overload, timeout).until(stopping.clone());
+    let state = web::Data::new(state);
+    let app = move || {
+        App::new()
+            .wrap(from_fn(require_plain_path))
+            .wrap(security_headers())
+            .app_data(state.clone())
+            .configure(|config| configure_for(origins.as_ref(), config))
+    };
     let server = server.listen("http", listener, move || {
-        let stopping = stopping.clone();
-        let stop_signal = move || {
-            let stopping = stopping.clone();
-            async move { stopping.notified().await }
-        };
+        let (stopping, of_connections) = (stopping.clone(), stopping.clone());
+        let stop_signal = move || stopping.clone();
         let app = app().into_factory().map_err(|error: Error| error.error_response());
         let http = HttpService::build()
             .graceful_shutdown_signal(stop_signal)
@@ -137,23 +165,41 @@ pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRul
             .client_disconnect_timeout(DISCONNECT_WITHIN)
             .finish(map_config(app, |()| AppConfig::default()));
         let turns = Turns::default();
-        let connected = move |stream| connected(stream, bounds, turns.clone());
-        fn_service(move |stream: TcpStream| ready(Ok::<_, DispatchError>(connected(stream)))).and_then(http)
+        let address_limit = address_limit.clone();
+        let connected =
+            move |stream| connected(stream, &address_limit, bounds, (turns.clone(), of_connections.clone()));
+        fn_service(move |stream: TcpStream| ready(connected(stream).map_err(DispatchError::Io)))
+            .and_then(http)
     })?;
     Ok(server.run())
 }
 
-/// A connection as the HTTP service takes it.
+/// The connection as the HTTP service takes it.
+///
+/// # Errors
+/// When the peer has disconnected, or its address has as many connections as it may. The connection is closed without an
+/// answer: nothing was asked yet.
 fn connected(
     stream: TcpStream,
+    limit: &AddressLimit,
     bounds: Bounds,
-    turns: Turns,
-) -> (Patient<TcpStream>, Protocol, Option<SocketAddr>) {
+    (turns, stopping): (Turns, Stopping),
+) -> io::Result<(Patient<TcpStream>, Protocol, Option<SocketAddr>)> {
+    let peer = stream.peer_addr()?;
+    let (bounds, slot) = match limit.admit(peer.ip()) {
+        Some(Admitted::Client(slot)) => (bounds, Some(slot)),
+        Some(Admitted::Proxy) => (Bounds { first_byte_within: None, ..bounds }, None),
+        None => return Err(io::ErrorKind::QuotaExceeded.into()),
+    };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection is gone already");
     }
-    let peer = stream.peer_addr().ok();
-    (Patient::new(stream, bounds, turns), Protocol::Http1, peer)
+    Ok((Patient::new(stream, bounds, (turns, stopping), slot), Protocol::Http1, Some(peer)))
+}
+
+/// How many connections one address may have, where that is not configured.
+fn share_of_address(connections: usize) -> usize {
+    connections.div_euclid(ADDRESSES).max(1)
 }
 
 /// How many workers there are, and how many connections each serves: never more than the limit together.
@@ -179,5 +225,10 @@ mod tests {
         assert_eq!(share(Some(7), 4), (4, 1));
         assert_eq!(share(Some(2), 4), (2, 1));
         assert_eq!(share(Some(1), 1), (1, 1));
+    }
+
+    #[test]
+    fn one_address_never_has_all_of_two_connections_or_more() {
+        assert_eq!([100_000, 1_000, 7, 2, 1].map(share_of_address), [25_000, 250, 1, 1, 1]);
     }
 }

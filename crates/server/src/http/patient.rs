@@ -12,15 +12,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use frontrow_api::Stopping;
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::address_limit::Slot;
 use super::turns::{Place, Turns};
+
+/// How long a client may take nothing of its answer once the server stops.
+const TAKE_WHEN_STOPPING: Duration = Duration::from_secs(3);
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
+    /// From connecting to the first byte of the first request; no bound when absent.
+    pub(super) first_byte_within: Option<Duration>,
     /// From the first byte of a request to the first of its answer: its head, its body, and the work.
     pub(super) answer_within: Duration,
     /// To take some of what is written.
@@ -31,6 +40,8 @@ pub(super) struct Bounds {
 pub(super) struct Patient<S> {
     stream: S,
     bounds: Bounds,
+    /// The deadline of the first byte; absent once it has arrived.
+    first_byte_by: Option<Instant>,
     /// Since when something came and nothing was answered.
     unanswered_since: Option<Instant>,
     /// Since when nothing can be written.
@@ -40,6 +51,9 @@ pub(super) struct Patient<S> {
     /// When it is read.
     turns: Turns,
     place: Place,
+    stopping: Stopping,
+    /// Counts the connection for its address for as long as the stream lives.
+    _slot: Option<Slot>,
 }
 
 /// A stream that can tell whether there is something to be read.
@@ -56,21 +70,40 @@ impl Readable for TcpStream {
 
 impl<S> Patient<S> {
     /// Holds the other side to these bounds, and is read in its turn.
-    pub(super) fn new(stream: S, bounds: Bounds, turns: Turns) -> Self {
+    pub(super) fn new(
+        stream: S,
+        bounds: Bounds,
+        (turns, stopping): (Turns, Stopping),
+        slot: Option<Slot>,
+    ) -> Self {
+        let first_byte_by = bounds.first_byte_within.and_then(|within| Instant::now().checked_add(within));
         Self {
             stream,
             bounds,
+            first_byte_by,
             unanswered_since: None,
             stuck_since: None,
             reading: Alarm(None),
             writing: Alarm(None),
             turns,
             place: Place::Idle,
+            stopping,
+            _slot: slot,
+        }
+    }
+
+    /// When the client must have sent what is waited for.
+    fn read_deadline(&self) -> Option<Instant> {
+        match (self.unanswered_since, self.place) {
+            (Some(since), _) => since.checked_add(self.bounds.answer_within),
+            // What waits for its turn has arrived.
+            (None, Place::Waiting(_)) => None,
+            (None, Place::Idle | Place::Reading) => self.first_byte_by,
         }
     }
 }
 
-/// Wakes the task at a time, or a little early: one that is set is left alone until it rings.
+/// Wakes the task at a time, or a little early: one that is set is left alone until it rings, unless it would ring too late.
 struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
@@ -78,6 +111,9 @@ impl Alarm {
     fn has_rung(&mut self, at: Option<Instant>, context: &mut Context<'_>) -> bool {
         let Some(at) = at else { return false };
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if sleep.deadline() > at {
+            sleep.as_mut().reset(at);
+        }
         while sleep.as_mut().poll(context).is_ready() {
             if Instant::now() >= at {
                 return true;
@@ -119,14 +155,14 @@ impl<S: AsyncRead + Readable + Unpin> AsyncRead for Patient<S> {
         let this = &mut *self;
         match this.poll_read_in_turn(context, buffer) {
             Poll::Pending => {
-                let since = this.unanswered_since;
-                let deadline = since.and_then(|since| since.checked_add(this.bounds.answer_within));
+                let deadline = this.read_deadline();
                 if this.reading.has_rung(deadline, context) {
                     return Poll::Ready(Err(too_slow("the client does not finish its request")));
                 }
                 Poll::Pending
             }
             ready => {
+                this.first_byte_by = None;
                 this.unanswered_since.get_or_insert_with(Instant::now);
                 ready
             }
@@ -135,6 +171,12 @@ impl<S: AsyncRead + Readable + Unpin> AsyncRead for Patient<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Patient<S> {
+    /// How long nothing of the answer may be taken. The task is woken when the server begins to stop.
+    fn take_within(&mut self, context: &mut Context<'_>) -> Duration {
+        let is_stopping = self.stopping.is_terminated() || self.stopping.poll_unpin(context).is_ready();
+        if is_stopping { self.bounds.take_within.min(TAKE_WHEN_STOPPING) } else { self.bounds.take_within }
+    }
+
     fn written(
         &mut self,
         wrote: Poll<io::Result<usize>>,
@@ -143,7 +185,8 @@ impl<S: AsyncWrite + Unpin> Patient<S> {
         match wrote {
             Poll::Pending => {
                 let since = *self.stuck_since.get_or_insert_with(Instant::now);
-                if self.writing.has_rung(since.checked_add(self.bounds.take_within), context) {
+                let within = self.take_within(context);
+                if self.writing.has_rung(since.checked_add(within), context) {
                     return Poll::Ready(Err(too_slow("the client takes nothing of its answer")));
                 }
                 Poll::Pending
@@ -190,8 +233,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::pending;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
     use tokio::task::{LocalSet, spawn_local};
     use tokio::time::{sleep, timeout};
 
@@ -204,12 +249,20 @@ mod tests {
         }
     }
 
-    const BOUNDS: Bounds =
-        Bounds { answer_within: Duration::from_millis(600), take_within: Duration::from_secs(2) };
+    const BOUNDS: Bounds = Bounds {
+        first_byte_within: None,
+        answer_within: Duration::from_millis(600),
+        take_within: Duration::from_secs(2),
+    };
+
+    /// The signal of a server that does not stop.
+    fn running() -> Stopping {
+        pending().boxed().shared()
+    }
 
     fn connection() -> (DuplexStream, Patient<DuplexStream>) {
         let (client, server) = duplex(64);
-        (client, Patient::new(server, BOUNDS, Turns::default()))
+        (client, Patient::new(server, BOUNDS, (Turns::default(), running()), None))
     }
 
     #[tokio::test]
@@ -235,6 +288,39 @@ mod tests {
         assert!(begin.elapsed() >= BOUNDS.answer_within, "{:?}", begin.elapsed());
         drop(server);
         dripping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_never_sends_a_byte_is_cut() {
+        let bounds = Bounds { first_byte_within: Some(Duration::from_millis(300)), ..BOUNDS };
+        let (_client, server) = duplex(64);
+        let mut server = Patient::new(server, bounds, (Turns::default(), running()), None);
+        let begin = Instant::now();
+        let cut = server.read(&mut [0; 64]).await.unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= Duration::from_millis(300));
+
+        let (mut client, server) = duplex(64);
+        let mut server = Patient::new(server, bounds, (Turns::default(), running()), None);
+        client.write_all(b"ask").await.unwrap();
+        assert_eq!(server.read(&mut [0; 64]).await.unwrap(), 3);
+        server.write_all(b"answer").await.unwrap();
+        let idle = timeout(Duration::from_secs(1), server.read(&mut [0; 64])).await;
+        assert!(idle.is_err(), "an idle connection that has been used is bounded by the keep-alive timeout");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_for_their_turn_are_not_late() {
+        let bounds = Bounds { first_byte_within: Some(Duration::from_millis(1)), ..BOUNDS };
+        let (listener, turns) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Turns::of(0));
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(b"ask").await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        server.readable().await.unwrap();
+        let mut server = Patient::new(server, bounds, (turns, running()), None);
+        let worker = LocalSet::new();
+        let waiting = worker.run_until(timeout(Duration::from_millis(200), server.read(&mut [0; 64]))).await;
+        assert!(waiting.is_err(), "there is no turn for it, and no cut: {waiting:?}");
     }
 
     #[tokio::test]
@@ -271,6 +357,26 @@ mod tests {
         assert!(begin.elapsed() >= BOUNDS.take_within, "{:?}", begin.elapsed());
     }
 
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_cut_sooner_when_the_server_stops() {
+        let bounds = Bounds { take_within: Duration::from_secs(600), ..BOUNDS };
+        let (stop, stopped) = oneshot::channel();
+        let stopping = stopped.map(|_: Result<(), _>| ()).boxed().shared();
+        let (_client, server) = duplex(64);
+        let mut server = Patient::new(server, bounds, (Turns::default(), stopping), None);
+        let worker = LocalSet::new();
+        let cut = worker.run_until(async {
+            let writing = spawn_local(async move { server.write_all(&[b'x'; 320]).await });
+            sleep(Duration::from_millis(100)).await;
+            assert!(!writing.is_finished());
+            stop.send(()).unwrap();
+            timeout(Duration::from_secs(60), writing).await.expect("long before ten minutes")
+        });
+        let begin = Instant::now();
+        assert_eq!(cut.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begin.elapsed() >= TAKE_WHEN_STOPPING - Duration::from_secs(1), "{:?}", begin.elapsed());
+    }
+
     /// Answers `asks` requests of a byte each.
     async fn answer(mut server: Patient<TcpStream>, asks: usize) {
         for _ in 0..asks {
@@ -289,7 +395,7 @@ mod tests {
             for _ in 0..30 {
                 let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
                 let (server, _) = listener.accept().await.unwrap();
-                spawn_local(answer(Patient::new(server, BOUNDS, turns.clone()), ASKS));
+                spawn_local(answer(Patient::new(server, BOUNDS, (turns.clone(), running()), None), ASKS));
                 clients.push(spawn_local(ask(client, ASKS)));
             }
             for client in clients {

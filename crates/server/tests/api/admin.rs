@@ -67,6 +67,53 @@ pub(crate) async fn bad_concerts_and_dates_are_not_made(app: &TestApp) {
     assert_eq!(dates["performanceDates"].as_array().unwrap().len(), 1);
 }
 
+pub(crate) async fn deceptive_texts_are_refused(app: &TestApp) {
+    let sale = app.sale(json!({}), 1, 1).await;
+    let dates = format!("/admin/concerts/{}/performanceDates", sale.concert_id);
+    let date = |section: &str, grade: &str| {
+        let section = json!({"section": section, "grade": grade, "price": 1, "rows": 1, "seatsPerRow": 1});
+        json!({"startsAt": in_seconds(9_000), "sections": [section]})
+    };
+    for (text, about) in [
+        ("\u{3164}", "visible"),
+        ("\u{200B}\u{FE0F} \u{E0041}", "visible"),
+        ("Hall \u{202E}A", "bidirectional"),
+        ("\u{2067}Hall\u{2069}", "bidirectional"),
+        ("Hall\u{2028}A", "line breaks"),
+        ("\u{0}", "control"),
+        (" ", "characters"),
+    ] {
+        for (path, body, field) in [
+            ("/admin/concerts", json!({"title": text, "venue": "V"}), "title"),
+            ("/admin/concerts", json!({"title": "T", "venue": text}), "venue"),
+            (&dates, date(text, "R"), "section"),
+            (&dates, date("A", text), "grade"),
+        ] {
+            let problem = refused(admin_post(app, path, &body), 422, "INVALID_REQUEST").await;
+            assert_eq!(problem["field"], field, "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(about), "{problem}");
+        }
+    }
+    // Sections that differ by their form alone are one.
+    let mut twice = date("Caf\u{e9}", "R");
+    let mut other = twice["sections"][0].clone();
+    other["section"] = json!("Cafe\u{301}");
+    twice["sections"].as_array_mut().unwrap().push(other);
+    let problem = refused(admin_post(app, &dates, &twice), 422, "INVALID_REQUEST").await;
+    assert_eq!(problem["field"], "sections");
+}
+
+pub(crate) async fn texts_are_stored_in_nfc(app: &TestApp) {
+    let title = "Cafe\u{301} \u{1100}\u{1161} \u{1F468}\u{200D}\u{1F469}";
+    let made = admin_post(app, "/admin/concerts", &json!({"title": title, "venue": "می\u{200C}خواهم"}));
+    sent(made, 201).await;
+    let listed = asked(app.get("/concerts"), 200).await.json();
+    assert_eq!(listed["items"][0]["title"], "Caf\u{e9} 가 \u{1F468}\u{200D}\u{1F469}");
+    assert_eq!(listed["items"][0]["venue"], "می\u{200C}خواهم");
+    let log = sent(admin(app, Method::GET, "/admin/audit-log"), 200).await;
+    assert_eq!(log["items"][0]["after"]["title"], listed["items"][0]["title"]);
+}
+
 pub(crate) async fn sales_follow_every_step(app: &TestApp) {
     let sale = app.sale(json!({}), 1, 4).await;
     let buyer = app.active(&sale).await;

@@ -1,9 +1,12 @@
 //! What is no request of this API: unknown paths, methods, types, sizes.
 
-use frontrow_testkit::app::TestApp;
+use frontrow_domain::ports::Role;
+use frontrow_testkit::app::{TestApp, token};
 use reqwest::Method;
 use serde_json::json;
+use uuid::Uuid;
 
+use crate::slow_clients::ask_bare;
 use crate::support::{NOBODY, TOO_LARGE, admin, ask, asked, balance, refused};
 
 /// Every path, with the methods it has.
@@ -11,6 +14,7 @@ fn paths() -> Vec<(String, Vec<&'static str>)> {
     let seats = format!("/concerts/{NOBODY}/performanceDates/{NOBODY}/seats");
     vec![
         ("/sessions".into(), vec!["POST"]),
+        ("/sessions/renew".into(), vec!["POST"]),
         ("/queue".into(), vec!["GET", "POST", "DELETE"]),
         ("/concerts".into(), vec!["GET"]),
         (format!("/concerts/{NOBODY}/performanceDates"), vec!["GET"]),
@@ -40,6 +44,59 @@ pub(crate) async fn unknown_paths_are_not_found(app: &TestApp) {
         refused(app.get(path), 404, "NOT_FOUND").await;
     }
     refused(buyer.own(app.post("/nothing", &json!({}))), 404, "NOT_FOUND").await;
+}
+
+/// Ways to write `/admin/rooms`, and paths below it, that a proxy's rule for the prefix `/admin` does not match.
+const DISGUISED: [&str; 22] = [
+    "/%61dmin/rooms",
+    "/%61%64%6D%69%6E/rooms",
+    "/%41dmin/rooms",
+    "/%2561dmin/rooms",
+    "/%2Fadmin/rooms",
+    "/%2e/admin/rooms",
+    "/queue/%2e%2e/admin/rooms",
+    "/%5Cadmin/rooms",
+    "/%00/admin/rooms",
+    "/%/admin/rooms",
+    "/%6/admin/rooms",
+    "/%zz/admin/rooms",
+    "/%ef%bd%81dmin/rooms",
+    "/\u{ff41}dmin/rooms",
+    "//admin/rooms",
+    "/./admin/rooms",
+    "/queue/../admin/rooms",
+    "/;x=1/admin/rooms",
+    "/;/admin/rooms",
+    "/\\admin/rooms",
+    "/Admin/rooms",
+    "/ADMIN/rooms",
+];
+
+/// The path rule of a proxy, which compares the bytes as they were sent.
+fn is_stopped_by_a_proxy(path: &str) -> bool {
+    path.starts_with("/admin")
+}
+
+pub(crate) async fn no_disguised_path_gets_past_a_proxys_path_rule(app: &TestApp) {
+    let operator = token(Uuid::from_u128(1), Role::Admin);
+    let status = async |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {operator}\r\n\r\n");
+        let (_, said) = ask_bare(app, &head).await;
+        said.strip_prefix("HTTP/1.1 ").and_then(|status| status.parse::<u16>().ok())
+    };
+    assert_eq!(status("/admin/rooms").await, Some(200), "the operator may");
+    for path in DISGUISED {
+        assert!(!is_stopped_by_a_proxy(path), "{path}");
+        let expected: &[u16] = if path.contains('%') { &[400] } else { &[400, 404] };
+        let status = status(path).await;
+        assert!(status.is_some_and(|status| expected.contains(&status)), "{path}: {status:?}");
+    }
+    // Behind the prefix a proxy lets nothing through; here it is refused as well.
+    for path in ["/admin/%72ooms", "/admin%2Frooms", "/admin/rooms%00", "/admin/rooms%3Fx=1"] {
+        assert_eq!(status(path).await, Some(400), "{path}");
+    }
+    refused(app.get("/%71ueue"), 400, "MALFORMED_REQUEST").await;
+    asked(app.get("/concerts?limit=%31"), 200).await;
 }
 
 pub(crate) async fn other_methods_are_refused_and_the_allowed_ones_named(app: &TestApp) {

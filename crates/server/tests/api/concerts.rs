@@ -35,7 +35,7 @@ pub(crate) async fn concerts_are_public(app: &TestApp) {
             .await;
     let listed = asked(app.get("/concerts"), 200).await.json();
     let expected = json!({"concertId": made["concertId"], "title": "가을 밤", "venue": "Hall \"1\"",
-        "roomId": made["roomId"]});
+        "roomId": made["roomId"], "soldOut": false});
     assert_eq!(listed["items"], json!([expected]));
 }
 

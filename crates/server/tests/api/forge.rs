@@ -35,7 +35,7 @@ pub(crate) async fn forged_tokens_open_nothing(app: &TestApp) {
         let claims = json!({"sub": mine.user_id, "role": "admin", "exp": unix(seconds)});
         headed(&json!({"typ": typ, "alg": "HS256"}), &claims)
     });
-    let forger = Forger::new(SEED, good, worthless.into(), &[ED25519_PUBLIC], FORGERS);
+    let forger = Forger::new(SEED, good, worthless.into(), &[ED25519_PUBLIC], &[FORGERS]);
     let bare = Buyer { wait_token: None, ..mine.clone() };
     let mut tried = 0;
     for forgery in forger.forgeries(0) {

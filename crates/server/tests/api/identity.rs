@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{NOBODY, admin, ask, asked, in_seconds, now, refused, time};
+use crate::support::{NOBODY, admin, ask, asked, enter, in_seconds, is_about, now, place, refused, time};
 
 /// A JWT with these claims.
 fn signed(claims: &Value, algorithm: Algorithm, secret: &str) -> String {
@@ -63,6 +63,7 @@ fn every_call(user_id: Uuid) -> Vec<(Method, String, Option<Value>)> {
         (Method::POST, format!("/admin/rooms/{NOBODY}/admit"), Some(json!({"count": 1}))),
         (Method::GET, format!("/admin/performanceDates/{NOBODY}/sales"), None),
         (Method::GET, "/admin/audit-log".into(), None),
+        (Method::POST, "/sessions/renew".into(), None),
     ]
 }
 
@@ -81,6 +82,50 @@ pub(crate) async fn a_guest_session_is_a_user_with_a_token(app: &TestApp) {
     assert_ne!(id(&other, "userId"), user_id);
     let account = app.get(&format!("/accounts/{user_id}"));
     asked(account.bearer_auth(session["accessToken"].as_str().unwrap()), 200).await;
+}
+
+/// A line may be longer than a session: the place is the user's, not the token's.
+pub(crate) async fn a_renewed_session_keeps_its_place_and_buys(app: &TestApp) {
+    let sale = app.sale(json!({}), 1, 1).await;
+    let before = app.waiting(&sale).await;
+    let renewed = asked(app.request(Method::POST, "/sessions/renew").bearer_auth(&before.access_token), 201);
+    let renewed = renewed.await.json();
+    assert_eq!(id(&renewed, "userId"), before.user_id);
+    let access_token = renewed["accessToken"].as_str().unwrap().to_owned();
+    let expires_at = time(&renewed, "expiresAt");
+    is_about(expires_at, 86_400);
+    assert_eq!(claims_of(&access_token)["exp"].as_i64().unwrap(), expires_at.unix_micros() / 1_000_000);
+    assert!(claims_of(&access_token).get("role").is_none());
+
+    let buyer = Buyer { access_token, ..before.clone() };
+    let place = place(app, &buyer).await;
+    assert_eq!(place["tokenId"], crate::support::place(app, &before).await["tokenId"], "both are valid");
+    let again = asked(enter(app, &buyer, &sale), 200).await;
+    assert_eq!(Some(again.wait_token()), buyer.wait_token);
+    app.admit(sale.room_id, 1).await;
+    let seats = app.seats(&buyer, &sale).await;
+    let reservation_id = app.hold(&buyer, &sale, &seats).await;
+    app.charge(&buyer, 100).await;
+    sent(app.pay(&buyer, reservation_id), 200).await;
+    // And once more, by the renewed token.
+    asked(app.request(Method::POST, "/sessions/renew").bearer_auth(&buyer.access_token), 201).await;
+}
+
+pub(crate) async fn only_a_valid_token_without_a_role_is_renewed(app: &TestApp) {
+    let renew = || app.request(Method::POST, "/sessions/renew");
+    refused(renew(), 401, "UNAUTHENTICATED").await;
+    let user_id = app.guest().await.user_id;
+    let expired = signed(&json!({"sub": user_id, "exp": unix(-1)}), Algorithm::HS256, SECRET);
+    refused(renew().bearer_auth(expired), 401, "UNAUTHENTICATED").await;
+    for role in ["admin", "cashier"] {
+        let operator =
+            signed(&json!({"sub": user_id, "exp": unix(60), "role": role}), Algorithm::HS256, SECRET);
+        let problem = refused(renew().bearer_auth(operator), 403, "FORBIDDEN").await;
+        assert!(problem["detail"].as_str().unwrap().contains("frontrow token"), "{problem}");
+        assert!(problem.get("accessToken").is_none());
+    }
+    let user = signed(&json!({"sub": user_id, "exp": unix(60)}), Algorithm::HS256, SECRET);
+    asked(renew().bearer_auth(user), 201).await;
 }
 
 pub(crate) async fn every_call_needs_a_bearer(app: &TestApp) {

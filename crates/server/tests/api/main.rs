@@ -26,11 +26,13 @@ mod identity;
 mod lapsing;
 mod lines;
 mod nodes;
+mod openings;
 mod outage;
 mod outside_identity;
 mod payment;
 mod queue;
 mod rate_limits;
+mod readiness;
 mod reservations;
 mod restart;
 mod rooms;
@@ -38,7 +40,9 @@ mod rotation;
 mod seats;
 mod seats_since;
 mod service;
+mod silence;
 mod slow_clients;
+mod sold_out;
 mod support;
 
 use frontrow_testkit::app::Database;
@@ -78,6 +82,8 @@ macro_rules! contract {
                     admin:
                         a_concert_with_a_room_gets_one_of_its_own,
                         bad_concerts_and_dates_are_not_made,
+                        deceptive_texts_are_refused,
+                        texts_are_stored_in_nfc,
                         sales_follow_every_step;
                     audit_log:
                         every_action_is_recorded,
@@ -85,6 +91,7 @@ macro_rules! contract {
                         changes_that_meet_make_a_chain;
                     bad_input:
                         unknown_paths_are_not_found,
+                        no_disguised_path_gets_past_a_proxys_path_rule,
                         other_methods_are_refused_and_the_allowed_ones_named,
                         bodies_are_json,
                         bodies_are_small,
@@ -132,6 +139,8 @@ macro_rules! contract {
                         twins_get_one_answer;
                     identity:
                         a_guest_session_is_a_user_with_a_token,
+                        a_renewed_session_keeps_its_place_and_buys,
+                        only_a_valid_token_without_a_role_is_renewed,
                         every_call_needs_a_bearer,
                         a_bad_bearer_is_refused,
                         a_bearer_is_good_until_it_expires,
@@ -174,6 +183,8 @@ macro_rules! contract {
                         a_body_is_optional_but_not_arbitrary;
                     rate_limits:
                         nobody_is_limited_by_default;
+                    readiness:
+                        readiness_tells_the_age_of_every_pass;
                     reservations:
                         a_hold_says_what_is_held,
                         all_seats_or_none,
@@ -187,7 +198,13 @@ macro_rules! contract {
                         a_hold_can_be_given_back,
                         what_is_paid_is_not_given_back,
                         own_reservations_come_in_pages,
+                        a_paid_reservation_shows_its_tickets,
                         a_hold_outlives_its_token;
+                    openings:
+                        no_tick_admits_before_the_opening,
+                        an_opening_is_set_moved_and_cleared,
+                        the_dates_of_a_concert_open_its_own_room,
+                        a_pause_stops_the_sale_and_keeps_what_is_held;
                     rooms:
                         a_room_is_made_with_the_defaults_of_the_contract,
                         rooms_are_counted_and_listed_in_pages,
@@ -212,6 +229,10 @@ macro_rules! contract {
                         heads_have_limits,
                         who_wants_another_protocol_is_answered_at_once,
                         deep_bodies_are_refused;
+                    sold_out:
+                        a_sold_out_concert_takes_no_newcomers,
+                        the_global_room_takes_people_for_sold_out_concerts,
+                        the_list_tells_the_next_date_and_the_lowest_price;
                 }
             }
             mod unserved {
@@ -237,9 +258,15 @@ macro_rules! contract {
                         modes_take_effect_on_every_node,
                         what_entering_says_holds_for_polls,
                         an_abandoned_place_is_given_up;
+                    openings:
+                        a_pause_holds_on_every_node,
+                        a_tick_that_a_wrong_clock_wrote_heals;
                     outside_identity:
                         eddsa,
                         rs256,
+                        es256,
+                        a_subject_that_is_no_uuid_is_mapped_to_one,
+                        roles_are_read_under_the_configured_claim,
                         a_key_set_is_followed_without_a_restart,
                         issuer_and_audience_are_asked_for_where_that_is_configured;
                     payment:
@@ -248,6 +275,8 @@ macro_rules! contract {
                         a_caller_has_its_rate,
                         an_address_has_its_rate_before_anything_else,
                         a_trusted_proxy_names_its_client;
+                    readiness:
+                        a_database_without_a_table_is_not_ready;
                     restart:
                         answers_and_tokens_are_the_same_after_a_restart,
                         options_do_not_change_the_room_of_a_later_start;
@@ -262,7 +291,10 @@ macro_rules! contract {
                         a_body_that_drips_is_cut_and_changes_nothing,
                         who_does_not_read_is_cut,
                         who_reads_steadily_gets_all,
-                        connections_beyond_the_limit_wait;
+                        connections_beyond_the_limit_wait,
+                        an_address_cannot_take_all_connections,
+                        a_connection_that_sends_nothing_is_cut,
+                        trusted_proxies_may_hold_connections;
                 }
             }
         }

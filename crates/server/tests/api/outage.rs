@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use frontrow::backend::Backend;
 use frontrow::cli::DatabaseUrl;
-use frontrow_app::SeatMaps;
+use frontrow_app::{KnownIncarnation, SeatMaps};
 use frontrow_domain::PerformanceDateId;
 use frontrow_domain::seat::SeatStatus;
 use frontrow_infra::identity::SystemClock;
@@ -86,9 +86,9 @@ async fn without_storage_seats_are_shown_and_not_held() {
     let sale = app.sale(json!({}), 1, 3).await;
     let buyer = app.active(&sale).await;
     let seats = app.seats(&buyer, &sale).await;
-    let backend = Backend::open(&database.url(), None).await.unwrap();
+    let backend = Backend::open(&database.url(), settings(&database).database_options).await.unwrap();
     let clock = Arc::new(SystemClock::default());
-    let maps = SeatMaps::new(backend.storage().seat_feeds, clock);
+    let maps = SeatMaps::new(backend.storage().seat_feeds, clock, KnownIncarnation::default());
     let shown = async || {
         let map = maps.find(PerformanceDateId::new(sale.date_id)).await.unwrap();
         map.shown(SystemClock::uncorrected()).unwrap().statuses

@@ -16,6 +16,8 @@ use crate::support::{ask, asked, becomes, now, refused};
 
 const ED25519_PRIVATE: &str = include_str!("../../../infra/src/identity/test_keys/ed25519_private.pem");
 const ED25519_PUBLIC: &str = include_str!("../../../infra/src/identity/test_keys/ed25519_public.pem");
+const EC_PRIVATE: &str = include_str!("../../../infra/src/identity/test_keys/ec_private.pem");
+const EC_PUBLIC: &str = include_str!("../../../infra/src/identity/test_keys/ec_public.pem");
 const RSA_PRIVATE: &str = include_str!("../../../infra/src/identity/test_keys/rsa_private.pem");
 const RSA_PUBLIC: &str = include_str!("../../../infra/src/identity/test_keys/rsa_public.pem");
 
@@ -36,6 +38,7 @@ fn claims(user_id: Uuid) -> Value {
 fn private(algorithm: Algorithm) -> EncodingKey {
     let key = match algorithm {
         Algorithm::EdDSA => EncodingKey::from_ed_pem(ED25519_PRIVATE.as_bytes()),
+        Algorithm::ES256 => EncodingKey::from_ec_pem(EC_PRIVATE.as_bytes()),
         _ => EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()),
     };
     key.unwrap()
@@ -63,12 +66,64 @@ pub(crate) async fn rs256(database: &Database) {
     app.stop().await;
 }
 
+pub(crate) async fn es256(database: &Database) {
+    let app = start(database, EC_PUBLIC).await;
+    let others = [Algorithm::EdDSA, Algorithm::RS256];
+    only_the_provider_is_believed(&app, Algorithm::ES256, EC_PUBLIC, &others).await;
+    app.stop().await;
+}
+
+/// `kim` of `https://id`, as KEYS.md maps it.
+const KIM: &str = "7576bb61-c2a6-5d1a-b531-63d968377cfa";
+
+pub(crate) async fn a_subject_that_is_no_uuid_is_mapped_to_one(database: &Database) {
+    let app = start(database, EC_PUBLIC).await;
+    let bearer = |sub: &str, issuer: &str| {
+        let mut claims = claims(SOMEBODY);
+        (claims["sub"], claims["iss"]) = (json!(sub), json!(issuer));
+        by_provider(&claims, Algorithm::ES256)
+    };
+    let kim = bearer("kim", "https://id");
+    let entered = asked(app.request(Method::POST, "/queue").bearer_auth(&kim), 201).await;
+    assert_eq!(entered.json()["userId"], json!(KIM));
+    let charge = |bearer: &str| {
+        let charge = app.request(Method::POST, &format!("/accounts/{KIM}/charge"));
+        charge.bearer_auth(bearer).json(&json!({"amount": 5}))
+    };
+    asked(charge(&kim), 200).await;
+    // The same name at another issuer, and the mapped id as a name, are other users.
+    for other in
+        [bearer("kim", "https://other"), bearer(KIM, "https://id"), bearer(&SOMEBODY.to_string(), "x")]
+    {
+        refused(charge(&other), 403, "NOT_YOUR_RESOURCE").await;
+        assert_eq!(asked(app.request(Method::POST, "/queue").bearer_auth(&other), 201).await.status, 201);
+    }
+    app.stop().await;
+}
+
+pub(crate) async fn roles_are_read_under_the_configured_claim(database: &Database) {
+    let provider = Provider::PublicKey(EC_PUBLIC.as_bytes().to_vec());
+    let expected = Expected { role_claim: Some("realm_access.roles".into()), ..Expected::default() };
+    let app = start_with(database, Some(provider), expected).await;
+    let with = |more: Value| {
+        let mut claims = claims(SOMEBODY);
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        app.get("/admin/rooms").bearer_auth(by_provider(&claims, Algorithm::ES256))
+    };
+    asked(with(json!({"realm_access": {"roles": ["offline_access", "admin"]}})), 200).await;
+    for other in [json!({}), json!({"role": "admin"}), json!({"realm_access": {"roles": ["cashier"]}})] {
+        refused(with(other), 403, "FORBIDDEN").await;
+    }
+    app.stop().await;
+}
+
 async fn only_the_provider_is_believed(app: &TestApp, right: Algorithm, pem: &str, wrong: &[Algorithm]) {
     ask(app.request(Method::POST, "/sessions")).await.any_problem(404);
     let user_id = Uuid::from_u128(0x9f1c24a6_6c4a_4d5e_8f21_3b0f2c6f7a11);
     let account = || app.get(&format!("/accounts/{user_id}"));
     let bearer = by_provider(&claims(user_id), right);
     asked(account().bearer_auth(&bearer), 200).await;
+    refused(app.request(Method::POST, "/sessions/renew").bearer_auth(&bearer), 404, "NOT_FOUND").await;
 
     let mut refused_bearers = vec![by_secret(&claims(user_id), SECRET), by_secret(&claims(user_id), pem)];
     refused_bearers.extend(wrong.iter().map(|algorithm| by_provider(&claims(user_id), *algorithm)));
@@ -150,7 +205,8 @@ pub(crate) async fn a_key_set_is_followed_without_a_restart(database: &Database)
 }
 
 pub(crate) async fn issuer_and_audience_are_asked_for_where_that_is_configured(database: &Database) {
-    let expected = Expected { issuer: Some("https://id".into()), audience: Some("frontrow".into()) };
+    let (issuer, audience) = (Some("https://id".into()), Some("frontrow".into()));
+    let expected = Expected { issuer, audience, ..Expected::default() };
     let provider = Provider::PublicKey(ED25519_PUBLIC.as_bytes().to_vec());
     let app = start_with(database, Some(provider), expected.clone()).await;
     let with = |issuer: &str, audience: Value| {

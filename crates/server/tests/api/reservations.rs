@@ -291,3 +291,34 @@ pub(crate) async fn a_hold_outlives_its_token(app: &TestApp) {
     let bare = Buyer { wait_token: None, ..buyer };
     sent(app.pay(&bare, held), 200).await;
 }
+
+/// Until then they were in the answer of the payment alone, which is kept for a day.
+pub(crate) async fn a_paid_reservation_shows_its_tickets(app: &TestApp) {
+    let sale = app.sale(json!({}), 1, 4).await;
+    let buyer = app.active(&sale).await;
+    let seats = app.seats(&buyer, &sale).await;
+    let (paid, held) =
+        (app.hold(&buyer, &sale, &seats[..2]).await, app.hold(&buyer, &sale, &seats[2..3]).await);
+    for id in [paid, held] {
+        let before = reservation(app, &buyer, id).await;
+        assert!(before.get("paymentId").is_none() && before.get("tickets").is_none(), "{before}");
+    }
+    app.charge(&buyer, 1_000).await;
+    let receipt = sent(app.pay(&buyer, paid), 200).await;
+    let found = reservation(app, &buyer, paid).await;
+    assert_eq!((&found["status"], &found["paymentId"]), (&json!("DONE"), &receipt["paymentId"]));
+    let by_seat = |tickets: &Value| {
+        let mut tickets = tickets.as_array().unwrap().clone();
+        tickets.sort_by_key(|ticket| ticket["seatId"].to_string());
+        tickets
+    };
+    assert_eq!(by_seat(&found["tickets"]), by_seat(&receipt["tickets"]));
+    assert_eq!(found["tickets"].as_array().unwrap().len(), 2);
+    let list = sent(buyer.own(app.get("/reservations")), 200).await;
+    let listed = list["items"].as_array().unwrap();
+    assert_eq!(listed.iter().find(|item| item["reservationId"] == json!(paid)), Some(&found));
+    let unpaid = listed.iter().find(|item| item["reservationId"] == json!(held)).unwrap();
+    assert!(unpaid.get("paymentId").is_none() && unpaid.get("tickets").is_none(), "{unpaid}");
+    let stranger = app.guest().await;
+    refused(stranger.own(app.get(&format!("/reservations/{paid}"))), 404, "RESERVATION_NOT_FOUND").await;
+}

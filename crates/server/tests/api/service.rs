@@ -19,6 +19,7 @@ pub(crate) async fn the_description_is_complete(app: &TestApp) {
     let seats = format!("{concert}{date}");
     for (path, methods) in [
         ("/sessions", "post"),
+        ("/sessions/renew", "post"),
         ("/queue", "post get delete"),
         ("/concerts", "get"),
         (concert, "get"),

@@ -1,7 +1,7 @@
 //! Clients that are too slow, too large or too many, on bare sockets.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use frontrow::app::Settings;
@@ -9,6 +9,7 @@ use frontrow::http::ClientRules;
 use frontrow_api::RateRules;
 use frontrow_testkit::app::{Buyer, Database, Sale, TestApp, settings};
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tokio::task::spawn_blocking;
 
 use crate::support::{asked, refused};
@@ -194,7 +195,7 @@ pub(crate) async fn who_reads_steadily_gets_all(database: &Database) {
 }
 
 /// Sends this on a connection of its own, and reads the start of the answer.
-async fn ask_bare(app: &TestApp, request: &str) -> (TcpStream, String) {
+pub(crate) async fn ask_bare(app: &TestApp, request: &str) -> (TcpStream, String) {
     let (mut stream, request) = (connect(app), request.to_owned());
     let asked = spawn_blocking(move || {
         // It may hang up before it has read all of it.
@@ -299,25 +300,104 @@ pub(crate) async fn deep_bodies_are_refused(app: &TestApp) {
     assert_eq!(crate::support::balance(app, &buyer).await, 0);
 }
 
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// The start of the answer, if one arrives in time.
+fn answers(mut stream: &TcpStream, within: Duration) -> Option<[u8; 12]> {
+    stream.set_read_timeout(Some(within)).unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).is_ok().then_some(start)
+}
+
 pub(crate) async fn connections_beyond_the_limit_wait(database: &Database) {
-    let clients = ClientRules { max_connections: Some(2), ..ClientRules::default() };
+    let (max_connections, max_connections_per_address) = (Some(2), Some(2));
+    let clients = ClientRules { max_connections, max_connections_per_address, ..ClientRules::default() };
     let app = with(database, clients).await;
-    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    let answers = |mut stream: &TcpStream, within: Duration| {
-        stream.set_read_timeout(Some(within)).unwrap();
-        let mut start = [0; 12];
-        matches!(stream.read_exact(&mut start), Ok(())).then_some(start)
-    };
     let held: Vec<TcpStream> = (0..2).map(|_| connect(&app)).collect();
     for mut stream in &held {
-        stream.write_all(request).unwrap();
+        stream.write_all(HEALTH).unwrap();
         assert_eq!(answers(stream, CUT_WITHIN), Some(*b"HTTP/1.1 200"));
     }
     let mut third = connect(&app);
-    third.write_all(request).unwrap();
+    third.write_all(HEALTH).unwrap();
     assert_eq!(answers(&third, Duration::from_secs(2)), None, "it waits");
     drop(held);
     assert_eq!(answers(&third, CUT_WITHIN), Some(*b"HTTP/1.1 200"), "until another one goes");
     drop(third);
+    app.stop().await;
+}
+
+/// A connection of a client at this address, on which a request was sent.
+async fn asking_from(app: &TestApp, last: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), 0)).unwrap();
+    let server = app.url("").strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = socket.connect(server).await.unwrap().into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    // A connection over the cap may be gone already.
+    let _ = stream.write_all(HEALTH);
+    stream
+}
+
+/// A server for four connections, of which one address has two; two more were asked for.
+async fn crowded_by_one(database: &Database, per_address: usize) -> (TestApp, Vec<TcpStream>) {
+    let (max_connections, max_connections_per_address) = (Some(4), Some(per_address));
+    let clients = ClientRules { max_connections, max_connections_per_address, ..ClientRules::default() };
+    let app = with(database, clients).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let stream = asking_from(&app, 1).await;
+        if answers(&stream, CUT_WITHIN).is_some() {
+            held.push(stream);
+        }
+    }
+    (app, held)
+}
+
+pub(crate) async fn an_address_cannot_take_all_connections(database: &Database) {
+    let (app, held) = crowded_by_one(database, 2).await;
+    assert_eq!(held.len(), 2, "connections over the cap are closed");
+    let other = asking_from(&app, 2).await;
+    assert_eq!(answers(&other, CUT_WITHIN), Some(*b"HTTP/1.1 200"), "another address is served");
+    drop(held);
+    let begin = Instant::now();
+    while answers(&asking_from(&app, 1).await, CUT_WITHIN).is_none() {
+        assert!(begin.elapsed() < CUT_WITHIN, "ended connections still count");
+    }
+    drop(other);
+    app.stop().await;
+
+    // The control: without an effective cap the other address waits.
+    let (app, held) = crowded_by_one(database, 4).await;
+    assert_eq!(held.len(), 4);
+    let other = asking_from(&app, 2).await;
+    assert_eq!(answers(&other, Duration::from_secs(2)), None);
+    drop((held, other));
+    app.stop().await;
+}
+
+pub(crate) async fn a_connection_that_sends_nothing_is_cut(database: &Database) {
+    let app = with(database, ClientRules::default()).await;
+    let mut silent = connect(&app);
+    let begin = Instant::now();
+    let (gone, said) = spawn_blocking(move || read_to_the_end(&mut silent)).await.unwrap();
+    assert!(gone, "it is still open after {:?}", begin.elapsed());
+    assert!(begin.elapsed() >= Duration::from_secs(4) && said.is_empty(), "{:?}: {said}", begin.elapsed());
+    app.stop().await;
+}
+
+pub(crate) async fn trusted_proxies_may_hold_connections(database: &Database) {
+    let trusted_proxies = "127.0.0.1".parse().unwrap();
+    let rates = RateRules { trusted_proxies, ..RateRules::default() };
+    let max_connections_per_address = Some(1);
+    let clients = ClientRules { rates, max_connections_per_address, ..ClientRules::default() };
+    let app = with(database, clients).await;
+    let mut held: Vec<TcpStream> = (0..3).map(|_| connect(&app)).collect();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    for stream in &mut held {
+        stream.write_all(HEALTH).unwrap();
+        assert_eq!(answers(stream, CUT_WITHIN), Some(*b"HTTP/1.1 200"), "idle for more than 5 s");
+    }
+    drop(held);
     app.stop().await;
 }

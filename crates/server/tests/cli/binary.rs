@@ -1,6 +1,7 @@
 //! Runs the binary: to its end, or as a server until it is told to stop.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,13 +19,15 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-fn command(folder: &Path, args: &str, env: &[(&str, &str)]) -> Command {
+pub(crate) fn command(folder: &Path, args: &str, env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_frontrow"));
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("FRONTROW_") || name == "RUST_BACKTRACE")
     {
         command.env_remove(name);
     }
+    // The PostgreSQL of tests is fast, not durable.
+    command.env("FRONTROW_ALLOW_LOSSY_COMMITS", "true");
     command.current_dir(folder).args(args.split_whitespace()).envs(env.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -46,11 +49,30 @@ fn read(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
+/// Starts a process that runs on, on a port of its own, with standard error as it is given.
+pub(crate) fn start(mut command: Command, stderr: impl Into<Stdio>) -> (Killed, String) {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    command.args(["--bind", &free.to_string()]).stdout(Stdio::null()).stderr(stderr);
+    (Killed(command.spawn().expect("the binary starts")), free.to_string())
+}
+
 /// A process that does not outlive its test.
-struct Killed(Child);
+pub(crate) struct Killed(Child);
 
 impl Killed {
-    fn wait(&mut self, what: &str) -> Option<i32> {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.0.try_wait().expect("it can be waited for").is_none()
+    }
+
+    /// Waits for its end, and gives its exit code.
+    pub(crate) fn wait(&mut self, what: &str) -> Option<i32> {
         let deadline = Instant::now() + IN_TIME;
         loop {
             if let Some(status) = self.0.try_wait().expect("it can be waited for") {
@@ -103,10 +125,25 @@ impl Serving {
         Self { address, child, lines, log }
     }
 
+    /// Kills it (SIGKILL), as a crash does, and gives what it logged.
+    pub(crate) fn kill(mut self) -> String {
+        self.child.0.kill().expect("it can be killed");
+        self.child.wait("serve");
+        for line in self.lines.iter() {
+            self.log.push_str(&line);
+            self.log.push('\n');
+        }
+        std::mem::take(&mut self.log)
+    }
+
     /// Tells it to stop, as an operator does, and gives its exit code and log.
-    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
-        let told = Command::new("kill").args(["-TERM", &self.child.0.id().to_string()]).status();
-        assert!(told.expect("kill").success());
+    pub(crate) fn stop(self) -> (Option<i32>, String) {
+        self.stop_by("-TERM")
+    }
+
+    /// Sends it a signal that stops it, and gives its exit code and log.
+    pub(crate) fn stop_by(mut self, signal: &str) -> (Option<i32>, String) {
+        self.child.signal(signal);
         let code = self.child.wait("serve");
         for line in self.lines.iter() {
             self.log.push_str(&line);

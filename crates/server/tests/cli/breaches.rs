@@ -2,7 +2,7 @@
 
 /// Each breach: the invariant that it breaks, and how it is made. `{random}` is an id that nothing has, `{early}` and
 /// `{late}` are times before and after all others, `{nonsense}` is an answer whose id is none.
-pub(crate) const BREACHES: [(&str, &str); 73] = [
+pub(crate) const BREACHES: [(&str, &str); 74] = [
     (
         "seat-reserved-once",
         "DROP INDEX reservation_seats_one_live;
@@ -105,6 +105,7 @@ pub(crate) const BREACHES: [(&str, &str); 73] = [
     ("token-state", "UPDATE queue_tokens SET activated_at = {early} WHERE status = 'WAIT'"),
     ("token-state", "UPDATE queue_tokens SET expires_at = activated_at WHERE status = 'ACTIVE'"),
     ("token-state", "UPDATE queue_tokens SET expires_at = NULL WHERE status = 'EXPIRED'"),
+    ("token-paused", "UPDATE queue_tokens SET paused_at = activated_at WHERE status = 'ACTIVE'"),
     (
         "token-live-once",
         "DROP INDEX queue_tokens_one_live;

@@ -9,11 +9,21 @@
 )]
 
 mod audit;
+mod backup;
 mod binary;
 mod breaches;
+mod database_demands;
+mod existing_sale;
 mod live_audit;
+mod log;
+mod mounts;
+mod replaced_file;
+mod restore;
 mod secrets;
+mod signals;
 mod sqlite_file;
+mod stopping;
+mod wallet;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -83,12 +93,15 @@ fn wrong_options_are_refused_in_a_line() {
         "--identity-jwks missing.json",
         "--identity-jwks a.json --identity-public-key a.pem",
         "--identity-issuer=",
+        "--identity-role-claim roles",
+        "--identity-role-claim=",
         "--wallet-charging anybody",
         "--rate-limit-per-caller 20",
         "--rate-limit-per-address 0/s",
         "--trusted-proxies 10.0.0.0/99",
         "--cors-origins tickets.example",
         "--max-connections 0",
+        "--max-connections-per-address 0",
         "--client-timeout-seconds 0",
         "--database-url sqlite:missing/folder/a.db",
         "token --role king",
@@ -96,6 +109,9 @@ fn wrong_options_are_refused_in_a_line() {
         "demo --exit --buyers 0",
         "audit --exit",
         "audit --database-url sqlite:missing.db",
+        "backup",
+        "backup a.db --database-url sqlite:missing.db",
+        "restore missing.db",
     ] {
         let output = run(folder.path(), args, &[]);
         let line = refused(&output);
@@ -227,8 +243,18 @@ fn help_and_version_are_printed() {
     let folder = tempdir().unwrap();
     let output = run(folder.path(), "--help", &[("FRONTROW_SECRET", SECRET)]);
     assert_eq!(output.code, Some(0));
-    for word in ["serve", "demo", "migrate", "audit", "token", "openapi", "--database-url", "FRONTROW_SECRET"]
-    {
+    for word in [
+        "serve",
+        "demo",
+        "migrate",
+        "audit",
+        "backup",
+        "restore",
+        "token",
+        "openapi",
+        "--database-url",
+        "FRONTROW_SECRET",
+    ] {
         assert!(output.stdout.contains(word), "{word} is not in {}", output.stdout);
     }
     assert!(!output.stdout.contains(SECRET));
@@ -525,7 +551,7 @@ async fn the_demo_sells_out_on_postgresql() {
     let folder = tempdir().unwrap();
     let url = url(&database);
     let env = [("FRONTROW_DATABASE_URL", url.as_str()), ("FRONTROW_SECRET", SECRET)];
-    sold_out(&run(folder.path(), DEMO, &env));
+    sold_out(&run(folder.path(), &format!("{DEMO} --database-url {url}"), &env));
     // What was sold stays where it was sold.
     assert_eq!(run(folder.path(), "audit", &env).code, Some(0));
 }

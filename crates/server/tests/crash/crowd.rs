@@ -147,7 +147,10 @@ impl Shared {
         let body = json!({"concertId": self.on_sale.sale.concert_id});
         let join = || self.api.request(Method::POST, "/queue", life).json(&body);
         let answer = self.notes.settle("join", self.patience, join).await?;
-        let answer = self.expect("join", answer, &["200", "201"])?;
+        let answer = self.expect("join", answer, &["200", "201", "409 SOLD_OUT"])?;
+        if answer.status == 409 {
+            return None;
+        }
         life.wait_token = answer.wait_token;
         Some(())
     }

@@ -181,7 +181,7 @@ impl Notes {
         let begun = Instant::now();
         let mut tries = Tries::default();
         while begun.elapsed() < patience {
-            let sent = made_at(UuidV7.next_id()).expect("the time in it");
+            let sent = made_at(UuidV7::default().next_id()).expect("the time in it");
             let told = self.send(what, request()).await;
             if let Err(breach) = tries.note(sent, &told) {
                 self.breach(format!("{what} {breach}"));

@@ -78,7 +78,7 @@ impl Arena {
         let nodes = if self.ground == Ground::Postgres { 2 } else { 1 };
         for _ in 0..nodes {
             let mut settings = settings(&self.database);
-            settings.group_commit_limit = self.group_commit_limit;
+            settings.database_options.group_commit_limit = self.group_commit_limit;
             settings.hold_rules = HoldRules { hold_seconds: self.hold_seconds, max_seats_per_user: 4 };
             self.nodes.push(TestApp::start(settings).await);
         }
@@ -258,7 +258,7 @@ pub(crate) async fn patch_room(node: &TestApp, sale: &Sale, policy: &Value) {
 /// People whom the server has never seen.
 pub(crate) fn strangers(size: usize) -> Vec<Buyer> {
     let stranger = |_| {
-        let user_id = UuidV7.next_id();
+        let user_id = UuidV7::default().next_id();
         Buyer { user_id, access_token: token(user_id, Role::User), wait_token: None }
     };
     (0..size).map(stranger).collect()
@@ -367,12 +367,9 @@ impl Hammer {
         hands: usize,
         blow: impl Fn(Storage, Arc<dyn Clock>) -> F + Clone + Send + 'static,
     ) -> Self {
-        let backend = Backend::open(&arena.database.url(), None).await.unwrap();
-        let clock = SystemClock::default();
-        if let Some(offset) = backend.clock_offset_micros().await.unwrap() {
-            clock.correct(offset);
-        }
-        let clock: Arc<dyn Clock> = Arc::new(clock);
+        let backend =
+            Backend::open(&arena.database.url(), settings(&arena.database).database_options).await.unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(backend.clock().await.unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let hand = || {
             let (storage, clock, stop, blow) = (backend.storage(), clock.clone(), stop.clone(), blow.clone());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    database::{Template, TestDatabase},
+    database::{Template, TestDatabase, with_database},
     keeper::{Keeper, run_key},
     programs::{Programs, found_or_skipped, search_list},
 };
@@ -111,6 +111,30 @@ impl PrivateCluster {
     pub async fn start(&self) {
         let keeper = self.keeper();
         blocking(move || keeper.start_server().expect("the server starts again")).await;
+    }
+
+    /// A server that follows this one, and takes no writes until it is promoted (`SELECT pg_promote()`). It
+    /// has the databases of this one, under the same names.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn standby(&self) -> Self {
+        let keeper = self.keeper();
+        let (keeper, child) = blocking(move || {
+            let programs = installed().expect("a running server has its programs");
+            keeper.standby(&programs).expect("a standby starts")
+        })
+        .await;
+        Self { cluster: Cluster::of(keeper), child: Mutex::new(child) }
+    }
+
+    /// The URL of a database on this server, by its name.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn url_of(&self, database: &str) -> String {
+        with_database(&self.cluster.admin_url, database)
     }
 
     fn keeper(&self) -> Arc<Keeper> {

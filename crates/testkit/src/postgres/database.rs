@@ -187,7 +187,7 @@ async fn connect(url: &str) -> Result<Client, Error> {
 }
 
 /// The same URL with another database; its parameters stay.
-fn with_database(url: &str, database: &str) -> String {
+pub(super) fn with_database(url: &str, database: &str) -> String {
     let (scheme, rest) = url.split_once("://").expect("a database URL has a scheme");
     let (server, parameters) = rest.split_once('?').map_or((rest, ""), |(server, after)| (server, after));
     let server = server.split('/').next().unwrap_or(server);

@@ -40,6 +40,15 @@ pub(super) enum Durability {
     None,
 }
 
+/// The data of a new cluster.
+#[derive(Debug)]
+enum Content {
+    /// None.
+    New(Durability),
+    /// All of the server with this connection string and password, which it follows.
+    CopyOf { primary: String, password: String },
+}
+
 /// This process as a user of a running cluster: as long as the value lives, the cluster is kept.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -67,23 +76,27 @@ impl Keeper {
             remove_abandoned(&directory, programs)?;
         }
         fs::create_dir(&directory).context("cannot make the directory of the cluster")?;
-        Ok(Self::start(directory, programs, Durability::None)?.0)
+        Ok(Self::start(directory, programs, &Content::New(Durability::None))?.0)
     }
 
     /// A cluster of this process alone, with the keeper's process. Blocks.
     pub(super) fn private(programs: &Programs) -> anyhow::Result<(Self, Child)> {
         let directory = tempfile::Builder::new().prefix("frontrow-postgres-").tempdir()?.keep();
-        Self::start(directory, programs, Durability::Full)
+        Self::start(directory, programs, &Content::New(Durability::Full))
+    }
+
+    /// A standby of this cluster, with the keeper's process. Blocks.
+    pub(super) fn standby(&self, programs: &Programs) -> anyhow::Result<(Self, Child)> {
+        let directory = tempfile::Builder::new().prefix("frontrow-postgres-").tempdir()?.keep();
+        let (password, port) = (self.read("password")?, self.read("port")?);
+        let primary = format!("host=127.0.0.1 port={port} user=frontrow password={password}");
+        Self::start(directory, programs, &Content::CopyOf { primary, password })
     }
 
     /// Fills the empty `directory` and starts a cluster in it.
-    fn start(
-        directory: PathBuf,
-        programs: &Programs,
-        durability: Durability,
-    ) -> anyhow::Result<(Self, Child)> {
+    fn start(directory: PathBuf, programs: &Programs, content: &Content) -> anyhow::Result<(Self, Child)> {
         let owner = ServerUser::needed(&directory)?;
-        write_files(&directory, owner.as_ref(), durability)?;
+        write_files(&directory, owner.as_ref(), content)?;
         let child = spawn(&directory, programs, owner.as_ref()).context("cannot start the keeper")?;
         let keeper = Self::join(&directory, START_PATIENCE)?;
         Ok((keeper, child))
@@ -164,14 +177,14 @@ impl Keeper {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as one of these, whichever there is.
-struct ServerUser {
-    uid: u32,
-    gid: u32,
+pub(super) struct ServerUser {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 impl ServerUser {
     /// The user to switch to, if this process, which has made `directory`, is root.
-    fn needed(directory: &Path) -> anyhow::Result<Option<Self>> {
+    pub(super) fn needed(directory: &Path) -> anyhow::Result<Option<Self>> {
         if fs::metadata(directory)?.uid() != 0 {
             return Ok(None);
         }
@@ -189,17 +202,22 @@ impl ServerUser {
     }
 }
 
-fn write_files(directory: &Path, owner: Option<&ServerUser>, durability: Durability) -> anyhow::Result<()> {
+fn write_files(directory: &Path, owner: Option<&ServerUser>, content: &Content) -> anyhow::Result<()> {
     let certificates = Certificates::generate()?;
     let port = free_port()?;
-    let files = [
-        ("password", random_hex() + &random_hex()),
+    let (durability, password, primary) = match content {
+        Content::New(durability) => (*durability, random_hex() + &random_hex(), None),
+        Content::CopyOf { primary, password } => (Durability::Full, password.clone(), Some(primary)),
+    };
+    let mut files = vec![
+        ("password", password),
         ("port", port.to_string()),
         ("settings.conf", settings(directory, port, durability)),
         ("root.pem", certificates.root),
         ("server.pem", certificates.server),
         ("server.key", certificates.server_key),
     ];
+    files.extend(primary.map(|primary| ("primary", primary.clone())));
     for (name, content) in files {
         let path = directory.join(name);
         File::options()
@@ -214,7 +232,7 @@ fn write_files(directory: &Path, owner: Option<&ServerUser>, durability: Durabil
     Ok(hand_over(directory, owner)?)
 }
 
-fn hand_over(path: &Path, owner: Option<&ServerUser>) -> std::io::Result<()> {
+pub(super) fn hand_over(path: &Path, owner: Option<&ServerUser>) -> std::io::Result<()> {
     owner.map_or(Ok(()), |user| chown(path, Some(user.uid), Some(user.gid)))
 }
 
@@ -300,7 +318,7 @@ pub(super) fn random_hex() -> String {
 
 /// A port nobody listens on, below those that systems give to outgoing connections: else one of these could
 /// take it while the server is stopped.
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     let offset = RandomState::new().hash_one(()) % 10_000;
     let first = 20_000 + u16::try_from(offset)?;
     (first..30_000)

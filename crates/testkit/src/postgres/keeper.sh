@@ -12,9 +12,14 @@ linger=$2
 directory=$PWD
 sleeper=
 
+# A file `primary` holds the connection string of the server that this one is to follow.
 initialise() {
-    "$bin/initdb" -D data -U frontrow --pwfile=password -A scram-sha-256 -E UTF8 --locale=C -N &&
-        cat settings.conf >>data/postgresql.conf
+    if [ -f primary ]; then
+        # The directory may hold links to some of the programs only.
+        "$(dirname "$(readlink -f "$bin/initdb")")/pg_basebackup" -d "$(cat primary)" -D data -R -X stream -c fast
+    else
+        "$bin/initdb" -D data -U frontrow --pwfile=password -A scram-sha-256 -E UTF8 --locale=C -N
+    fi && cat settings.conf >>data/postgresql.conf
 } </dev/null >>log 2>&1
 
 start() {

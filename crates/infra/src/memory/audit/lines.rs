@@ -3,16 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use frontrow_domain::RoomId;
-use frontrow_domain::queue::{QueueToken, QueueTokenState};
+use frontrow_domain::queue::{QueueToken, QueueTokenState, RoomMode};
 
 use super::{Counted, Invariant, State, count};
 use crate::memory::{is_stored_live, was_admitted};
 
-pub(super) const INVARIANTS: [Invariant; 5] = [
+pub(super) const INVARIANTS: [Invariant; 6] = [
     (
         "token-state",
         "a token has the times of its status: those of its admission and of its end",
         admissions_end_later,
+    ),
+    (
+        "token-paused",
+        "tokens are paused while their room is PAUSED, and no others",
+        pauses_are_those_of_rooms,
     ),
     ("token-live-once", "at most one live queue token a room and user", one_live_token),
     ("line-order", "nobody waits behind somebody who came later and was admitted", nobody_is_passed),
@@ -45,8 +50,19 @@ fn lines(state: &State) -> BTreeMap<RoomId, Vec<&QueueToken>> {
 /// A state has the times that belong to it, or it could not be here.
 fn admissions_end_later(state: &State) -> Counted {
     count(tokens(state), |token| match token.state {
-        QueueTokenState::Active { activated_at, expires_at } => expires_at <= activated_at,
+        QueueTokenState::Active { activated_at, expires_at, paused_at } => {
+            expires_at <= activated_at || paused_at.is_some_and(|paused_at| expires_at <= paused_at)
+        }
         QueueTokenState::Wait | QueueTokenState::Expired { .. } => false,
+    })
+}
+
+/// An ACTIVE token that is not paused in a PAUSED room had expired before the pause.
+fn pauses_are_those_of_rooms(state: &State) -> Counted {
+    let is_paused = |token: &QueueToken| token.require_unpaused().is_err();
+    count(tokens(state), |token| {
+        let room = state.rooms.get(&token.room_id);
+        is_paused(token) && room.is_none_or(|room| room.value.policy.mode != RoomMode::Paused)
     })
 }
 

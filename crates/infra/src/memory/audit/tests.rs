@@ -198,7 +198,7 @@ fn did(state: &mut State, action: OperatorAction) {
 /// A promise, and a way to break it.
 type Break = (&'static str, fn(&mut State));
 
-const BREAKS: [Break; 63] = [
+const BREAKS: [Break; 64] = [
     ("seat-reserved-once", |state| change(&mut state.reservations, HELD, |r| r.seats[0].seat_id = seat(0))),
     ("seat-status", |state| {
         change(&mut state.seats, seat(0), |s| s.state = SeatState::Unavailable { reservation_id: HELD });
@@ -250,8 +250,11 @@ const BREAKS: [Break; 63] = [
     ("date-sales", |state| change(&mut state.seats, seat(0), |s| s.place.price = money(1))),
     ("token-state", |state| {
         change(&mut state.queue_tokens, token(1), |t| {
-            t.state = QueueTokenState::Active { activated_at: now(), expires_at: now() };
+            t.state = QueueTokenState::Active { activated_at: now(), expires_at: now(), paused_at: None };
         });
+    }),
+    ("token-paused", |state| {
+        change(&mut state.queue_tokens, token(1), |t| t.state = t.paused(now()).unwrap().state);
     }),
     ("token-live-once", |state| change(&mut state.queue_tokens, token(3), |t| t.user_id = user(1))),
     ("line-order", |state| {

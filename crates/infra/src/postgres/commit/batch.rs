@@ -11,7 +11,7 @@ use futures_util::future::try_join3;
 
 use super::failure::Failure;
 use super::plan::{Plan, Verdict, plan};
-use super::queue::{Counters, Job};
+use super::queue::{Counters, Unit};
 use super::witness::Witness;
 use super::write::statement::run_all;
 use super::{command, find, lock, write};
@@ -22,10 +22,13 @@ use crate::postgres::transaction::{CommitFailure, Transaction};
 /// How often a batch is tried at most before it is taken apart.
 pub(super) const MAX_ATTEMPTS: u32 = 5;
 
+/// How often a batch is tried at most whose connections end.
+const MAX_CONNECTIONS: u32 = 3;
+
 /// How long to wait before the second attempt; before each later one, twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
-/// How many statements may fail for one batch before the rest of it is given up: each may have waited.
+/// How many statements may fail for one batch before the rest of it is given up.
 const MAX_FAILED: u32 = 32;
 
 /// For how long a batch is tried again and taken apart. An attempt that has begun comes to its end, which a server that is
@@ -40,21 +43,6 @@ pub(in crate::postgres) struct Writer {
     counters: Arc<Counters>,
 }
 
-/// Units that are written together or taken apart.
-struct Group {
-    jobs: Vec<Job>,
-    /// A part of a batch that waited in vain: it waits for no lock any more.
-    impatient: bool,
-}
-
-impl Group {
-    fn halves(mut self, impatient: bool) -> [Self; 2] {
-        let second = self.jobs.split_off(self.jobs.len() / 2);
-        let impatient = self.impatient || impatient;
-        [Self { jobs: second, impatient }, Self { jobs: self.jobs, impatient }]
-    }
-}
-
 impl Writer {
     /// Takes its connections from this pool.
     pub(in crate::postgres) fn new(pool: Pool) -> Self {
@@ -65,58 +53,79 @@ impl Writer {
         self.counters.clone()
     }
 
-    /// Writes and answers all: in one transaction those that can share one, each of the others in one of its own.
-    pub(super) async fn commit_all(&self, jobs: Vec<Job>) {
-        let (together, alone): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| can_share(&job.work));
+    pub(super) const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Writes and answers units: in one transaction those that can share one, each of the others in one of its own. No
+    /// statement waits for a lock longer than `lock_wait`. Returns, unanswered, the units of each transaction in which one did.
+    pub(super) async fn write<U: Unit>(&self, jobs: Vec<U>, lock_wait: Duration) -> Vec<U> {
+        let (together, alone): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| can_share(job.work()));
+        let mut blocked = Vec::new();
         if !together.is_empty() {
-            self.settle(together).await;
+            blocked.extend(self.settle(together, lock_wait).await);
         }
         for job in alone {
-            self.settle(vec![job]).await;
+            blocked.extend(self.settle(vec![job], lock_wait).await);
         }
+        blocked
     }
 
     /// Writes and answers a batch. Where it fails for what may be the fault of one unit it is halved, until that one is
     /// alone: so a bad one costs its batch twice the logarithm of its size in transactions.
-    async fn settle(&self, jobs: Vec<Job>) {
+    async fn settle<U: Unit>(&self, jobs: Vec<U>, lock_wait: Duration) -> Vec<U> {
         let mut failed = 0;
         let given_up_at = Instant::now() + GIVEN_UP_AFTER;
-        let mut left = vec![Group { jobs, impatient: false }];
-        while let Some(group) = left.pop() {
-            let failure = match self.try_group(&group, given_up_at).await {
+        let mut blocked = Vec::new();
+        let mut left = vec![jobs];
+        while let Some(mut jobs) = left.pop() {
+            let failure = match self.try_group(&jobs, lock_wait, given_up_at).await {
                 Ok(verdicts) => {
-                    let back = answer(group.jobs, verdicts);
-                    left.extend(back.into_iter().map(|job| Group { jobs: vec![job], impatient: false }));
+                    left.extend(answer(jobs, verdicts).into_iter().map(|job| vec![job]));
+                    continue;
+                }
+                Err(Failure::Locked(cause)) => {
+                    tracing::debug!(units = jobs.len(), %cause, "a batch waited for a lock in vain");
+                    blocked.extend(jobs);
                     continue;
                 }
                 Err(failure) => failure,
             };
-            let waited = matches!(failure, Failure::Failed(_));
-            failed += u32::from(waited);
-            let is_hopeless = matches!(failure, Failure::Unavailable(_))
+            failed += u32::from(matches!(failure, Failure::Failed(_)));
+            let is_hopeless = matches!(failure, Failure::Unavailable(_) | Failure::Lost(_))
                 || failed >= MAX_FAILED
                 || given_up_at <= Instant::now();
-            if group.jobs.len() > 1 && !is_hopeless {
-                tracing::debug!(units = group.jobs.len(), ?failure, "a batch is taken apart");
-                left.extend(group.halves(waited));
+            if jobs.len() > 1 && !is_hopeless {
+                tracing::debug!(units = jobs.len(), ?failure, "a batch is taken apart");
+                let second = jobs.split_off(jobs.len() / 2);
+                left.extend([second, jobs]);
                 continue;
             }
-            let mut jobs = group.jobs;
             if is_hopeless {
-                jobs.extend(left.drain(..).flat_map(|group| group.jobs));
+                jobs.extend(left.drain(..).flatten());
             }
             let errors = failure.answers(jobs.len());
             jobs.into_iter().zip(errors).for_each(|(job, error)| job.answer(Err(error)));
         }
+        blocked
     }
 
-    async fn try_group(&self, group: &Group, given_up_at: Instant) -> Result<Vec<Verdict>, Failure> {
-        let units: Vec<&UnitOfWork> = group.jobs.iter().map(|job| &job.work).collect();
+    async fn try_group<U: Unit>(
+        &self,
+        jobs: &[U],
+        lock_wait: Duration,
+        given_up_at: Instant,
+    ) -> Result<Vec<Verdict>, Failure> {
+        let units: Vec<&UnitOfWork> = jobs.iter().map(Unit::work).collect();
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
-            match self.attempt(&units, group.impatient).await {
-                Err(Failure::Again(cause)) if attempt < MAX_ATTEMPTS && Instant::now() < given_up_at => {
+            let ended = self.attempt(&units, lock_wait).await;
+            let most = if matches!(ended, Err(Failure::Lost(_))) { MAX_CONNECTIONS } else { MAX_ATTEMPTS };
+            match ended {
+                Err(Failure::Again(cause) | Failure::Lost(cause))
+                    if attempt < most && Instant::now() < given_up_at =>
+                {
                     tracing::debug!(attempt, %cause, units = units.len(), "a batch is tried again");
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);
@@ -127,22 +136,22 @@ impl Writer {
         }
     }
 
-    async fn attempt(&self, units: &[&UnitOfWork], impatient: bool) -> Result<Vec<Verdict>, Failure> {
+    async fn attempt(&self, units: &[&UnitOfWork], lock_wait: Duration) -> Result<Vec<Verdict>, Failure> {
         self.counters.transactions.fetch_add(1, Ordering::Relaxed);
         self.counters.units.fetch_add(u64::try_from(units.len()).unwrap_or(0), Ordering::Relaxed);
         let connection = connection::acquire(&self.pool).await.map_err(Failure::unavailable)?;
+        let begun_at = Instant::now();
         let mut transaction = Transaction::new(connection);
-        match apply(&mut transaction, units, impatient).await {
+        match apply(&mut transaction, units, lock_wait).await {
             Ok(Applied { plan, .. }) if !plan.writes() => {
                 transaction.rollback().await;
                 Ok(plan.verdicts)
             }
             Ok(Applied { plan, number }) => self.commit(transaction, plan, number).await,
             Err(failure) => {
-                if failure.leaves_connection_sound() {
-                    transaction.rollback().await;
-                }
-                Err(failure)
+                let failure = failure.after(begun_at.elapsed(), lock_wait);
+                let is_sound = failure.leaves_connection_sound() && transaction.rollback().await;
+                Err(if is_sound { failure } else { failure.on_dead_connection() })
             }
         }
     }
@@ -156,7 +165,7 @@ impl Writer {
     ) -> Result<Vec<Verdict>, Failure> {
         let cause = match transaction.commit().await {
             Ok(()) => return Ok(plan.verdicts),
-            Err(CommitFailure::NotSent(cause)) => return Err(Failure::unavailable(cause)),
+            Err(CommitFailure::NotSent(cause)) => return Err(Failure::lost(cause)),
             Err(CommitFailure::Unanswered(cause)) => cause,
         };
         match Witness::of(&plan, number).ask(&self.pool).await {
@@ -168,7 +177,7 @@ impl Writer {
 }
 
 /// Whether the unit may share its transaction: it does nothing but what is written for many at once.
-fn can_share(work: &UnitOfWork) -> bool {
+pub(super) fn can_share(work: &UnitOfWork) -> bool {
     let is_new_seat = |change: &Change<_>| matches!(change, Change::Insert(_));
     let shares = matches!(work.command, None | Some(Command::Join(_)));
     shares && !write::has_catalogue(work) && !work.seats.iter().any(is_new_seat)
@@ -185,10 +194,10 @@ struct Applied<'u> {
 async fn apply<'u>(
     transaction: &mut Transaction,
     units: &[&'u UnitOfWork],
-    impatient: bool,
+    lock_wait: Duration,
 ) -> Result<Applied<'u>, Failure> {
     let shared = transaction.shared()?;
-    let begin = transaction.begin(impatient).map_err(Failure::not_begun);
+    let begin = transaction.begin(lock_wait).map_err(Failure::lost);
     let locked = lock::lock(shared, units).map_err(Failure::from);
     let ((), locked, found) = try_join3(begin, locked, find::find(shared, units)).await?;
     let mut plan = plan(units, &locked, &found)?;
@@ -215,14 +224,15 @@ impl Plan<'_> {
         };
         let did_something = |verdict: &Verdict| {
             use CommandOutcome::{
-                Admitted, AlreadyJoined, AnswersPruned, HoldsExpired, PollsNoted, TokensExpired, TokensPruned,
+                Admitted, AlreadyJoined, AnswersPruned, HoldsExpired, PollsNoted, TokensExpired,
+                TokensPaused, TokensPruned,
             };
             let Verdict::Done(outcome) = verdict else { return false };
             match outcome {
                 None | Some(AlreadyJoined(_)) => false,
                 Some(
                     Admitted(rows) | TokensExpired(rows) | HoldsExpired(rows) | PollsNoted(rows)
-                    | AnswersPruned(rows),
+                    | AnswersPruned(rows) | TokensPaused(rows),
                 ) => *rows > 0,
                 Some(TokensPruned(pruned)) => pruned.deleted > 0,
                 Some(_) => true,
@@ -233,7 +243,7 @@ impl Plan<'_> {
 }
 
 /// Answers all that are through, and gives back those that have to come again.
-fn answer(jobs: Vec<Job>, verdicts: Vec<Verdict>) -> Vec<Job> {
+fn answer<U: Unit>(jobs: Vec<U>, verdicts: Vec<Verdict>) -> Vec<U> {
     let mut back = Vec::new();
     for (job, verdict) in jobs.into_iter().zip(verdicts) {
         match verdict {

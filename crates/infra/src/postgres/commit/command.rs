@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{BigInt, Nullable};
 use diesel_async::RunQueryDsl;
-use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome};
+use frontrow_domain::unit_of_work::{Admit, AggregateRef, Command, CommandOutcome, PauseTokens};
 use frontrow_domain::{RoomId, Timestamp};
 
 use super::abandoned;
@@ -30,6 +30,10 @@ pub(super) async fn execute(
         Command::Admit(admit) => {
             require_line(admit.room_id, locked)?;
             CommandOutcome::Admitted(self::admit(connection, admit).await?)
+        }
+        Command::PauseTokens(pause) => {
+            require_line(pause.room_id, locked)?;
+            CommandOutcome::TokensPaused(pause_tokens(connection, pause).await?)
         }
         Command::ExpireTokens { now, limit } => {
             CommandOutcome::TokensExpired(expire_tokens(connection, now, limit).await?)
@@ -85,7 +89,8 @@ const ADMIT: &str = "\
         SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'WAIT' \
             AND ticket > (SELECT admitted_through FROM lines WHERE room_id = $1) ORDER BY ticket \
         LIMIT CASE WHEN $3 IS NULL THEN $2 ELSE LEAST($2, GREATEST(0, $3 - ( \
-            SELECT count(*) FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $4))) END), \
+            SELECT count(*) FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' \
+                AND (expires_at > $4 OR paused_at IS NOT NULL)))) END), \
     locked AS MATERIALIZED ( \
         SELECT token_id FROM queue_tokens WHERE token_id IN (SELECT token_id FROM head) \
         ORDER BY token_id FOR NO KEY UPDATE), \
@@ -109,10 +114,41 @@ async fn admit(connection: &mut Session, admit: Admit) -> QueryResult<u32> {
     Ok(admitted.get())
 }
 
-/// A lapsed token ended at its deadline, which `expires_at` says already. It left the line when it was admitted.
+/// Locks by id, which is the order of everything else. A hold that is under way is waited for, and came first; a token that
+/// has ended meanwhile drops out.
+const PAUSE_TOKENS: &str = "\
+    WITH live AS MATERIALIZED ( \
+        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND expires_at > $2 \
+            AND paused_at IS NULL ORDER BY token_id FOR NO KEY UPDATE), \
+    paused AS ( \
+        UPDATE queue_tokens SET paused_at = $2, version = version + 1 \
+        WHERE token_id = ANY (ARRAY(SELECT token_id FROM live)) RETURNING 1) \
+    SELECT count(*) AS rows FROM paused";
+
+/// The pause is added to the deadlines.
+const RESUME_TOKENS: &str = "\
+    WITH live AS MATERIALIZED ( \
+        SELECT token_id FROM queue_tokens WHERE room_id = $1 AND status = 'ACTIVE' AND paused_at IS NOT NULL \
+        ORDER BY token_id FOR NO KEY UPDATE), \
+    resumed AS ( \
+        UPDATE queue_tokens SET expires_at = expires_at + GREATEST($2 - paused_at, INTERVAL '0'), paused_at = NULL, \
+            version = version + 1 \
+        WHERE token_id = ANY (ARRAY(SELECT token_id FROM live)) RETURNING 1) \
+    SELECT count(*) AS rows FROM resumed";
+
+async fn pause_tokens(connection: &mut Session, pause: PauseTokens) -> QueryResult<u32> {
+    let text = if pause.begins { PAUSE_TOKENS } else { RESUME_TOKENS };
+    let query =
+        sql_query(text).bind::<Id, _>(DbId(pause.room_id.get())).bind::<Instant, _>(DbTime(pause.now));
+    let paused: Counted = Cached(query).get_result(connection).await?;
+    Ok(paused.get())
+}
+
+/// A lapsed token ended at its deadline, which `expires_at` says already. It left the line when it was admitted. A paused one
+/// has no deadline.
 const EXPIRE_TOKENS: &str = "\
     WITH lapsed AS MATERIALIZED ( \
-        SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND expires_at <= $1 \
+        SELECT token_id FROM queue_tokens WHERE status = 'ACTIVE' AND paused_at IS NULL AND expires_at <= $1 \
         ORDER BY expires_at, token_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
     expired AS ( \
         UPDATE queue_tokens SET status = 'EXPIRED', version = version + 1 \
@@ -126,26 +162,34 @@ async fn expire_tokens(connection: &mut Session, now: Timestamp, limit: u32) -> 
 }
 
 /// The reservations are locked before anything of theirs is looked at: whoever pays, cancels or takes over such a hold
-/// locks them too. Those that are locked by such a one at this moment are left to the next sweep. Gives a row for each
-/// seat that was freed, and one without a seat for each reservation.
+/// locks them too. Those that are locked by such a one at this moment are left to the next sweep, as are those of which a
+/// seat is locked: one seat that another session keeps does not stop the sweep of all others. Returns a row for each seat
+/// that was freed, and one without a seat for each reservation.
 const EXPIRE_HOLDS: &str = "\
     WITH lapsed AS MATERIALIZED ( \
         SELECT reservation_id FROM reservations WHERE status = 'RESERVED' AND hold_expires_at <= $1 \
         ORDER BY hold_expires_at, reservation_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED), \
     held AS MATERIALIZED ( \
-        SELECT seat_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
+        SELECT reservation_id, seat_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
         WHERE reservation_seats.reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) \
-        ORDER BY seat_id FOR NO KEY UPDATE OF seats), \
+        ORDER BY seat_id FOR NO KEY UPDATE OF seats SKIP LOCKED), \
+    stuck AS MATERIALIZED ( \
+        SELECT reservation_id FROM reservation_seats JOIN seats USING (reservation_id, seat_id) \
+        WHERE reservation_seats.reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) \
+            AND seat_id <> ALL (ARRAY(SELECT seat_id FROM held))), \
+    ended AS MATERIALIZED ( \
+        SELECT reservation_id FROM lapsed WHERE reservation_id <> ALL (ARRAY(SELECT reservation_id FROM stuck))), \
     freed AS ( \
         UPDATE seats SET status = 'AVAILABLE', reservation_id = NULL, hold_expires_at = NULL, version = version + 1 \
-        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held)) AND status = 'RESERVED' \
+        WHERE seat_id = ANY (ARRAY(SELECT seat_id FROM held \
+            WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM ended)))) AND status = 'RESERVED' \
         RETURNING performance_date_id, seat_id), \
     given_back AS ( \
         UPDATE reservation_seats SET live = FALSE \
-        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed))), \
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM ended))), \
     expired AS ( \
         UPDATE reservations SET status = 'EXPIRED', version = version + 1 \
-        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM lapsed)) RETURNING performance_date_id) \
+        WHERE reservation_id = ANY (ARRAY(SELECT reservation_id FROM ended)) RETURNING performance_date_id) \
     SELECT performance_date_id, NULL AS seat_id FROM expired \
     UNION ALL SELECT performance_date_id, seat_id FROM freed";
 

@@ -1,5 +1,7 @@
 //! Why an attempt to write a batch failed, and what is to be done about it.
 
+use std::time::Duration;
+
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind as Kind, Error as DieselError};
 use frontrow_domain::unit_of_work::{AggregateRef, CommitError, Source};
 
@@ -15,9 +17,13 @@ pub(super) enum Failure {
     Final(CommitError),
     /// The same work may well succeed at the next attempt.
     Again(Source),
-    /// A statement failed or took too long, and the server is still there. Of a batch, perhaps one unit is to blame: it
-    /// met a lock that somebody holds.
+    /// A statement failed, and the server is still there. Of a batch, perhaps one unit is to blame.
     Failed(Source),
+    /// A statement failed after it had waited for as long as it may wait for a lock: another session holds a row of some
+    /// of the units. SQLSTATE 55P03 would tell, which diesel drops, and the message is in the language of the server.
+    Locked(Source),
+    /// The connection ended before COMMIT was sent. No unit is to blame, and another connection may do.
+    Lost(Source),
     /// The database is of no use to anybody now.
     Unavailable(Source),
 }
@@ -32,15 +38,32 @@ impl Failure {
         Self::Unavailable(cause.into())
     }
 
-    /// The connection was dead before anything was asked of it.
-    pub(super) fn not_begun(cause: DieselError) -> Self {
-        Self::Again(Box::new(cause))
+    /// The connection was dead before anything was asked of it, or before COMMIT.
+    pub(super) fn lost(cause: DieselError) -> Self {
+        Self::Lost(Box::new(cause))
+    }
+
+    /// The same failure, on a connection that turned out to be dead: the failure of a statement is that of the connection
+    /// then. A server that ends a session says so in answer to whatever statement runs (SQLSTATE 57P01 to 57P03).
+    pub(super) fn on_dead_connection(self) -> Self {
+        match self {
+            Self::Failed(cause) => Self::Lost(cause),
+            failure => failure,
+        }
     }
 
     /// Whether the server still answers on the connection, so that a rollback is worth its round trip. On a server
     /// that has become read-only the connection is of no use, sound or not.
     pub(super) const fn leaves_connection_sound(&self) -> bool {
-        !matches!(self, Self::Unavailable(_))
+        !matches!(self, Self::Unavailable(_) | Self::Lost(_))
+    }
+
+    /// The same failure, of an attempt that waited for locks for at most `lock_wait` and took so long.
+    pub(super) fn after(self, took: Duration, lock_wait: Duration) -> Self {
+        match self {
+            Self::Failed(cause) if took >= lock_wait => Self::Locked(cause),
+            other => other,
+        }
     }
 
     /// The answers to so many units, all of which share this failure.
@@ -48,7 +71,11 @@ impl Failure {
         match self {
             Self::Final(error) if units == 1 => vec![error],
             Self::Final(error) => unavailable(Box::new(error), units),
-            Self::Again(cause) | Self::Failed(cause) | Self::Unavailable(cause) => unavailable(cause, units),
+            Self::Again(cause)
+            | Self::Failed(cause)
+            | Self::Locked(cause)
+            | Self::Lost(cause)
+            | Self::Unavailable(cause) => unavailable(cause, units),
         }
     }
 }
@@ -76,6 +103,7 @@ impl From<DieselError> for Failure {
                 info,
             ) => Self::Final(CommitError::Backstop { constraint: constraint(info.as_ref()) }),
             DieselError::DatabaseError(Kind::Unknown, _) => Self::Failed(Box::new(error)),
+            DieselError::DatabaseError(Kind::UnableToSendCommand, _) => Self::lost(error),
             _ => Self::unavailable(error),
         }
     }

@@ -138,7 +138,7 @@ async fn live(
 
 const ACTIVE: &str = "\
     SELECT wanted.room_id, (SELECT count(*) FROM queue_tokens WHERE room_id = wanted.room_id \
-        AND status = 'ACTIVE' AND expires_at > wanted.now) AS active FROM unnest($1, $2) AS wanted (room_id, now)";
+        AND status = 'ACTIVE' AND (expires_at > wanted.now OR paused_at IS NOT NULL)) AS active FROM unnest($1, $2) AS wanted (room_id, now)";
 
 #[derive(QueryableByName)]
 struct ActiveIn {

@@ -7,7 +7,7 @@ use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::RunQueryDsl;
 use frontrow_domain::queue::{QueueToken, QueueTokenState};
 use frontrow_domain::unit_of_work::{AggregateRef, Command, UnitOfWork};
-use frontrow_domain::{QueueTokenId, ReservationId, RoomId, SeatId, UserId, Version};
+use frontrow_domain::{PerformanceDateId, QueueTokenId, ReservationId, RoomId, SeatId, UserId, Version};
 
 use crate::postgres::cached::Cached;
 use crate::postgres::session::Session;
@@ -40,6 +40,30 @@ const LOCK: &str = "\
         FROM seats WHERE seat_id = ANY($6) ORDER BY seat_id FOR NO KEY UPDATE) AS locked_seats \
     UNION ALL \
     SELECT 6, '00000000-0000-0000-0000-000000000000', pg_current_xact_id()::TEXT::BIGINT, FALSE, 0, 0, 0, 0";
+
+/// A row that units of work lock, or wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Row {
+    /// The line of a room.
+    Line(RoomId),
+    /// An aggregate.
+    Aggregate(AggregateRef),
+    /// The change feed of a date.
+    Feed(PerformanceDateId),
+}
+
+/// The rows that a unit locks by key. Not among them: what its command finds for itself, and new rows.
+pub(super) fn rows_of(work: &UnitOfWork) -> Vec<Row> {
+    let lines = moved_lines(work).into_iter().map(Row::Line);
+    let versions = work.expected_versions().into_iter().map(|(aggregate, _)| Row::Aggregate(aggregate));
+    let feeds = work.seats.iter().map(|seat| Row::Feed(seat.value().performance_date_id));
+    // A new token refers to its room, and waits for an exclusive lock of it.
+    let joined = match &work.command {
+        Some(Command::Join(join)) => Some(Row::Aggregate(AggregateRef::Room(join.room_id))),
+        _ => None,
+    };
+    lines.chain(versions).chain(feeds).chain(joined).collect()
+}
 
 /// The counters of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +196,7 @@ impl Keys {
     fn of(units: &[&UnitOfWork]) -> Self {
         let mut keys = Self::default();
         for work in units {
-            keys.lines.extend(moved_lines(work));
+            keys.lines.extend(moved_lines(work).into_iter().map(|id| DbId(id.get())));
             for (aggregate, _) in work.expected_versions() {
                 keys.add(aggregate);
             }
@@ -193,12 +217,13 @@ impl Keys {
 }
 
 /// The lines whose length, or whose room, the unit may change.
-fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
+pub(super) fn moved_lines(work: &UnitOfWork) -> Vec<RoomId> {
     let of_command = match &work.command {
         Some(Command::Join(join)) => Some(join.room_id),
         Some(Command::Admit(admit)) => Some(admit.room_id),
         Some(Command::GiveUpAbandoned(sweep)) => Some(sweep.room_id),
         Some(Command::Fill(fill)) => Some(fill.room_id),
+        Some(Command::PauseTokens(pause)) => Some(pause.room_id),
         Some(
             Command::ExpireTokens { .. }
             | Command::ExpireHolds { .. }
@@ -210,8 +235,7 @@ fn moved_lines(work: &UnitOfWork) -> Vec<DbId> {
     };
     let of_rooms = work.rooms.iter().map(|change| change.value().id);
     let leaving = work.queue_tokens.iter().map(|token| &token.value).filter(|token| was_waiting(token));
-    let lines = of_command.into_iter().chain(of_rooms).chain(leaving.map(|token| token.room_id));
-    lines.map(|id| DbId(id.get())).collect()
+    of_command.into_iter().chain(of_rooms).chain(leaving.map(|token| token.room_id)).collect()
 }
 
 /// Whether a token that is written EXPIRED left the line by that: it was never admitted.

@@ -11,6 +11,8 @@ mod lock;
 mod plan;
 mod prune;
 mod queue;
+mod sideline;
+mod stuck;
 mod witness;
 mod write;
 

@@ -18,8 +18,9 @@ pub(super) fn write<'u>(plan: &Plan<'u>, statements: &mut Vec<Statement<'u>>) {
 
 const UPDATE: &str = "\
     UPDATE queue_tokens SET status = new.status, activated_at = new.activated_at, expires_at = new.expires_at, \
-        departure = coalesce(new.departure, queue_tokens.departure), version = new.version \
-    FROM unnest($1, $2, $3, $4, $5, $6) AS new (id, activated_at, expires_at, departure, version, status) \
+        paused_at = new.paused_at, departure = coalesce(new.departure, queue_tokens.departure), version = new.version \
+    FROM unnest($1, $2, $3, $4, $5, $6, $7) \
+        AS new (id, activated_at, expires_at, paused_at, departure, version, status) \
     WHERE queue_tokens.token_id = new.id AND queue_tokens.version = new.version - 1 \
         AND queue_tokens.token_id = ANY($1)";
 
@@ -31,6 +32,7 @@ fn update<'u>(plan: &Plan<'u>) -> Option<Statement<'u>> {
         .bind::<Array<Id>, _>(column(&plan.tokens, |change| DbId(change.token.value.id.get())))
         .bind::<Array<Nullable<Instant>>, _>(column(&rows, |row| row.activated_at))
         .bind::<Array<Nullable<Instant>>, _>(column(&rows, |row| row.expires_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |row| row.paused_at))
         .bind::<Array<Nullable<BigInt>>, _>(column(&plan.tokens, |change| change.departure))
         .bind::<Array<BigInt>, _>(column(&rows, |row| row.version));
     Some(statement.bind::<Array<Text>, _>(rows.into_iter().map(|row| row.status).collect::<Vec<_>>()))
