@@ -23,6 +23,14 @@ pub(crate) fn share<T: Clone>(read: impl Future<Output = Result<T, Unread>> + Se
     async move { read.await.unwrap_or_else(|_| Err(panicked())) }.boxed().shared()
 }
 
+/// A read whose panic is a failure, for a caller that keeps account of how reads end.
+pub(crate) async fn caught<T>(
+    read: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, StorageError> {
+    let read = AssertUnwindSafe(read).catch_unwind().await;
+    read.unwrap_or_else(|_| Err(StorageError::Unavailable("the read panicked".into())))
+}
+
 /// Why a shared read has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the read that was shared has failed")]

@@ -9,7 +9,7 @@ use frontrow_domain::ports::{Clock, StorageError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::flight::{Flight, Unread, share};
+use crate::flight::{Flight, Unread, caught, share};
 use crate::incarnation::{Generation, KnownIncarnation};
 use crate::outage::{Outlook, will_do};
 
@@ -103,7 +103,7 @@ where
                 slot.is_sent = true;
                 slot.outlook.begin(now);
             }
-            let answer = read(now).await;
+            let answer = caught(read(now)).await;
             let mut slot = lock(&slot);
             slot.outlook.end(answer.is_ok(), clock.now());
             let answer = answer?;

@@ -170,7 +170,7 @@ impl Lines {
                 }
             }
             views.wanted.retain(|_, begun| *begun >= this);
-            views.as_of = views.as_of.max(Some(now));
+            views.as_of = Some(now);
             if reads_all {
                 views.all_as_of = Some(now);
             }

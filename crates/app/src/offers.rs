@@ -13,7 +13,8 @@ use frontrow_domain::{ConcertId, Timestamp};
 use futures_util::FutureExt;
 
 use crate::Failure;
-use crate::flight::Flight;
+use crate::flight::{Flight, caught, share};
+use crate::incarnation::{Generation, KnownIncarnation};
 use crate::outage::{Outlook, will_do};
 
 /// How long an offer is used before it is read again.
@@ -28,6 +29,7 @@ pub struct Offers(Arc<Shared>);
 struct Shared {
     queries: Arc<dyn ConcertQueries>,
     clock: Arc<dyn Clock>,
+    incarnation: KnownIncarnation,
     view: Mutex<View>,
 }
 
@@ -39,6 +41,8 @@ type Known = (Offer, Timestamp);
 #[derive(Default)]
 struct View {
     known: HashMap<ConcertId, Known>,
+    /// The generation of the data that the offers were read in.
+    generation: Generation,
     outlook: Outlook,
     /// The concerts of the read that has not been sent.
     wanted: BTreeSet<ConcertId>,
@@ -59,8 +63,12 @@ enum Lookup {
 impl Offers {
     /// Reads by these ports.
     #[must_use]
-    pub fn new(queries: Arc<dyn ConcertQueries>, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { queries, clock, view: Mutex::default() }))
+    pub fn new(
+        queries: Arc<dyn ConcertQueries>,
+        clock: Arc<dyn Clock>,
+        incarnation: KnownIncarnation,
+    ) -> Self {
+        Self(Arc::new(Shared { queries, clock, incarnation, view: Mutex::default() }))
     }
 
     /// The offers of these concerts, in this order. While the database is unavailable, offers of the last half minute do.
@@ -128,28 +136,36 @@ impl Offers {
             if let Some(before) = before {
                 let _ = before.await;
             }
-            let now = shared.clock.now();
+            let (now, generation) = (shared.clock.now(), shared.incarnation.generation());
             let ids: Vec<ConcertId> = {
                 let mut view = shared.view();
                 view.is_sent = true;
                 view.outlook.begin(now);
                 std::mem::take(&mut view.wanted).into_iter().collect()
             };
-            let found = shared.queries.offers(ids, now).await;
+            let found = caught(shared.queries.offers(ids, now)).await;
             let mut view = shared.view();
             view.outlook.end(found.is_ok(), shared.clock.now());
             let found: BTreeMap<ConcertId, Offer> = found?.into_iter().collect();
-            view.learn(&found, now);
+            if view.generation == generation {
+                view.learn(&found, now);
+            }
             Ok(Arc::new(found))
         };
-        read.boxed().shared()
+        share(read)
     }
 }
 
 impl Shared {
-    /// Nothing that is done under this lock can panic half way.
+    /// Without what was known of data that has gone back since. Nothing that is done under this lock can panic half way.
     fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        let generation = self.incarnation.generation();
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        if view.generation < generation {
+            view.generation = generation;
+            view.known.clear();
+        }
+        view
     }
 }
 

@@ -34,8 +34,13 @@ impl Outlook {
     /// Whether what is known must do, if it will.
     pub(crate) fn is_away(&self, now: Timestamp) -> bool {
         self.reading_since.is_some_and(|since| now.since(since) > PATIENCE)
-            || self.failed_at.is_some_and(|failed_at| now.since(failed_at) < PAUSE)
+            || self.failed_at.is_some_and(|failed_at| is_within(PAUSE, failed_at, now))
     }
+}
+
+/// Whether two times lie less than a duration apart. A time far ahead is one of a clock that was set back since.
+pub(crate) fn is_within(duration: Duration, one: Timestamp, other: Timestamp) -> bool {
+    one.since(other) < duration && other.since(one) < duration
 }
 
 /// Whether something that was known to be true at `as_of` may still be told while the database is away.

@@ -74,7 +74,9 @@ impl Pruning {
 
     async fn tokens(&self) -> Result<u64, Failure> {
         let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let rooms = self.queries.rooms_after(next.map(|(room_id, _)| room_id), BATCHES_PER_PASS).await?;
+        // One room more than the batches can exhaust, so that there is one to go on with.
+        let page = BATCHES_PER_PASS.saturating_add(1);
+        let rooms = self.queries.rooms_after(next.map(|(room_id, _)| room_id), page).await?;
         let (mut deleted, mut batches) = (0_u64, 0);
         let mut at = next.or_else(|| rooms.first().map(|room_id| (*room_id, TicketNumber(0))));
         while let Some((room_id, after)) = at.filter(|_| batches < BATCHES_PER_PASS) {

@@ -20,7 +20,7 @@ use frontrow_domain::{Incarnation, PerformanceDateId, Timestamp};
 use futures_util::future::try_join_all;
 
 use crate::Failure;
-use crate::flight::{Flight, Unread, share};
+use crate::flight::{Flight, Unread, caught, share};
 use crate::incarnation::KnownIncarnation;
 use crate::outage::{Outlook, will_do};
 
@@ -281,7 +281,7 @@ impl SeatMaps {
         let (feeds, clock, shelf) = (self.feeds.clone(), self.clock.clone(), Arc::downgrade(&self.shelf));
         let (incarnation, generation) = (self.incarnation.clone(), self.incarnation.generation());
         let flight = async move {
-            let refreshed = refresh(&maps, &*feeds, &*clock).await;
+            let refreshed = caught(refresh(&maps, &*feeds, &*clock)).await;
             if refreshed.as_ref().is_ok_and(|have_gone_back| *have_gone_back) {
                 incarnation.report_gone_back(generation);
             }

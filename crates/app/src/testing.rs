@@ -30,7 +30,7 @@ use frontrow_domain::{
 };
 use uuid::Uuid;
 
-use crate::{Gate, GatePass, Idempotency, Keyed, Lines, Offers};
+use crate::{Gate, GatePass, Idempotency, Keyed, KnownIncarnation, Lines, Offers};
 
 pub(crate) const USER: UserId = UserId::new(Uuid::from_u128(0x11));
 pub(crate) const STRANGER: UserId = UserId::new(Uuid::from_u128(0x12));
@@ -646,7 +646,7 @@ impl World {
             let offer = |id| (id, facts.offers.get(&id).copied().unwrap_or_else(open_offer));
             Ok(ids.into_iter().map(offer).collect())
         });
-        Offers::new(Arc::new(mock), self.clock())
+        Offers::new(Arc::new(mock), self.clock(), KnownIncarnation::default())
     }
 
     pub(crate) fn seats(&self) -> Arc<dyn Seats> {

@@ -91,6 +91,7 @@ impl Settings {
             rule("identityProvider", self.tokens.provider_kind().to_owned()),
             rule("identityIssuer", text(&expected.issuer)),
             rule("identityAudience", text(&expected.audience)),
+            rule("identityRoleClaim", text(&expected.role_claim)),
         ];
         NodeRecord { id, secrets: self.tokens.ring.names(), rules }
     }
@@ -304,7 +305,7 @@ fn compose(
     let Identity { access_tokens, wait_tokens, clock, ids } = identity.clone();
     let gate = Gate::new(wait_tokens.clone(), storage.queue_tokens.clone(), lines.clone(), clock.clone());
     let idempotency = Idempotency::new(storage.idempotency_records.clone(), clock.clone());
-    let offers = Offers::new(storage.concert_queries.clone(), clock.clone());
+    let offers = Offers::new(storage.concert_queries.clone(), clock.clone(), lines.incarnation());
     UseCases {
         sessions: SessionService { tokens: access_tokens, clock: clock.clone(), ids: ids.clone() },
         gate: gate.clone(),

@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
@@ -27,6 +28,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const BREACH: u8 = 1;
 /// The exit code of a wrong option, or of a database that cannot be used.
 const UNUSABLE: u8 = 2;
+/// How long work on other threads may go on when the process is about to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// What is logged unless `FRONTROW_LOG` says otherwise. Malformed requests are no errors of the server, though actix logs them
 /// as such: a client that sends rubbish would fill the disk.
 const LOGGED: &str = "info,actix_server=warn,actix_http=off";
@@ -47,7 +50,13 @@ fn main() -> ExitCode {
         Err(error) => return unusable(&format!("{error:#}")),
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
-    let code = match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(run(cli));
+        // A check of the database, or a stuck disk, must not keep a process that was told to stop.
+        runtime.shutdown_timeout(ENDS_WITHIN);
+        ended
+    });
+    let code = match ended {
         Ok(code) => code,
         Err(error) => {
             // By the log's own thread: standard error may be stalled, and the process must end all the same.

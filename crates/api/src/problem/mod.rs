@@ -267,6 +267,7 @@ mod tests {
                 409,
                 &[
                     "SALE_PAUSED",
+                    "SOLD_OUT",
                     "NOT_ON_SALE",
                     "SEAT_LIMIT_EXCEEDED",
                     "SEAT_NOT_AVAILABLE",

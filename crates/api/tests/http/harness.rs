@@ -210,7 +210,7 @@ impl Ports {
         let (rooms, committer) = (Arc::new(self.rooms), Arc::new(self.committer));
         let admin_queries = Arc::new(self.admin_queries);
         let concert_queries = Arc::new(self.concert_queries);
-        let offers = Offers::new(concert_queries.clone(), clock.clone());
+        let offers = Offers::new(concert_queries.clone(), clock.clone(), lines.incarnation());
         let gate = Gate::new(provider.clone(), tokens.clone(), lines.clone(), clock.clone());
         let idempotency = Idempotency::new(Arc::new(self.records), clock.clone());
         UseCases {

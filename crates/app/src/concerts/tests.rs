@@ -16,7 +16,7 @@ use crate::{ConcertService, Offers, SeatMaps};
 fn service_with(world: &World, queries: MockConcertQueries, feeds: MockSeatFeeds) -> ConcertService {
     let queries: Arc<dyn ConcertQueries> = Arc::new(queries);
     let feeds: Arc<dyn SeatFeeds> = Arc::new(feeds);
-    let offers = Offers::new(queries.clone(), world.clock());
+    let offers = Offers::new(queries.clone(), world.clock(), KnownIncarnation::default());
     let seat_maps = SeatMaps::new(feeds, world.clock(), KnownIncarnation::default());
     ConcertService::new(world.concerts(), queries, offers, seat_maps, world.clock())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use frontrow_domain::Timestamp;
 use frontrow_domain::queue::{LineState, LineView};
 
-use crate::outage::GOOD_FOR;
+use crate::outage::{GOOD_FOR, is_within};
 
 /// For how long after somebody asked for it every refresh reads a line: three times the longest time between two polls.
 const WATCHED_FOR: Duration = Duration::from_secs(180);
@@ -33,7 +33,7 @@ impl KnownLine {
 
     /// All of it was read by this refresh, which was begun at this time.
     pub(super) fn was_read(&mut self, state: LineState, at: Timestamp, by: u64) {
-        self.as_of = self.as_of.max(at);
+        self.as_of = at;
         self.read_by = by;
         self.read = Some(state);
     }
@@ -65,7 +65,7 @@ impl KnownLine {
 
     /// Somebody asks for it.
     pub(super) fn is_asked_for(&self, now: Timestamp) {
-        if now.since(self.asked_for_at()) >= ASKED_WITHIN {
+        if !is_within(ASKED_WITHIN, self.asked_for_at(), now) {
             self.asked_for_at.store(now.unix_micros(), Ordering::Relaxed);
         }
     }
@@ -77,7 +77,7 @@ impl KnownLine {
 
     /// Whether every refresh is to read it. Where places are given up it is read without being asked for.
     pub(super) fn is_watched(&self, now: Timestamp) -> bool {
-        self.gives_up_places() || now.since(self.asked_for_at()) < WATCHED_FOR
+        self.gives_up_places() || is_within(WATCHED_FOR, self.asked_for_at(), now)
     }
 
     fn asked_for_at(&self) -> Timestamp {

@@ -8,13 +8,14 @@ use futures_util::future::join3;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::testing::{CONCERT, OTHER_CONCERT, World, open_offer, sold_out, world};
+use crate::testing::{CONCERT, OTHER_CONCERT, World, incarnation_of, open_offer, sold_out, world};
 
 /// Offers that are read with a permit each: of [`CONCERT`] that it is sold out, of others that a seat is left.
 struct Gated {
     asked: Mutex<Vec<Vec<ConcertId>>>,
     permits: Semaphore,
     is_away: AtomicBool,
+    panics: AtomicBool,
 }
 
 #[async_trait]
@@ -26,6 +27,7 @@ impl ConcertQueries for Gated {
     ) -> Result<Vec<(ConcertId, Offer)>, StorageError> {
         self.asked.lock().unwrap().push(ids.clone());
         self.permits.acquire().await.unwrap().forget();
+        assert!(!self.panics.load(Ordering::SeqCst), "on purpose");
         if self.is_away.load(Ordering::SeqCst) {
             return Err(StorageError::Unavailable("away".into()));
         }
@@ -51,6 +53,7 @@ struct Reads {
     world: World,
     gated: Arc<Gated>,
     offers: Offers,
+    incarnation: KnownIncarnation,
 }
 
 impl Reads {
@@ -60,9 +63,11 @@ impl Reads {
             asked: Mutex::default(),
             permits: Semaphore::new(permits),
             is_away: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
         });
-        let offers = Offers::new(gated.clone(), world.clock());
-        Self { world, gated, offers }
+        let incarnation = KnownIncarnation::default();
+        let offers = Offers::new(gated.clone(), world.clock(), incarnation.clone());
+        Self { world, gated, offers, incarnation }
     }
 
     fn pass_time(&self, millis: u64) {
@@ -73,6 +78,28 @@ impl Reads {
     fn take_asked(&self) -> Vec<Vec<ConcertId>> {
         std::mem::take(&mut self.gated.asked.lock().unwrap())
     }
+}
+
+#[tokio::test]
+async fn data_that_went_back_is_read_again_at_once() {
+    let reads = Reads::new(9);
+    reads.incarnation.adopt(incarnation_of(1));
+    reads.offers.of(&[CONCERT]).await.unwrap();
+    reads.offers.of(&[CONCERT]).await.unwrap();
+    assert_eq!(reads.take_asked().len(), 1, "control: it is fresh");
+    reads.incarnation.adopt(incarnation_of(2));
+    reads.offers.of(&[CONCERT]).await.unwrap();
+    assert_eq!(reads.take_asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_read_fails_that_read_alone() {
+    let reads = Reads::new(9);
+    reads.gated.panics.store(true, Ordering::SeqCst);
+    reads.offers.of(&[CONCERT]).await.unwrap_err();
+    reads.gated.panics.store(false, Ordering::SeqCst);
+    reads.pass_time(2_000);
+    reads.offers.of(&[CONCERT]).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
-use frontrow_domain::queue::TicketNumber;
+use std::collections::BTreeSet;
+
+use frontrow_domain::queue::{Room, RoomPolicy, TicketNumber};
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, PruneTokens, TokensPruned};
+use frontrow_domain::{RoomId, Version, Versioned};
+use uuid::Uuid;
 
 use super::{BATCH, BATCHES_PER_PASS};
 use crate::testing::{World, now, refusal, world};
@@ -77,4 +81,28 @@ async fn answers_that_cannot_be_pruned_do_not_keep_the_tokens() {
     world.will_come_to(tokens(1, None));
     assert_eq!(refusal(pruning(&world).run().await), "Unavailable(\"down\")");
     assert_eq!(looked_after(&world), [0]);
+}
+
+#[tokio::test]
+async fn rooms_behind_a_page_of_small_ones_get_their_turn() {
+    let world = world();
+    let rooms: Vec<RoomId> = (1..=50).map(|n| RoomId::new(Uuid::from_u128(n))).collect();
+    for id in &rooms {
+        let room = Room::new(*id, RoomPolicy::default(), now());
+        world.facts().rooms.insert(*id, Versioned::new(room, Version::FIRST));
+    }
+    let pruning = pruning(&world);
+    for batches in [20, 20, 10] {
+        world.will_come_to(answers(0));
+        (0..batches).for_each(|_| world.will_come_to(tokens(0, None)));
+        pruning.run().await.unwrap();
+    }
+    let commands = world.works().into_iter().filter_map(|work| work.command);
+    let pruned: BTreeSet<RoomId> = commands
+        .filter_map(|command| match command {
+            Command::PruneTokens(PruneTokens { room_id, .. }) => Some(room_id),
+            _ => None,
+        })
+        .collect();
+    assert!(rooms.iter().all(|id| pruned.contains(id)), "{} of {}", pruned.len(), rooms.len());
 }

@@ -42,7 +42,8 @@ const BELONGS: &str = "\
             AND timeline = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint \
     END FROM incarnation)";
 const BEGIN_INCARNATION: &str = "\
-    UPDATE incarnation SET incarnation_id = gen_random_uuid(), started_at = coalesce($2, clock_timestamp()), \
+    UPDATE incarnation SET incarnation_id = gen_random_uuid(), \
+        started_at = coalesce($2, clock_timestamp() + INTERVAL '30 seconds'), \
         system_identifier = (SELECT system_identifier FROM pg_control_system()), \
         timeline = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, \
         written_by = pg_current_xact_id()::text::bigint \
@@ -111,7 +112,8 @@ impl Postgres {
         Ok((StoredLines { incarnation, lines: lines.collect::<Result<_, _>>()? }, belongs))
     }
 
-    /// Begins a new incarnation, now by the database's clock where no time is given.
+    /// Begins a new incarnation: now by the database's clock where no time is given, and half a minute more, as the clock of a
+    /// standby may be behind the one that stamped the tokens which it lacks.
     async fn write_incarnation(
         &self,
         after: IncarnationId,

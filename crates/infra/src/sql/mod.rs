@@ -5,13 +5,14 @@ pub(crate) mod rows;
 pub(crate) mod schema;
 pub(crate) mod types;
 
-/// The tables that a purchase is written to.
-pub(crate) const TABLES: [&str; 16] = [
+/// The tables that a sale needs.
+pub(crate) const TABLES: [&str; 17] = [
     "accounts",
     "audit_log",
     "concerts",
     "entries",
     "idempotency_records",
+    "incarnation",
     "lines",
     "payments",
     "performance_dates",

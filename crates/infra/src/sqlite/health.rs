@@ -65,14 +65,15 @@ fn reason_of(error: &DieselError) -> Option<&'static str> {
     }
 }
 
-/// What the file system says of the file, without a write.
+/// What the file system says of the file, without a write. Blocks that only root may take count as free: a server that runs as root
+/// uses them, and for one that does not the next commit tells.
 fn refused_by_file_system(file: &ServedFile) -> Option<&'static str> {
     let disk = statvfs(file.path()).ok()?;
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
         Some("the disk of the database file is read-only")
     } else if access(file.path(), Access::WRITE_OK).is_err() {
         Some("the database file may not be written")
-    } else if disk.f_bavail == 0 {
+    } else if disk.f_blocks > 0 && disk.f_bfree == 0 {
         Some("the disk of the database file is full")
     } else {
         None

@@ -52,7 +52,7 @@ pub(crate) async fn every_action_is_recorded(app: &TestApp) {
         created["after"],
         json!({"title": "First Night", "venue": "Hall", "roomId": room_id, "admitBatch": 3,
             "admitIntervalSeconds": 600, "activeTtlSeconds": 600, "maxActive": null, "maxWaiting": null,
-            "waitGraceSeconds": null, "mode": "AUTO"})
+            "waitGraceSeconds": null, "opensAt": null, "mode": "AUTO"})
     );
     assert_eq!(dated["action"], "CREATE_PERFORMANCE_DATE");
     assert_eq!(id(dated, "performanceDateId"), date_id);

@@ -154,7 +154,7 @@ fn a_filter_of_the_log_must_be_one() {
 fn a_public_key_must_be_one() {
     let folder = tempdir().unwrap();
     let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/src/identity/test_keys");
-    for (file, name) in [("ed25519_private.pem", "private"), ("ec_public.pem", "another kind")] {
+    for (file, name) in [("ed25519_private.pem", "private"), ("ec_p384_public.pem", "another kind")] {
         std::fs::copy(keys.join(file), folder.path().join("key.pem")).unwrap();
         let output = run(folder.path(), "serve --bind 127.0.0.1:0 --identity-public-key key.pem", &[]);
         assert!(!refused(&output).contains("BEGIN"), "{name}");

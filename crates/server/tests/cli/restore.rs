@@ -120,9 +120,11 @@ async fn a_backup_of_an_older_schema_is_brought_up_to_date() {
     let path = folder.path().join("frontrow.db");
     done(folder.path(), "migrate");
     // As before the incarnation was stored.
-    let older =
-        "DROP TABLE incarnation; DELETE FROM __diesel_schema_migrations WHERE version >= '20261129000004'";
-    execute_sqlite(&path, older);
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
+    for name in ["2026-11-29-000008_sales", "2026-11-29-000006_rooms", "2026-11-29-000004_incarnation"] {
+        execute_sqlite(&path, &fs::read_to_string(migrations.join(name).join("down.sql")).unwrap());
+    }
+    execute_sqlite(&path, "DELETE FROM __diesel_schema_migrations WHERE version >= '20261129000004'");
     done(folder.path(), "backup old.db");
     done(elsewhere.path(), &format!("restore {}", folder.path().join("old.db").display()));
     assert_eq!(query_sqlite(&elsewhere.path().join("frontrow.db"), "SELECT count(*) FROM incarnation"), 1);

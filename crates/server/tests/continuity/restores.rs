@@ -17,20 +17,26 @@ const DUMP: &str = "
     END $$";
 /// What `pg_restore --clean` comes to: every row is replaced by the one that was dumped.
 const RESTORE: &str = "
-    DO $$ DECLARE name TEXT; BEGIN
+    DO $$ DECLARE name TEXT; columns TEXT; BEGIN
         PERFORM set_config('session_replication_role', 'replica', true);
         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
             EXECUTE format('DELETE FROM public.%I', name);
-            EXECUTE format('INSERT INTO public.%I SELECT * FROM dump.%I', name, name);
+            SELECT string_agg(quote_ident(attname), ', ') INTO columns FROM pg_attribute
+                WHERE attrelid = format('public.%I', name)::regclass AND attnum > 0 AND NOT attisdropped
+                AND attgenerated = '';
+            EXECUTE format('INSERT INTO public.%I (%s) SELECT %s FROM dump.%I', name, columns, columns, name);
         END LOOP;
     END $$";
 /// The same without the row that says which incarnation it is: only what the nodes remember can tell.
 const RESTORE_UNNOTICED: &str = "
-    DO $$ DECLARE name TEXT; BEGIN
+    DO $$ DECLARE name TEXT; columns TEXT; BEGIN
         PERFORM set_config('session_replication_role', 'replica', true);
         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'incarnation' LOOP
             EXECUTE format('DELETE FROM public.%I', name);
-            EXECUTE format('INSERT INTO public.%I SELECT * FROM dump.%I', name, name);
+            SELECT string_agg(quote_ident(attname), ', ') INTO columns FROM pg_attribute
+                WHERE attrelid = format('public.%I', name)::regclass AND attnum > 0 AND NOT attisdropped
+                AND attgenerated = '';
+            EXECUTE format('INSERT INTO public.%I (%s) SELECT %s FROM dump.%I', name, columns, columns, name);
         END LOOP;
     END $$";
 

@@ -233,7 +233,10 @@ pub(super) fn moved_lines(work: &UnitOfWork) -> Vec<RoomId> {
         )
         | None => None,
     };
-    let of_rooms = work.rooms.iter().map(|change| change.value().id);
+    // A room that is written with a new date keeps its policy, which is all that joins read of it: the line stays free while the
+    // seats are inserted.
+    let has_date = !work.performance_dates.is_empty();
+    let of_rooms = work.rooms.iter().filter(|_| !has_date).map(|change| change.value().id);
     let leaving = work.queue_tokens.iter().map(|token| &token.value).filter(|token| was_waiting(token));
     of_command.into_iter().chain(of_rooms).chain(leaving.map(|token| token.room_id)).collect()
 }
