@@ -17,7 +17,7 @@ use frontrow_sim::{Counts, Deeds, Fault, Mutation, Options, Report, run};
 /// How many seeds are run.
 const SEEDS: u64 = 200;
 /// Among how many seeds a protection that is off must show.
-const CONTROLS: u64 = 40;
+const CONTROLS: u64 = 200;
 
 /// What must have happened in some of them.
 const DEEDS: [&str; 12] = [

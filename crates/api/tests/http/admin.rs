@@ -1,5 +1,5 @@
 use frontrow_domain::ports::{RoomOverview, Sales};
-use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomMode, RoomPolicy};
+use frontrow_domain::queue::{DEFAULT_ROOM_ID, Room, RoomMode, RoomPolicy, RoomWithWaiters};
 use frontrow_domain::unit_of_work::{Command, CommandOutcome, Committed};
 use frontrow_domain::{Change, RoomId};
 use serde_json::json;
@@ -157,6 +157,10 @@ async fn rooms_are_listed_and_changed() {
         .expect_list_rooms()
         .returning(|_, _, _| Ok(vec![RoomOverview { room: room(), waiting: 7, active: 2 }]));
     ports.rooms.expect_find().returning(|_| Ok(Some(stored(room()))));
+    ports
+        .rooms
+        .expect_find_with_waiters()
+        .returning(|_| Ok(Some(RoomWithWaiters { room: stored(room()), waiting_since: None })));
     ports.committer.expect_commit().returning(|work| {
         if let Some(Change::Update(changed)) = work.rooms.first() {
             assert_eq!((changed.value.policy.max_active, changed.value.policy.admit_batch), (None, 10));
@@ -171,7 +175,7 @@ async fn rooms_are_listed_and_changed() {
     let expected = json!({
         "roomId": OTHER_ROOM.to_string(), "admitBatch": 10, "admitIntervalSeconds": 600,
         "activeTtlSeconds": 600, "maxActive": 5, "maxWaiting": null, "waitGraceSeconds": null, "mode": "AUTO",
-        "waiting": 7, "active": 2, "nextTickAt": "2026-11-22T12:10:00Z",
+        "opensAt": null, "opensAtDerived": false, "waiting": 7, "active": 2, "nextTickAt": "2026-11-22T12:10:00Z",
     });
     let rooms = ask(&state, "GET", "/admin/rooms", &[ADMIN], "").await.json();
     assert_eq!(rooms, json!({"items": [expected]}));
@@ -184,6 +188,7 @@ async fn rooms_are_listed_and_changed() {
 async fn a_room_that_is_not_there() {
     let mut ports = Ports::new();
     ports.rooms.expect_find().returning(|_| Ok(None));
+    ports.rooms.expect_find_with_waiters().returning(|_| Ok(None));
     let state = ports.state();
     let target = format!("/admin/rooms/{}", RoomId::new(Uuid::nil()));
     let patch = ask(&state, "PATCH", &target, &[ADMIN, JSON], "{}").await;

@@ -41,7 +41,7 @@ async fn a_newcomer_gets_a_token_in_the_header() {
         let expected = json!({
             "tokenId": TOKEN.to_string(), "roomId": DEFAULT_ROOM_ID.to_string(), "userId": USER.to_string(),
             "status": "WAIT", "position": 1, "estimatedWaitSeconds": 600,
-            "enteredAt": "2026-11-22T12:00:00Z", "pollAfterSeconds": poll_after,
+            "enteredAt": "2026-11-22T12:00:00Z", "pollAfterSeconds": poll_after, "salePaused": false,
         });
         assert_eq!(answer.json(), expected);
     }

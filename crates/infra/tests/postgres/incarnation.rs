@@ -2,10 +2,10 @@
 
 use frontrow_domain::Incarnation;
 use frontrow_domain::ports::QueueQueries;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 use frontrow_testkit::postgres::{Cluster, TestDatabase};
 
-use crate::{MIGRATED, Opened};
+use crate::{MIGRATED, Opened, options};
 
 async fn incarnation(postgres: &Postgres) -> Incarnation {
     postgres.lines().await.unwrap().incarnation
@@ -17,14 +17,14 @@ const PLACE: &str = "SELECT count(*) FROM incarnation WHERE system_identifier = 
 
 #[tokio::test]
 async fn the_first_node_notes_where_the_data_lives() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     assert_eq!(opened.database.query_i64(PLACE).await.unwrap(), 0);
     let first = incarnation(&opened.postgres).await;
     assert_eq!(opened.database.query_i64(PLACE).await.unwrap(), 1);
     for _ in 0..3 {
         assert_eq!(incarnation(&opened.postgres).await, first);
     }
-    let restarted = Postgres::connect(opened.database.url(), PostgresOptions::default()).await.unwrap();
+    let restarted = Postgres::connect(opened.database.url(), options()).await.unwrap();
     assert_eq!(incarnation(&restarted).await, first, "another process begins none");
 }
 
@@ -42,8 +42,8 @@ async fn begins_one(database: &TestDatabase, nodes: &[Postgres; 2], change: &str
 
 #[tokio::test]
 async fn a_row_that_was_copied_or_is_of_another_server_ends_the_incarnation() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
-    let second = Postgres::connect(opened.database.url(), PostgresOptions::default()).await.unwrap();
+    let Some(opened) = Opened::new(options()).await else { return };
+    let second = Postgres::connect(opened.database.url(), options()).await.unwrap();
     let nodes = [opened.postgres.clone(), second];
     incarnation(&nodes[0]).await;
     let copied = "CREATE TABLE dump AS TABLE incarnation; DELETE FROM incarnation; \
@@ -66,11 +66,11 @@ async fn a_row_that_was_copied_or_is_of_another_server_ends_the_incarnation() {
 async fn a_standby_that_is_promoted_begins_an_incarnation() {
     let Some(cluster) = Cluster::start_private().await else { return };
     let database = cluster.database(&MIGRATED).await;
-    let node = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let node = Postgres::connect(database.url(), options()).await.unwrap();
     let before = incarnation(&node).await;
     cluster.stop_immediate().await;
     cluster.start().await;
-    let node = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let node = Postgres::connect(database.url(), options()).await.unwrap();
     assert_eq!(incarnation(&node).await, before, "the control: a server that was only restarted is the same");
     assert_eq!(incarnation(&node).await, before);
 
@@ -78,9 +78,9 @@ async fn a_standby_that_is_promoted_begins_an_incarnation() {
     let signal = cluster.directory().unwrap().join("data/standby.signal");
     std::fs::write(signal, "").unwrap();
     cluster.start().await;
-    let node = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
-    assert_eq!(incarnation(&node).await, before, "a standby shows what it has");
+    assert!(Postgres::connect(database.url(), options()).await.is_err(), "no node works on a standby");
     database.execute("SELECT pg_promote(true, 60)").await.unwrap();
+    let node = Postgres::connect(database.url(), options()).await.unwrap();
     let after = incarnation(&node).await;
     assert_ne!(after.id, before.id);
     assert_eq!(incarnation(&node).await, after);
@@ -89,7 +89,7 @@ async fn a_standby_that_is_promoted_begins_an_incarnation() {
 /// A role without any right but those on the tables.
 #[tokio::test]
 async fn a_plain_role_may_ask_where_the_data_lives() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let asked = "DO $$ BEGIN \
         CREATE ROLE plain_asker NOLOGIN; SET LOCAL ROLE plain_asker; \
         PERFORM system_identifier FROM pg_control_system(); \

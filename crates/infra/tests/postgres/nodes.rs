@@ -2,10 +2,9 @@
 
 use frontrow_domain::NodeId;
 use frontrow_domain::ports::{NodeRecord, NodeRegistry};
-use frontrow_infra::postgres::PostgresOptions;
 use uuid::Uuid;
 
-use crate::Opened;
+use crate::{Opened, options};
 
 fn node(n: u128, hold: &str) -> NodeRecord {
     let rules = vec![("hold".to_owned(), hold.to_owned()), ("wallet".to_owned(), String::new())];
@@ -15,7 +14,7 @@ fn node(n: u128, hold: &str) -> NodeRecord {
 
 #[tokio::test]
 async fn nodes_see_each_other_until_they_leave_or_fall_silent() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let registered = async |node: &NodeRecord| {
         let mut nodes = opened.postgres.register(node).await.unwrap();
         nodes.sort_by_key(|node| node.id);

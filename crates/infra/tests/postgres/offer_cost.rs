@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use frontrow_domain::ports::Offer;
 use frontrow_infra::Storage;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 use frontrow_testkit::postgres::TestDatabase;
 
-use crate::Opened;
 use crate::fixture::{Fixture, START, at, money};
+use crate::{Opened, options};
 
 const SEATS: u32 = 20_000;
 /// The tree of the index and the page of one seat, for each of two dates; those of all seats are some hundreds.
@@ -35,7 +35,7 @@ async fn close(database: &TestDatabase, postgres: &Postgres) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_reads_no_sold_seats() {
-    let Some(Opened { database, postgres }) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(Opened { database, postgres }) = Opened::new(options()).await else { return };
     database.execute("ALTER TABLE seats SET (autovacuum_enabled = false)").await.unwrap();
     let fixture = Fixture::new(Storage::new(Arc::new(postgres.clone())), ());
     let sale = fixture.sale(SEATS).await;
@@ -52,7 +52,7 @@ async fn an_offer_reads_no_sold_seats() {
 
     let cost = async || {
         let before = pages(&database).await;
-        let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+        let postgres = Postgres::connect(database.url(), options()).await.unwrap();
         let storage = Storage::new(Arc::new(postgres.clone()));
         let offers = storage.concert_queries.offers(vec![sale.concert.id], at(0)).await.unwrap();
         let from_price = Some(money(i64::from(SEATS) * 100));
