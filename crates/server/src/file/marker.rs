@@ -141,7 +141,9 @@ impl ServeLock {
         match (Verdict::of(record.as_ref(), marker_of(&held.file), log.is_some()), log) {
             (Verdict::Restored, _) => finish_restore(&held.path, marker_of(&held.file)),
             (Verdict::Replaced, _) => {
-                let record = Record { incarnation_is_due: true, ..record.unwrap_or_default() };
+                let mut record = Record { incarnation_is_due: true, ..record.unwrap_or_default() };
+                // The next steps make a log, before they mark the file.
+                record.accepted.extend(marker_of(&held.file));
                 record.write(&held.path)?;
                 tracing::warn!(
                     "{} was replaced since it was served last: its data begins a new incarnation",
@@ -247,6 +249,14 @@ pub(super) fn finish_restore(database: &Path, marker: Option<i32>) -> Result<()>
     }
     sync_folder(folder_of(database))?;
     Record { accepted: marker.into_iter().collect(), ..Record::default() }.write(database)
+}
+
+/// Finishes a restore that was killed after the new database had its name: another one would record its own
+/// marker instead, and the database that is there would be next to a log that is not its own.
+pub(super) fn finish_interrupted(database: &Path) -> Result<()> {
+    let restored = Record::read(database)?.and_then(|record| record.restored);
+    let there = File::open(database).ok().and_then(|file| marker_of(&file));
+    if restored.is_some() && restored == there { finish_restore(database, restored) } else { Ok(()) }
 }
 
 fn mixed(database: &Path, log: &Path) -> anyhow::Error {
