@@ -342,6 +342,11 @@ impl Sqlite {
         is_closed
     }
 
+    /// Refuses commits and reads from now on, and is not ready: another program wrote over the file.
+    pub fn distrust_file(&self) {
+        self.file.distrust();
+    }
+
     /// What has been done so far, for metrics.
     #[must_use]
     pub fn stats(&self) -> SqliteStats {
