@@ -121,7 +121,7 @@ async fn a_backup_of_an_older_schema_is_brought_up_to_date() {
     done(folder.path(), "migrate");
     // As before the incarnation was stored.
     let older =
-        "DROP TABLE incarnation; DELETE FROM __diesel_schema_migrations WHERE version >= '20261129000004'";
+        "DROP TABLE incarnation; DELETE FROM __diesel_schema_migrations WHERE version = '20261129000004'";
     execute_sqlite(&path, older);
     done(folder.path(), "backup old.db");
     done(elsewhere.path(), &format!("restore {}", folder.path().join("old.db").display()));
