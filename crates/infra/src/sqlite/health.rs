@@ -1,4 +1,5 @@
-//! Readiness of the file: whether it is the one that was opened, has its schema, and took the last batch.
+//! Readiness of the file: whether it is the one that was opened, has its schema, and took the last batch. The schema is read on
+//! the thread of the caller, not behind slow reads in the queue of the reader threads.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -98,7 +99,7 @@ impl StorageHealth for Sqlite {
         }
         let migrations = self.migrations.clone();
         let missing = self
-            .read(move |connection| {
+            .load(move |connection| {
                 let names = |names: Vec<Name>| names.into_iter().map(|row| row.name).collect::<Vec<_>>();
                 let tables = names(TABLE_NAMES.load(connection)?);
                 if !tables.iter().any(|table| table == MIGRATIONS_TABLE) {
