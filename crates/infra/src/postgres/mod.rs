@@ -275,7 +275,7 @@ impl Postgres {
         drop(connection);
         match missing {
             None => {
-                let writer = Writer::new(pool.for_committers());
+                let writer = Writer::new(pool.for_committers(), options.statement_timeout);
                 let committers = Arc::new(Committers::start(writer, &options));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })
