@@ -13,8 +13,8 @@ use frontrow_testkit::wire::{Cut, Wire};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::Opened;
 use crate::fixture::{Fixture, HOLD, Sale, admit_up_to, at, commanded};
+use crate::{Opened, told};
 
 /// Users that charge their own accounts, and callers that need the row.
 const OTHERS: usize = 8;
@@ -312,6 +312,52 @@ async fn units_on_a_stuck_row_are_refused_in_time_and_written_once_it_is_free() 
     }
     assert_eq!(ground.opened.postgres.stats().queued_units, 0);
     assert_eq!(fixture.in_room(ground.room, at(1)).await.0, 1, "what was refused is not there");
+}
+
+/// The first of them have queued for the row in vain when the last come: they stay the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_queued_in_vain_stay_before_those_that_came_later() {
+    const JOINS: usize = 24;
+    let options = PostgresOptions { lock_timeout: Duration::from_secs(30), ..Default::default() };
+    let Some(ground) = Ground::new(options).await else { return };
+    let blocker = ground.lock(Stuck::Line).await;
+    let mut joins = Vec::new();
+    for n in 1..=JOINS {
+        let (postgres, work) = (ground.opened.postgres.clone(), ground.needs(Stuck::Line).await);
+        joins.push(tokio::spawn(async move { postgres.commit(work).await }));
+        while ground.opened.postgres.stats().queued_units < n {
+            assert!(!joins[0].is_finished(), "it was refused");
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_millis(120)).await;
+    }
+    drop(blocker);
+    let mut tickets = Vec::new();
+    for join in joins {
+        match join.await.unwrap().unwrap().outcome {
+            Some(CommandOutcome::Joined(token)) => tickets.push(token.ticket.0),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(tickets.is_sorted(), "{tickets:?}");
+}
+
+/// It is tried once, and its caller learns the cause. The other tests of this file are the control: of a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_timeout_is_no_wait_for_a_lock() {
+    let statement_timeout = Duration::from_secs(1);
+    let options = PostgresOptions { statement_timeout, ..Default::default() };
+    let Some(opened) = Opened::new(options).await else { return };
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$; \
+                CREATE TRIGGER slow AFTER INSERT ON entries EXECUTE FUNCTION slow()";
+    opened.database.execute(slow).await.unwrap();
+    let fixture = opened.fixture();
+    let before = opened.postgres.stats().transactions;
+    let work = fixture.charge_work(fixture.id(UserId::new), None, 5, at(1));
+    let error = fixture.commit(work).await.unwrap_err();
+    assert!(told(&error).contains("statement timeout"), "{}", told(&error));
+    assert_eq!(opened.postgres.stats().transactions - before, 1);
 }
 
 /// Units that wait for the row are written in their order when it becomes free, also those whose callers have gone.
