@@ -6,11 +6,11 @@ use frontrow_domain::UserId;
 use frontrow_domain::ports::{StorageHealth, Writability};
 use frontrow_domain::unit_of_work::CommitError;
 use frontrow_infra::Storage;
-use frontrow_infra::postgres::{Postgres, PostgresOptions};
+use frontrow_infra::postgres::Postgres;
 use frontrow_testkit::postgres::{Cluster, TestDatabase};
 
 use crate::fixture::{Fixture, at};
-use crate::{MIGRATED, Opened};
+use crate::{MIGRATED, Opened, options};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ async fn refused(postgres: &Postgres) -> Option<String> {
 
 #[tokio::test]
 async fn a_database_without_its_schema_is_not_ready() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     assert_eq!(refused(&opened.postgres).await, None, "control");
     for (statement, reason) in [
         ("DROP TABLE tickets CASCADE", "table tickets is missing"),
@@ -48,7 +48,7 @@ async fn a_database_without_its_schema_is_not_ready() {
 
 #[tokio::test]
 async fn a_role_that_may_only_read_is_not_ready() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let role = format!("reader_{}", opened.database.name());
     let grant = format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'plain'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
@@ -56,7 +56,7 @@ async fn a_role_that_may_only_read_is_not_ready() {
     opened.database.execute(&grant).await.unwrap();
     let (_, server) = opened.database.url().split_once('@').unwrap();
     let url = format!("postgres://{role}:plain@{server}");
-    let reader = Postgres::connect(&url, PostgresOptions::default()).await.unwrap();
+    let reader = Postgres::connect(&url, options()).await.unwrap();
     let said = refused(&reader).await;
     drop(reader);
     opened.database.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
@@ -74,7 +74,7 @@ async fn set_read_only(database: &TestDatabase, value: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_database_is_not_ready_until_a_commit_succeeds_again() {
-    let Some(opened) = Opened::new(PostgresOptions::default()).await else { return };
+    let Some(opened) = Opened::new(options()).await else { return };
     let fixture = opened.fixture();
     let charge = async || {
         let user = fixture.id(UserId::new);
@@ -102,7 +102,7 @@ async fn a_read_only_database_is_not_ready_until_a_commit_succeeds_again() {
 async fn a_standby_is_not_ready_until_it_is_promoted() {
     let Some(cluster) = Cluster::start_private().await else { return };
     let database = cluster.database(&MIGRATED).await;
-    let postgres = Postgres::connect(database.url(), PostgresOptions::default()).await.unwrap();
+    let postgres = Postgres::connect(database.url(), options()).await.unwrap();
     assert_eq!(refused(&postgres).await, None, "control");
     cluster.stop_immediate().await;
     let signal = cluster.directory().unwrap().join("data/standby.signal");
