@@ -114,8 +114,8 @@ async fn receive(asks: Asks, req: &mut ServiceRequest) -> Result<Option<UnderWay
 /// The longest URL, in bytes. Those of this API have less than 300.
 const MAX_URL_BYTES: usize = 8 * 1024;
 
-/// Whoever calls too often, or with a URL without end, is refused before anything is read or checked.
-fn admit(req: &HttpRequest) -> Result<(), Problem> {
+/// Counts a request against the rate of its address (429), and refuses an endless URL (414), before anything is read or checked.
+pub(crate) fn admit(req: &HttpRequest) -> Result<(), Problem> {
     state(req)?.rate_limits.admit_address(req)?;
     match req.uri().path_and_query() {
         Some(target) if target.as_str().len() > MAX_URL_BYTES => {

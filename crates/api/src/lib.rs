@@ -52,6 +52,7 @@ pub struct ApiState {
     /// What the routes call.
     pub use_cases: UseCases,
     albums: seats::Albums,
+    unread_answers: seats::UnreadAnswers,
     rate_limits: Arc<rate::RateLimits>,
     body_within: Duration,
     stopping: Stopping,
@@ -79,7 +80,8 @@ impl ApiState {
         let rate_limits = Arc::new(rate::RateLimits::new(rules));
         let overload = overload::Overload::new(overload);
         let (albums, stopping) = (seats::Albums::default(), pending().boxed().shared());
-        Self { use_cases, albums, rate_limits, body_within, stopping, overload }
+        let unread_answers = seats::UnreadAnswers::default();
+        Self { use_cases, albums, unread_answers, rate_limits, body_within, stopping, overload }
     }
 
     /// The same routes on a server that stops at some time: bodies that are still arriving then get a few seconds more.

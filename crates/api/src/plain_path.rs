@@ -9,9 +9,11 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 
+use crate::access;
 use crate::problem::Problem;
 
-/// Middleware that refuses a path with percent-encoding before it is routed: 400.
+/// Middleware that refuses a path with percent-encoding before it is routed: 400. The refusal counts against the rate of the
+/// address, as every other one: 429.
 ///
 /// # Errors
 /// Those of the service behind it.
@@ -20,9 +22,10 @@ pub async fn require_plain_path(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     // The URI is as it was sent.
-    if req.uri().path().contains('%') {
-        let problem = Problem::malformed("A path of this API has no percent-encoding.");
-        return Ok(req.into_response(problem.response()));
+    if !req.uri().path().contains('%') {
+        return next.call(req).await;
     }
-    next.call(req).await
+    let refusal = Problem::malformed("A path of this API has no percent-encoding.");
+    let problem = access::admit(req.request()).err().unwrap_or(refusal);
+    Ok(req.into_response(problem.response()))
 }

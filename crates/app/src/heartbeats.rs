@@ -16,6 +16,7 @@ pub struct Heartbeats(Arc<Mutex<Vec<Entry>>>);
 struct Entry {
     name: &'static str,
     bound: Duration,
+    is_advisory: bool,
     completed_at: Instant,
 }
 
@@ -28,6 +29,8 @@ pub struct PassAge {
     pub age: Duration,
     /// The age at which it is late.
     pub bound: Duration,
+    /// Whether the node can serve without it.
+    pub is_advisory: bool,
 }
 
 impl PassAge {
@@ -35,6 +38,12 @@ impl PassAge {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.age >= self.bound
+    }
+
+    /// Whether it keeps the node from serving.
+    #[must_use]
+    pub fn blocks(&self) -> bool {
+        self.is_late() && !self.is_advisory
     }
 }
 
@@ -49,9 +58,19 @@ impl Heartbeats {
     /// Registers a pass that is due at this pace, and counts its age from now on.
     #[must_use]
     pub fn register(&self, name: &'static str, pace: Duration) -> Heartbeat {
+        self.enter(name, pace, false)
+    }
+
+    /// Registers a pass that the node can serve without: readiness warns when it is late.
+    #[must_use]
+    pub fn register_advisory(&self, name: &'static str, pace: Duration) -> Heartbeat {
+        self.enter(name, pace, true)
+    }
+
+    fn enter(&self, name: &'static str, pace: Duration, is_advisory: bool) -> Heartbeat {
         let bound = pace.saturating_mul(PACES).max(SHORTEST_BOUND);
         let mut entries = self.entries();
-        entries.push(Entry { name, bound, completed_at: Instant::now() });
+        entries.push(Entry { name, bound, is_advisory, completed_at: Instant::now() });
         Heartbeat { of: self.clone(), index: entries.len() - 1 }
     }
 
@@ -66,6 +85,7 @@ impl Heartbeats {
             name: entry.name,
             age: now.saturating_duration_since(entry.completed_at),
             bound: entry.bound,
+            is_advisory: entry.is_advisory,
         };
         self.entries().iter().map(age).collect()
     }
@@ -99,6 +119,19 @@ mod tests {
             heartbeats.ages_at(now).iter().map(PassAge::is_late).collect()
         };
         assert_eq!([late(8), late(11), late(101)], [[false, false], [true, false], [true, true]]);
+    }
+
+    #[test]
+    fn a_late_advisory_pass_does_not_block() {
+        let heartbeats = Heartbeats::default();
+        let _needed = heartbeats.register("needed", Duration::ZERO);
+        let _advisory = heartbeats.register_advisory("advisory", Duration::ZERO);
+        let blocks = |seconds: u64| -> Vec<(bool, bool)> {
+            let now = Instant::now() + Duration::from_secs(seconds);
+            heartbeats.ages_at(now).iter().map(|pass| (pass.is_late(), pass.blocks())).collect()
+        };
+        assert_eq!(blocks(8), [(false, false), (false, false)]);
+        assert_eq!(blocks(11), [(true, true), (true, false)]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub enum StorageFault {
 pub struct NodeHealth {
     /// Storage.
     pub storage: Result<(), StorageFault>,
-    /// The background passes.
+    /// The background passes. A late one makes the node unready, unless it is advisory.
     pub passes: Vec<PassAge>,
     /// Nodes on the same database that differ from this one. They do not make it unready.
     pub nodes: Vec<NodeDifference>,
@@ -53,7 +53,7 @@ impl NodeHealth {
     /// Whether the node can serve.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.storage.is_ok() && !self.passes.iter().any(PassAge::is_late)
+        self.storage.is_ok() && !self.passes.iter().any(PassAge::blocks)
     }
 }
 
@@ -190,14 +190,16 @@ mod tests {
     #[test]
     fn a_late_pass_makes_a_node_unready_and_a_node_that_differs_does_not() {
         let (readiness, _) = readiness();
-        let health = |age| {
+        let health = |age, is_advisory| {
             let bound = Duration::from_secs(10);
-            let passes = vec![PassAge { name: "admission", age: Duration::from_secs(age), bound }];
+            let passes =
+                vec![PassAge { name: "admission", age: Duration::from_secs(age), bound, is_advisory }];
             let node = frontrow_domain::NodeId::new(uuid::Uuid::nil());
             let nodes = vec![NodeDifference { node, subjects: vec!["secret".to_owned()] }];
             NodeHealth { passes, nodes, ..readiness.health(Ok(())) }
         };
-        assert!(health(9).is_ready() && !health(10).is_ready());
-        assert!(!NodeHealth { storage: Err(StorageFault::Late), ..health(9) }.is_ready());
+        assert!(health(9, false).is_ready() && !health(10, false).is_ready());
+        assert!(health(10, true).is_ready(), "the node can serve without it");
+        assert!(!NodeHealth { storage: Err(StorageFault::Late), ..health(9, false) }.is_ready());
     }
 }

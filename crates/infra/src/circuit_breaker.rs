@@ -1,7 +1,8 @@
 //! A circuit breaker in front of storage, which opens when storage answers nothing at all (ADR 0022).
 //!
-//! A read that has no answer after half a second makes the breaker ask storage for a sign of life, on a connection of its
-//! own, one question at a time. As long as anything is answered, a slow read is waited for. After a second in which nothing
+//! A read that has no answer after half a second makes the breaker ask storage for a sign of life, one question at a time,
+//! on a connection that reads cannot take. As long as anything is answered, commits and errors of the database among it, a
+//! slow read is waited for. After a second in which nothing
 //! was, the circuit is open: the reads under way are given up, and further reads and commits are refused at once as
 //! unavailable. The questions go on, and the first answer closes the circuit. What the use cases know already they still
 //! show (stale-if-error).
@@ -9,8 +10,11 @@
 //! A read that is given up, or whose caller goes away, comes to its end in a task of its own: a connection is never left in the
 //! middle of an answer. Loads by key need no such task: workers of the adapter run them.
 //!
-//! In front of storage that answers, a read costs two looks at the clock.
+//! In front of storage that answers, a read costs two looks at the clock, and a timer. A query (not a load by key) that is
+//! not answered at its first poll also costs a spawned task and a box, so each one on PostgreSQL does. A commit costs one
+//! look at the clock.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use frontrow_domain::account::{Account, Entry};
 use frontrow_domain::audit_log::AuditEntry;
 use frontrow_domain::concert::{Concert, PerformanceDate};
@@ -240,9 +245,24 @@ impl Breaker {
     }
 }
 
-/// A corrupt row is an answer.
-const fn has_answered<T>(answer: &Result<T, StorageError>) -> bool {
-    !matches!(answer, Err(StorageError::Unavailable(_)))
+/// Whether storage has answered. A corrupt row is an answer, and so is an error of the database, such as a timeout of a lock
+/// or of a statement.
+fn has_answered<T>(answer: &Result<T, StorageError>) -> bool {
+    match answer {
+        Err(StorageError::Unavailable(cause)) => is_of_database(cause.as_ref()),
+        Ok(_) | Err(StorageError::Corrupt(_)) => true,
+    }
+}
+
+/// Whether the database itself reported an error, rather than its connection.
+fn is_of_database(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.any(|cause| match cause.downcast_ref() {
+        Some(DieselError::DatabaseError(kind, _)) => {
+            !matches!(kind, DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand)
+        }
+        _ => false,
+    })
 }
 
 /// The right to ask, until it is dropped.
@@ -392,7 +412,11 @@ impl Committer for Guarded<dyn Committer> {
     async fn commit(&self, work: UnitOfWork) -> Result<Committed, CommitError> {
         let open = |refused| CommitError::Unavailable(Box::new(refused));
         self.breaker.require_closed().map_err(open)?;
-        self.port.commit(work).await
+        let outcome = self.port.commit(work).await;
+        if !matches!(outcome, Err(CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) {
+            self.breaker.heard();
+        }
+        outcome
     }
 }
 
@@ -538,6 +562,39 @@ mod tests {
         answer.unwrap();
         assert!(took >= SILENCE * 3, "{took:?}");
         assert!(stub.pings.load(Ordering::SeqCst) > 1);
+    }
+
+    /// Of that test without commits, `silence_is_given_up_after_a_second_and_then_at_once` is the control.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn slow_reads_refuse_no_commit_while_commits_are_answered() {
+        let (stub, storage) = guarded();
+        stub.is_silent.store(true, Ordering::SeqCst);
+        let commits = async {
+            let until = Instant::now() + SILENCE * 6;
+            while Instant::now() < until {
+                storage.committer.commit(UnitOfWork::default()).await.unwrap();
+                sleep(SILENCE / 40).await;
+            }
+            stub.speak();
+        };
+        let ((answer, took), ()) = tokio::join!(list(&storage), commits);
+        answer.unwrap();
+        assert!(took >= SILENCE * 5, "{took:?}");
+    }
+
+    #[test]
+    fn errors_of_the_database_are_answers_and_those_of_a_connection_are_not() {
+        let failed = |kind| {
+            let error = DieselError::DatabaseError(kind, Box::new("canceled".to_owned()));
+            Err::<(), _>(StorageError::Unavailable(Box::new(error)))
+        };
+        assert!(has_answered(&failed(DatabaseErrorKind::Unknown)));
+        // As an error that several callers share wraps it.
+        let nested = failed(DatabaseErrorKind::Unknown).unwrap_err();
+        assert!(has_answered(&Err::<(), _>(StorageError::Unavailable(Box::new(nested)))));
+        assert!(!has_answered(&failed(DatabaseErrorKind::ClosedConnection)));
+        assert!(!has_answered(&failed(DatabaseErrorKind::UnableToSendCommand)));
+        assert!(!has_answered::<()>(&Err(Refused::Lost.into())));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -178,7 +178,8 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running> {
     let (access_tokens, key_set) = settings.tokens.checking()?;
     let listener = listen(&settings.bind)?;
-    let lock = ServeLock::take(&settings.database, settings.migrate)?;
+    let (database, migrates) = (settings.database.clone(), settings.migrate);
+    let lock = spawn_blocking(move || ServeLock::take(&database, migrates)).await??;
     // Both may take long: the integrity of a file is checked after an unclean end.
     let lock = spawn_blocking(move || lock.settle().map(|()| lock)).await??;
     if settings.migrate {

@@ -121,6 +121,13 @@ impl Backend {
         }
     }
 
+    /// Refuses commits and reads from now on, because another program wrote over the SQLite file.
+    pub fn distrust_file(&self) {
+        if let Self::Sqlite(adapter) = self {
+            adapter.distrust_file();
+        }
+    }
+
     /// Finishes what is queued. Later work is refused.
     pub async fn close(self) {
         match self {

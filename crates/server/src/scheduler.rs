@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use frontrow_app::{
     Abandonment, Admission, Expiry, Heartbeat, Heartbeats, Lines, NodeComparison, Pruning, SeatMaps,
 };
@@ -37,8 +37,8 @@ const SEAT_MAPS_EVERY: Duration = Duration::from_millis(100);
 const PRUNING_EVERY: Duration = Duration::from_secs(10);
 /// How often the clock is asked whether it wants a reading of its reference; one that suspects a step always does.
 const CLOCK_EVERY: Duration = Duration::from_secs(2);
-/// How often a log of SQLite that has begun anew is noticed.
-const LOG_EVERY: Duration = Duration::from_secs(1);
+/// How often the marker of a SQLite file is compared, and a log that has begun anew is looked for.
+const FILE_EVERY: Duration = Duration::from_secs(1);
 /// How often the keys of an outside identity provider are read again.
 const KEY_SET_EVERY: Duration = Duration::from_secs(2);
 /// How often the node registers, and is compared with the others.
@@ -71,6 +71,8 @@ pub struct Pass {
     pub pace: Duration,
     /// Whether it writes what the time decides: ticks, expiries, evictions.
     pub judges_time: bool,
+    /// Whether the node can serve without it: its lateness is a warning of readiness.
+    pub is_advisory: bool,
     /// Does it once. A pass that fails is run again.
     pub run: Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>,
 }
@@ -81,7 +83,13 @@ impl Pass {
         pace: Duration,
         run: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self {
-        Self { name, pace, judges_time: false, run: Box::new(move || run().boxed()) }
+        let run = Box::new(move || run().boxed());
+        Self { name, pace, judges_time: false, is_advisory: false, run }
+    }
+
+    /// A pass that the node can serve without.
+    fn advisory(self) -> Self {
+        Self { is_advisory: true, ..self }
     }
 
     /// A pass that writes what the time decides.
@@ -147,14 +155,14 @@ impl Scheduler {
     ) -> Self {
         let Watched { key_set, nodes, lock } = watched;
         let settled = clock.clone();
+        let file = watch_file(lock.clone(), backend.clone());
         let discipline = Pass::new("clock", CLOCK_EVERY, move || correct(clock.clone(), backend.clone()));
         let key_set =
             key_set.map(|file| Pass::new("key set", KEY_SET_EVERY, move || read_again(file.clone())));
-        let comparison =
-            nodes.clone().map(|nodes| Pass::new("nodes", NODES_EVERY, move || compare(nodes.clone())));
-        let log = Pass::new("log marker", LOG_EVERY, move || follow_log(lock.upgrade()));
+        let comparison = nodes.clone().map(comparison);
+        let log = mark_log(lock);
         let passes = work.passes().into_iter().map(|pass| pass.while_settled(&settled));
-        let passes = passes.chain([discipline, log]).chain(key_set).chain(comparison);
+        let passes = passes.chain([discipline, file, log]).chain(key_set).chain(comparison);
         Self { nodes, ..Self::supervising(passes, heartbeats) }
     }
 
@@ -162,7 +170,11 @@ impl Scheduler {
     fn supervising(passes: impl IntoIterator<Item = Pass>, heartbeats: &Heartbeats) -> Self {
         let (stop, stopped) = watch::channel(false);
         let start = |pass: Pass| {
-            let heartbeat = heartbeats.register(pass.name, pass.pace);
+            let heartbeat = if pass.is_advisory {
+                heartbeats.register_advisory(pass.name, pass.pace)
+            } else {
+                heartbeats.register(pass.name, pass.pace)
+            };
             tokio::spawn(supervise(pass, heartbeat, stopped.clone()))
         };
         Self { stop, tasks: passes.into_iter().map(start).collect(), nodes: None }
@@ -289,8 +301,39 @@ const fn seconds(micros: i64) -> i64 {
     micros / 1_000_000
 }
 
+/// Advisory: no decision depends on the registry of nodes (ADR 0019).
+fn comparison(nodes: NodeComparison) -> Pass {
+    Pass::new("nodes", NODES_EVERY, move || compare(nodes.clone())).advisory()
+}
+
 async fn compare(nodes: NodeComparison) -> Result<()> {
     Ok(nodes.run().await?)
+}
+
+/// Not advisory: without it a file that is overwritten is served on (ADR 0020).
+fn watch_file(lock: Weak<ServeLock>, backend: Backend) -> Pass {
+    Pass::new("database file", FILE_EVERY, move || compare_marker(lock.upgrade(), backend.clone()))
+}
+
+/// Compares the marker of a SQLite file that is served. Commits and reads are refused before that is recorded.
+async fn compare_marker(lock: Option<Arc<ServeLock>>, backend: Backend) -> Result<()> {
+    let Some(lock) = lock else { return Ok(()) };
+    let compared = tokio::task::spawn_blocking(move || {
+        if lock.has_own_marker() {
+            return Ok(());
+        }
+        backend.distrust_file();
+        lock.record_overwritten()?;
+        bail!(
+            "it was overwritten while it is served: stop the server, and run `frontrow restore` with a backup"
+        )
+    });
+    compared.await.map_err(anyhow::Error::from).flatten().context("the database file cannot be served")
+}
+
+/// Advisory: a log without a marker of its own is one protection less at the next start, and nothing else.
+fn mark_log(lock: Weak<ServeLock>) -> Pass {
+    Pass::new("log marker", FILE_EVERY, move || follow_log(lock.upgrade())).advisory()
 }
 
 /// Marks a log of SQLite that has begun anew, as long as the file is served.
@@ -371,6 +414,17 @@ mod tests {
         let [bad, worse, good] = ["bad", "worse", "good"].map(|name| age(&heartbeats, name));
         assert!(bad >= whole && worse >= whole && good < whole, "{bad:?} {worse:?} {good:?} of {whole:?}");
         timeout(LONG, scheduler.stop()).await.expect("it stops");
+    }
+
+    #[tokio::test]
+    async fn passes_that_the_node_can_serve_without_are_registered_as_advisory() {
+        let heartbeats = Heartbeats::default();
+        let runs = Arc::<AtomicU32>::default();
+        let passes = [mark_log(Weak::new()), pass("needed", &runs, |_| Ok(()))];
+        let scheduler = Scheduler::supervising(passes, &heartbeats);
+        let advisory: Vec<_> = heartbeats.ages().iter().map(|pass| (pass.name, pass.is_advisory)).collect();
+        assert_eq!(advisory, [("log marker", true), ("needed", false)]);
+        scheduler.stop().await;
     }
 
     #[tokio::test]

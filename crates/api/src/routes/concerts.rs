@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::State;
 use crate::access::{gated, public_within, resource};
+use crate::caller::Known;
 use crate::dto::{Items, fresh, name_of};
 use crate::etag::{self, Encoding};
 use crate::gate::Passed;
@@ -31,7 +32,7 @@ use crate::overload::Class;
 use crate::paging::Page;
 use crate::problem::{Code, Problem};
 use crate::query::{self, asks_for_all, path_id};
-use crate::seats::{Album, Delta, FEW_SEATS, OWN_DELTA_SEATS, Parts};
+use crate::seats::{Album, AnswersOf, Delta, FEW_SEATS, OWN_DELTA_SEATS, Parts};
 
 /// From which version on `since` tells what an answer does not.
 pub(crate) const SEAT_MAP_VERSION: HeaderName = HeaderName::from_static("seat-map-version");
@@ -224,6 +225,8 @@ problems! {
 ///
 /// With `since` only what has changed is told: seats of every status, whatever `status` says, of which some may not have
 /// changed. Start with `since=0`, and go on with the version of each answer. An answer to `since` is not to be kept.
+///
+/// A caller with 16 unread answers of more than 32 KiB gets no further one (429 `RATE_LIMITED`) until it reads or closes one.
 #[utoipa::path(
     get, path = "/concerts/{concertId}/performanceDates/{performanceDateId}/seats", tag = "concerts",
     operation_id = "listSeats",
@@ -247,6 +250,7 @@ problems! {
 )]
 pub(crate) async fn list_seats(
     state: State,
+    known: Known,
     Passed(pass): Passed,
     req: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
@@ -257,18 +261,19 @@ pub(crate) async fn list_seats(
     let concerts = &state.use_cases.concerts;
     let map = patiently(|| concerts.seat_map(&pass, concert_id, date_id)).await?;
     let album = state.albums.of(date_id, &map);
+    let answers = state.unread_answers.of(known.user_id());
     match since {
-        None => seats_as_they_are(&req, &album, &map, filter, concerts.now()).await,
-        Some(since) => seats_since(&req, &album, &map, since, concerts).await,
+        None => seats_as_they_are(&req, (&album, &map), filter, concerts.now(), &answers).await,
+        Some(since) => seats_since(&req, (&album, &map), since, concerts, &answers).await,
     }
 }
 
 async fn seats_as_they_are(
     req: &HttpRequest,
-    album: &Arc<Album>,
-    map: &Arc<SeatMap>,
+    (album, map): (&Arc<Album>, &Arc<SeatMap>),
     filter: SeatFilter,
     now: Timestamp,
+    answers: &AnswersOf<'_>,
 ) -> Result<HttpResponse, Problem> {
     let picture = album.picture(map, filter, now).await?;
     let encoding = Encoding::choose(req.headers(), picture.plain().len());
@@ -283,15 +288,15 @@ async fn seats_as_they_are(
     if is_known {
         return Ok(response.finish());
     }
-    Ok(send(response, encoding, album.body(&picture, encoding).await?))
+    send(response, encoding, album.body(&picture, encoding).await?, answers)
 }
 
 async fn seats_since(
     req: &HttpRequest,
-    album: &Arc<Album>,
-    map: &Arc<SeatMap>,
+    (album, map): (&Arc<Album>, &Arc<SeatMap>),
     since: FeedVersion,
     concerts: &ConcertService,
+    answers: &AnswersOf<'_>,
 ) -> Result<HttpResponse, Problem> {
     if since > map.version() {
         // Another node may be ahead. If none is, the version is made up, or older than the database.
@@ -311,8 +316,8 @@ async fn seats_since(
         None => None,
     };
     match delta {
-        Some(delta) => Ok(send(response, delta.encoding(), delta.body())),
-        None => Ok(send(response, accepted, album.since_unknown(map, accepted, now).await?)),
+        Some(delta) => send(response, delta.encoding(), delta.body(), answers),
+        None => send(response, accepted, album.since_unknown(map, accepted, now).await?, answers),
     }
 }
 
@@ -325,12 +330,19 @@ fn is_better_told_whole(changed: &SeatsChanged) -> bool {
     told > FEW_SEATS && told.saturating_mul(BETTER_TOLD_WHOLE) > all
 }
 
-fn send(mut response: HttpResponseBuilder, encoding: Encoding, body: Parts) -> HttpResponse {
+/// Sends a body, unless its caller has too many unread ones: 429.
+fn send(
+    mut response: HttpResponseBuilder,
+    encoding: Encoding,
+    body: Parts,
+    answers: &AnswersOf<'_>,
+) -> Result<HttpResponse, Problem> {
+    let unread = answers.admit(body.len())?;
     if encoding != Encoding::Identity {
         response.insert_header((CONTENT_ENCODING, HeaderValue::from_static(encoding.name())));
     }
     response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-    body.send(response)
+    Ok(body.send(response, unread))
 }
 
 /// For how long an answer of the database is waited for where what is known already may do.

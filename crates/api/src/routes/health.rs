@@ -74,7 +74,7 @@ pub(crate) struct CheckDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     age_seconds: Option<f64>,
-    /// Of a pass: the age in seconds at which it fails the check.
+    /// Of a pass: the age in seconds at which its check fails, or warns.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     late_after_seconds: Option<f64>,
@@ -89,7 +89,8 @@ enum CheckKind {
     Node,
 }
 
-/// `failed` makes the node unready; `warning` does not: another node has a secret or a rule that differs.
+/// `failed` makes the node unready. `warning` does not: another node has a secret or a rule that differs, or a pass that the
+/// node can serve without is late.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum CheckStatus {
@@ -127,7 +128,8 @@ impl CheckDto {
             ..Self::new(CheckKind::Pass, pass.name)
         };
         if pass.is_late() {
-            check.with(CheckStatus::Failed, format!("not completed for {} s", pass.age.as_secs()))
+            let status = if pass.blocks() { CheckStatus::Failed } else { CheckStatus::Warning };
+            check.with(status, format!("not completed for {} s", pass.age.as_secs()))
         } else {
             check
         }
@@ -155,8 +157,8 @@ fn reasons(checks: &[CheckDto]) -> String {
 
 /// Check readiness.
 ///
-/// Ready means that storage answers and can be written, and that every background pass is on time. The `detail` of the problem
-/// names what is not.
+/// Ready means that storage answers and can be written, and that every background pass that the node needs is on time. The
+/// `detail` of the problem names what is not.
 #[utoipa::path(
     get, path = "/readyz", tag = "health", operation_id = "isReady",
     responses((status = 200, description = "The node is ready.", body = ReadinessDto), ReadyProblems)

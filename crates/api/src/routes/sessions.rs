@@ -60,7 +60,8 @@ problems! { RenewProblems: BEARER, &[Code::NotFound, Code::Forbidden] }
 /// Renews a session: a new access token for the same user, whose places in line stay.
 ///
 /// The token of the request must be valid, and stays valid until it expires. A token with a role is not renewed (403). Where
-/// an outside identity provider issues the access tokens, the path does not exist (404).
+/// an outside identity provider issues the access tokens, no token is renewed: a request with a valid one is answered 404, a
+/// request without one 401, as everywhere.
 #[utoipa::path(
     post, path = "/sessions/renew", tag = "sessions", operation_id = "renewSession",
     responses((status = 201, description = "The same user, with a new expiry.", body = SessionDto), RenewProblems),

@@ -10,6 +10,8 @@ use actix_web::HttpResponseBuilder;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::Bytes;
 
+use super::unread::UnreadAnswer;
+
 /// The most bytes of a part that is put together here. A connection copies one part at a time into its write buffer, so that
 /// a client that does not read costs about this much.
 const PART_BYTES: usize = 64 * 1024;
@@ -70,11 +72,15 @@ impl Parts {
         Self::new([beginning].into_iter().chain(first).chain(rest).collect())
     }
 
-    /// Answers with the body.
-    pub(crate) fn send(self, mut response: HttpResponseBuilder) -> HttpResponse {
-        match &*self.parts {
-            [only] => response.body(only.clone()),
-            _ => response.body(Sending { parts: self, next: 0 }),
+    /// Answers with the body, which holds its share in the caller's count until it is dropped.
+    pub(crate) fn send(
+        self,
+        mut response: HttpResponseBuilder,
+        unread: Option<UnreadAnswer>,
+    ) -> HttpResponse {
+        match (&*self.parts, unread) {
+            ([only], None) => response.body(only.clone()),
+            (_, unread) => response.body(Sending { parts: self, next: 0, _unread: unread }),
         }
     }
 
@@ -95,6 +101,7 @@ fn cut(body: &Bytes) -> Vec<Bytes> {
 struct Sending {
     parts: Parts,
     next: usize,
+    _unread: Option<UnreadAnswer>,
 }
 
 impl MessageBody for Sending {

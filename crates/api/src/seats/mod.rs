@@ -4,8 +4,10 @@ mod album;
 mod body;
 mod delta;
 mod picture;
+mod unread;
 
 pub(crate) use album::{Album, Albums, FEW_SEATS};
 pub(crate) use body::Parts;
 pub(crate) use delta::{Delta, OWN_DELTA_SEATS};
 pub(crate) use picture::Picture;
+pub(crate) use unread::{AnswersOf, UnreadAnswers};

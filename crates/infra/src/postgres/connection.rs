@@ -1,17 +1,20 @@
 //! Connection pool: bounded, checked, and shared by commits and reads.
 //!
 //! # Sharing
-//! A node has at most [`PostgresOptions::pool_size`] connections. Committers take any of them, reads
-//! (loaders, queries, the clock, readiness) all but as many as there are committers: so with all connections
-//! granted, a commit never waits for a read, and a read waits only for reads. Both wait in the order in which
+//! A node has at most [`PostgresOptions::pool_size`] connections. Committers, the sideline and readiness take any of them,
+//! reads (loaders, queries, the clock) all but as many as there are committers and connections of the sideline: so with all
+//! connections granted, a commit never waits for a read. Reads have [`MIN_READS`] at least. Both wait in the order in which
 //! they came.
 //!
 //! # Fewer than configured
 //! The server, the database or the role may grant fewer connections. A refused connection is no failure of
 //! its caller, which waits for the next one that comes back instead. The refusal takes one slot out of the
 //! pool for [`REFUSAL_LASTS`], after which the pool may grow by it again: so the pool has as many slots as
-//! there are connections, and attempts in vain are few. It takes a slot of reads out as well, so that
-//! committers keep theirs, as long as there are more connections than committers.
+//! there are connections, and attempts in vain are few. It takes a slot of reads out as well, the next that becomes
+//! free, so that committers keep theirs; reads keep [`MIN_READS`].
+//!
+//! While the pool has no connection at all there is none to wait for: its slots stay, and each caller that has one tries
+//! again every [`RETRY_AFTER`].
 //!
 //! # Round trips
 //! A new connection has the start-up, one round trip for the settings and the check of the server, and one of
@@ -26,7 +29,7 @@ use deadpool::managed::{Manager, Metrics, Object, PoolError, RecycleError, Recyc
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use frontrow_domain::ports::StorageError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::PostgresOptions;
@@ -50,6 +53,16 @@ const CHECKED_EVERY: Duration = Duration::from_secs(10);
 /// How long a slot stays out of the pool after the server refused a connection.
 const REFUSAL_LASTS: Duration = Duration::from_secs(5);
 
+/// How long a caller waits after a refusal while the pool is empty.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How many connections the sideline of the committers uses at most.
+const SIDELINE: usize = 2;
+
+/// The fewest slots of reads. Six connections, the fewest that can be configured, are two for reads, two for committers and
+/// two for the sideline.
+const MIN_READS: usize = 2;
+
 /// How often a refusal is worth a warning.
 const WARNED_EVERY: Duration = Duration::from_secs(60);
 
@@ -63,8 +76,9 @@ pub(super) struct Pool {
     slots: Arc<Semaphore>,
     /// The slots that reads may take.
     read_slots: Arc<Semaphore>,
+    /// How many of these may be taken out of the pool.
+    spare_read_slots: Arc<Semaphore>,
     user: User,
-    committers: usize,
     acquire_timeout: Duration,
     warned_at: Arc<Mutex<Option<Instant>>>,
 }
@@ -116,13 +130,13 @@ impl Pool {
         let sessions = deadpool::managed::Pool::builder(sessions).max_size(options.pool_size).build();
         let sessions =
             sessions.map_err(|error| ConnectError::Unreachable { server, source: Box::new(error) })?;
-        let for_reads = options.pool_size.saturating_sub(options.committers).max(1);
+        let for_reads = options.pool_size.saturating_sub(options.committers + SIDELINE).max(MIN_READS);
         Ok(Self {
             sessions,
             slots: Arc::new(Semaphore::new(options.pool_size)),
             read_slots: Arc::new(Semaphore::new(for_reads)),
+            spare_read_slots: Arc::new(Semaphore::new(for_reads - MIN_READS)),
             user: User::Read,
-            committers: options.committers,
             acquire_timeout: options.acquire_timeout,
             warned_at: Arc::default(),
         })
@@ -137,17 +151,30 @@ impl Pool {
     pub(super) async fn get(&self) -> Result<Connection, AcquireError> {
         let until = tokio::time::Instant::now() + self.acquire_timeout;
         let mut refusal = None;
+        let mut kept = None;
         loop {
-            let Ok(slots) = timeout_at(until, self.take_slots()).await else {
-                return Err(
-                    refusal.map_or(AcquireError::Timeout(self.acquire_timeout), AcquireError::Connect)
-                );
+            let slots = match kept.take() {
+                Some(slots) => slots,
+                None => match timeout_at(until, self.take_slots()).await {
+                    Ok(slots) => slots?,
+                    Err(_) => {
+                        let waited = AcquireError::Timeout(self.acquire_timeout);
+                        return Err(refusal.map_or(waited, AcquireError::Connect));
+                    }
+                },
             };
-            let slots = slots?;
             match self.sessions.get().await {
                 Ok(session) => return Ok(Connection { session, slots }),
                 Err(PoolError::Backend(error @ ConnectError::TooManyConnections { .. })) => {
-                    self.take_out(slots, &error);
+                    let connections = self.sessions.status().size;
+                    self.warn(connections, &error);
+                    if connections > 0 {
+                        self.take_out(slots);
+                    } else if timeout_at(until, sleep(RETRY_AFTER)).await.is_ok() {
+                        kept = Some(slots);
+                    } else {
+                        return Err(error.into());
+                    }
                     refusal = Some(error);
                 }
                 Err(PoolError::Backend(error)) => return Err(error.into()),
@@ -165,22 +192,32 @@ impl Pool {
     }
 
     /// Leaves a slot, and one of reads, out of the pool for a while.
-    fn take_out(&self, mut slots: Slots, refusal: &ConnectError) {
-        let connections = self.sessions.status().size;
-        if connections <= self.committers {
+    fn take_out(&self, mut slots: Slots) {
+        let until = tokio::time::Instant::now() + REFUSAL_LASTS;
+        let Ok(spare) = self.spare_read_slots.clone().try_acquire_owned() else {
             slots.read = None;
-        } else if slots.read.is_none() {
-            slots.read = self.read_slots.clone().try_acquire_owned().ok();
-        }
+            tokio::spawn(async move {
+                sleep_until(until).await;
+                drop(slots);
+            });
+            return;
+        };
+        let read_slots = self.read_slots.clone();
+        tokio::spawn(async move {
+            if slots.read.is_none() {
+                slots.read = timeout_at(until, read_slots.acquire_owned()).await.ok().and_then(Result::ok);
+            }
+            sleep_until(until).await;
+            drop((slots, spare));
+        });
+    }
+
+    fn warn(&self, connections: usize, refusal: &ConnectError) {
         let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
         if warned_at.is_none_or(|warned_at| warned_at.elapsed() > WARNED_EVERY) {
             *warned_at = Some(Instant::now());
             tracing::warn!(connections, %refusal, "fewer connections than configured: the node works with these");
         }
-        tokio::spawn(async move {
-            sleep(REFUSAL_LASTS).await;
-            drop(slots);
-        });
     }
 
     /// The figures of the pool.

@@ -1,4 +1,7 @@
 //! Readiness of PostgreSQL: one statement, which every role may run.
+//!
+//! It takes a connection as committers do, because writes are what it is about: slow reads that hold all connections of reads
+//! do not delay it. Callers share one such question (readiness, the circuit breaker), so that it takes few of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +15,7 @@ use frontrow_domain::unit_of_work::CommitError;
 
 use super::Postgres;
 use super::cached::Cached;
+use super::connection;
 use super::error::read_error;
 use super::migrate::known_versions;
 use super::shared::Shared;
@@ -96,7 +100,7 @@ fn is_read_only(error: &CommitError) -> bool {
 #[async_trait]
 impl StorageHealth for Postgres {
     async fn writability(&self) -> Result<Writability, StorageError> {
-        let mut connection = self.connection().await?;
+        let mut connection = connection::acquire(&self.pool.for_committers()).await?;
         let query = sql_query(STATE).bind::<Array<Text>, _>(TABLES.as_slice());
         let state = Cached(query).get_result::<State>(&mut connection).await;
         drop(connection);

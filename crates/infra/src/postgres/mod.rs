@@ -84,7 +84,7 @@
 //! - Set aside: units on rows that another session keeps locked (`commit/sideline.rs`, ADR 0022). A committer waits for a lock
 //!   for [`PostgresOptions::batch_lock_timeout`] (100 ms), asks in one statement which rows of the batch are locked now (2 round
 //!   trips more, in that case only), and tries the units on the others once more. Those on locked rows wait on the sideline
-//!   for up to [`PostgresOptions::lock_timeout`] (5 s; a command a tenth of it), as do later units on such rows, which enter no
+//!   for up to [`PostgresOptions::lock_timeout`] (5 s; a command of the scheduler a tenth of it), as do later units on such rows, which enter no
 //!   batch. A unit on a row that has been locked for so long already is refused at once.
 //! - `Unavailable`: no connection within the time allowed, three connections in a row that ended before COMMIT was sent, a server
 //!   that is read-only, a full queue. Nothing was written.
@@ -149,8 +149,8 @@ pub use self::migrate::migrate;
 /// How connections are made, kept and bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresOptions {
-    /// The most connections at once. Fewer serve as well, if the server grants no more; as many as there are committers
-    /// are kept free of reads.
+    /// The most connections at once. Fewer serve as well, if the server grants no more; as many as there are committers,
+    /// and two for their sideline, are kept free of reads, which have two at least.
     pub pool_size: usize,
     /// The longest a call waits for a free connection of the pool.
     pub acquire_timeout: Duration,
@@ -275,7 +275,7 @@ impl Postgres {
         drop(connection);
         match missing {
             None => {
-                let writer = Writer::new(pool.for_committers());
+                let writer = Writer::new(pool.for_committers(), options.statement_timeout);
                 let committers = Arc::new(Committers::start(writer, &options));
                 let loaders = Arc::new(Loaders::start(&pool));
                 Ok(Self { pool, committers, loaders })

@@ -1,4 +1,5 @@
-//! Readiness of the file: whether it is the one that was opened, has its schema, and took the last batch.
+//! Readiness of the file: whether it is the one that was opened, has its schema, and took the last batch. The schema is read on
+//! the thread of the caller, not behind slow reads in the queue of the reader threads.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +18,7 @@ use super::statement::Sql;
 use crate::sql::TABLES;
 
 const FILE_REPLACED: &str = "the database file was deleted, moved or replaced while it is served";
+const FILE_OVERWRITTEN: &str = "the database file was overwritten while it is served: run `frontrow restore`";
 
 /// Why the last batch was not written. While there is a reason, each batch also rewrites a page, so that only a commit that
 /// reached the file clears it: one that changes nothing succeeds on a full disk too.
@@ -95,11 +97,12 @@ const MIGRATIONS_TABLE: &str = "__diesel_schema_migrations";
 impl StorageHealth for Sqlite {
     async fn writability(&self) -> Result<Writability, StorageError> {
         if self.file.check() == Err(FileReplaced) {
-            return Ok(Writability::refused(FILE_REPLACED));
+            let reason = if self.file.is_overwritten() { FILE_OVERWRITTEN } else { FILE_REPLACED };
+            return Ok(Writability::refused(reason));
         }
         let migrations = self.migrations.clone();
         let missing = self
-            .read(move |connection| {
+            .load(move |connection| {
                 let names = |names: Vec<Name>| names.into_iter().map(|row| row.name).collect::<Vec<_>>();
                 let tables = names(TABLE_NAMES.load(connection)?);
                 if !tables.iter().any(|table| table == MIGRATIONS_TABLE) {

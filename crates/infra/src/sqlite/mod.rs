@@ -342,6 +342,11 @@ impl Sqlite {
         is_closed
     }
 
+    /// Refuses commits and reads from now on, and is not ready: another program wrote over the file.
+    pub fn distrust_file(&self) {
+        self.file.distrust();
+    }
+
     /// What has been done so far, for metrics.
     #[must_use]
     pub fn stats(&self) -> SqliteStats {
@@ -462,7 +467,7 @@ impl Drop for Sqlite {
 mod tests {
     use diesel::connection::{Connection, InstrumentationEvent};
     use frontrow_domain::account::Account;
-    use frontrow_domain::ports::Accounts;
+    use frontrow_domain::ports::{Accounts, StorageHealth, Writability};
     use frontrow_domain::{Change, UserId};
     use tempfile::TempDir;
     use uuid::Uuid;
@@ -528,6 +533,36 @@ mod tests {
         }
         sqlite.read(|connection| Ok(statement::run(connection, "SELECT 1")?)).await.unwrap();
         assert!(sqlite.close(DROP_LIMIT));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn readiness_does_not_wait_for_slow_reads() {
+        let (_directory, sqlite) = opened();
+        let sqlite = Arc::new(sqlite);
+        let (release, held) = crossbeam_channel::bounded::<()>(0);
+        let slow = || {
+            let (sqlite, held) = (sqlite.clone(), held.clone());
+            tokio::spawn(async move {
+                let wait = move |_: &mut SqliteConnection| {
+                    let _ = held.recv();
+                    Ok(())
+                };
+                sqlite.read(wait).await.unwrap();
+            })
+        };
+        let slow: Vec<_> = (0..9).map(|_| slow()).collect();
+        while sqlite.stats().queued_reads == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let patience = Duration::from_secs(2);
+        let control = sqlite.read(|connection| Ok(statement::run(connection, "SELECT 1")?));
+        assert!(tokio::time::timeout(patience / 10, control).await.is_err(), "control: readers are held");
+        let asked = tokio::time::timeout(patience, sqlite.writability()).await;
+        assert_eq!(asked.expect("no wait for a reader thread").unwrap(), Writability::Writable);
+        drop(release);
+        for slow in slow {
+            slow.await.unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -3,20 +3,25 @@
 //! A file that is deleted, moved or replaced while it is served stays open, so that SQLite would go on acknowledging commits
 //! that no later start finds. The writer compares before and after every batch (two `stat` calls each, some microseconds);
 //! reads trust a comparison for [`TRUSTED_FOR`]. A file that is moved back is served again (ADR 0016).
+//!
+//! A file that is overwritten keeps its inode. The owner of its lock sees that by the marker (ADR 0020), and the file is
+//! distrusted for good: what SQLite has in memory and in the log belongs to the contents before.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a comparison is trusted by reads.
 const TRUSTED_FOR: Duration = Duration::from_millis(250);
 
-/// The path leads elsewhere, or nowhere.
+/// The path leads elsewhere, or nowhere; or the file has other contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the database file, or its -wal file, was deleted, moved or replaced while it is served")]
+#[error(
+    "the database file, or its -wal file, was deleted, moved, replaced or overwritten while it is served"
+)]
 pub(super) struct FileReplaced;
 
 /// Device and inode of a file.
@@ -29,6 +34,8 @@ pub(super) struct ServedFile {
     identity: Identity,
     log: PathBuf,
     log_identity: Option<Identity>,
+    /// Whether another program wrote over the file. Never unset.
+    is_overwritten: AtomicBool,
     opened_at: Instant,
     /// Milliseconds from `opened_at` to the last comparison that found both in place, and one more; 0 when the last one
     /// did not.
@@ -45,7 +52,8 @@ impl ServedFile {
         let log = PathBuf::from(log);
         let (identity, log_identity) = (identity(&path)?, identity(&log).ok());
         let (opened_at, intact_at) = (Instant::now(), AtomicU64::new(1));
-        Ok(Self { path, identity, log, log_identity, opened_at, intact_at })
+        let is_overwritten = AtomicBool::new(false);
+        Ok(Self { path, identity, log, log_identity, is_overwritten, opened_at, intact_at })
     }
 
     /// The path that was opened.
@@ -53,11 +61,23 @@ impl ServedFile {
         &self.path
     }
 
+    /// Fails every comparison from now on: another program wrote over the file.
+    pub(super) fn distrust(&self) {
+        self.is_overwritten.store(true, Ordering::Relaxed);
+        self.intact_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether another program wrote over the file.
+    pub(super) fn is_overwritten(&self) -> bool {
+        self.is_overwritten.load(Ordering::Relaxed)
+    }
+
     /// Compares now.
     pub(super) fn check(&self) -> Result<(), FileReplaced> {
         let is_log_intact =
             self.log_identity.is_none_or(|log| identity(&self.log).is_ok_and(|now| now == log));
-        let is_intact = is_log_intact && identity(&self.path).is_ok_and(|now| now == self.identity);
+        let is_file_intact = identity(&self.path).is_ok_and(|now| now == self.identity);
+        let is_intact = is_log_intact && is_file_intact && !self.is_overwritten();
         let intact_at = if is_intact { self.milliseconds().saturating_add(1) } else { 0 };
         self.intact_at.store(intact_at, Ordering::Relaxed);
         if is_intact { Ok(()) } else { Err(FileReplaced) }
@@ -127,6 +147,16 @@ mod tests {
         fs::write(&path, "more").unwrap();
         fs::write(folder.path().join("a.db-wal"), "").unwrap();
         assert_eq!(served.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_overwritten_file_is_distrusted_for_good() {
+        let (_folder, _, served) = served();
+        assert_eq!(served.check_lately(), Ok(()));
+        served.distrust();
+        assert_eq!(served.check_lately(), Err(FileReplaced), "reads do not trust the comparison before");
+        assert_eq!(served.check(), Err(FileReplaced));
+        assert_eq!(served.check_lately(), Err(FileReplaced));
     }
 
     #[test]

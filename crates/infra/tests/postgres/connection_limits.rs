@@ -73,6 +73,44 @@ async fn a_node_works_with_the_connections_that_it_gets() {
     limited.drop().await;
 }
 
+/// For a second the server grants no connection, and ends those that there were: callers wait for the next that it grants.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connections_of_an_empty_pool_are_tried_again_at_once() {
+    let Some(database) = database(&MIGRATED).await else { return };
+    // Less than a refusal lasts in a pool that has connections.
+    let options = PostgresOptions { acquire_timeout: Duration::from_secs(4), ..options() };
+    let limited = PlainRole::new(&database, "refused", "").await;
+    let postgres = Postgres::connect(&limited.url(), options).await.unwrap();
+    let fixture = Fixture::new(Storage::new(Arc::new(postgres.clone())), ());
+    let refuse = format!(
+        "ALTER ROLE {name} CONNECTION LIMIT 0; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'",
+        name = limited.name
+    );
+    database.execute(&refuse).await.unwrap();
+    // The connections are not trusted any more.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let reads = join_all((0..8).map(|_| fixture.storage.concert_queries.list_concerts(None, 1)));
+    let charges = join_all((0..8).map(|_| {
+        let work = fixture.charge_work(fixture.id(UserId::new), None, 5, at(1));
+        fixture.commit(work)
+    }));
+    let grant = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let grant = format!("ALTER ROLE {} CONNECTION LIMIT -1", limited.name);
+        database.execute(&grant).await.unwrap();
+    };
+    let (reads, charges, ()) = tokio::join!(reads, charges, grant);
+    let refused: Vec<String> =
+        reads.iter().filter_map(|read| read.as_ref().err().map(|error| told(error))).collect();
+    assert_eq!(refused, Vec::<String>::new());
+    for charge in charges {
+        charge.unwrap();
+    }
+    drop((postgres, fixture));
+    limited.drop().await;
+}
+
 /// Ends its own session, as an administrator would: the first time, or each time.
 fn ending(times: &str) -> String {
     format!(

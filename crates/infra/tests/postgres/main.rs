@@ -30,6 +30,7 @@ mod overload;
 mod pooling;
 mod pruning;
 mod silence;
+mod slow_reads;
 mod stuck_rows;
 
 use std::error::Error;

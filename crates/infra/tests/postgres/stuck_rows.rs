@@ -13,8 +13,8 @@ use frontrow_testkit::wire::{Cut, Wire};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::Opened;
 use crate::fixture::{Fixture, HOLD, Sale, admit_up_to, at, commanded};
+use crate::{Opened, options, told};
 
 /// Users that charge their own accounts, and callers that need the row.
 const OTHERS: usize = 8;
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// The control: committers that wait for locks for as long as a unit does.
 fn unprotected() -> PostgresOptions {
-    let options = PostgresOptions::default();
+    let options = options();
     PostgresOptions { batch_lock_timeout: options.lock_timeout, ..options }
 }
 
@@ -48,10 +48,13 @@ struct Ground {
     /// A date whose seat is free.
     free: Sale,
     guards: [Guard; 4],
+    /// Whether rows stop others: then their charges may fail.
+    is_control: bool,
 }
 
 impl Ground {
     async fn new(options: PostgresOptions) -> Option<Self> {
+        let is_control = options.batch_lock_timeout >= options.lock_timeout;
         let opened = Opened::new(options).await?;
         let fixture = Arc::new(opened.fixture());
         let sale = fixture.sale(1).await;
@@ -67,7 +70,7 @@ impl Ground {
         ];
         let room = sale.room.id;
         let free = fixture.another_date(sale.room, sale.concert, 1).await;
-        Some(Self { opened, fixture, room, free, guards })
+        Some(Self { opened, fixture, room, free, guards, is_control })
     }
 
     /// A unit that needs the row.
@@ -141,8 +144,11 @@ impl Ground {
                 while Instant::now() < until {
                     let begun = Instant::now();
                     let charge = fixture.charge_work(user, account.take(), 5, at(1));
-                    fixture.commit(charge).await.unwrap();
+                    let committed = fixture.commit(charge).await;
                     took.push(begun.elapsed());
+                    if !ground.is_control {
+                        committed.unwrap();
+                    }
                     account = Some(fixture.account(user).await);
                 }
                 took
@@ -209,7 +215,7 @@ fn assert_unaffected(stuck: Stuck, [free, locked]: &[Latencies; 2]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn charges_go_on_while_a_line_is_locked() {
-    let Some(ground) = Ground::new(PostgresOptions::default()).await.map(Arc::new) else { return };
+    let Some(ground) = Ground::new(options()).await.map(Arc::new) else { return };
     let latencies = ground.in_turns(Stuck::Line, 2, Duration::from_secs(3)).await;
     assert_unaffected(Stuck::Line, &latencies);
 }
@@ -226,7 +232,7 @@ async fn control_charges_stop_when_committers_wait_for_the_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn charges_go_on_while_any_other_row_is_locked() {
     for stuck in [Stuck::Room, Stuck::Token, Stuck::Account, Stuck::Reservation, Stuck::Seat, Stuck::Feed] {
-        let Some(ground) = Ground::new(PostgresOptions::default()).await.map(Arc::new) else { return };
+        let Some(ground) = Ground::new(options()).await.map(Arc::new) else { return };
         let latencies = ground.in_turns(stuck, 1, Duration::from_millis(1_500)).await;
         assert_unaffected(stuck, &latencies);
     }
@@ -235,9 +241,9 @@ async fn charges_go_on_while_any_other_row_is_locked() {
 /// Another node stops between its locks and its COMMIT.
 #[tokio::test(flavor = "multi_thread")]
 async fn charges_go_on_while_another_node_is_stopped() {
-    let Some(ground) = Ground::new(PostgresOptions::default()).await.map(Arc::new) else { return };
+    let Some(ground) = Ground::new(options()).await.map(Arc::new) else { return };
     let (wire, url) = Wire::to_database(ground.opened.database.url());
-    let other = Storage::new(Arc::new(Postgres::connect(&url, PostgresOptions::default()).await.unwrap()));
+    let other = Storage::new(Arc::new(Postgres::connect(&url, options()).await.unwrap()));
     let victims = ground.victims(Stuck::Line);
     ground.charges(Duration::from_millis(300)).await;
     let free = ground.charges(Duration::from_secs(3)).await;
@@ -258,7 +264,7 @@ async fn charges_go_on_while_another_node_is_stopped() {
 /// One seat of a hold that is over is locked: the sweep expires the other holds, and that one once the seat is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn sweep_of_holds_goes_on_while_a_seat_is_locked() {
-    let Some(ground) = Ground::new(PostgresOptions::default()).await else { return };
+    let Some(ground) = Ground::new(options()).await else { return };
     let fixture = &ground.fixture;
     let sale = fixture.sale(4).await;
     let seats = sale.seat_ids();
@@ -284,7 +290,7 @@ async fn sweep_of_holds_goes_on_while_a_seat_is_locked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn units_on_a_stuck_row_are_refused_in_time_and_written_once_it_is_free() {
     let longest = Duration::from_secs(2);
-    let options = PostgresOptions { lock_timeout: longest, ..Default::default() };
+    let options = PostgresOptions { lock_timeout: longest, ..options() };
     let Some(ground) = Ground::new(options).await else { return };
     let fixture = &ground.fixture;
     let join = async || {
@@ -314,11 +320,57 @@ async fn units_on_a_stuck_row_are_refused_in_time_and_written_once_it_is_free() 
     assert_eq!(fixture.in_room(ground.room, at(1)).await.0, 1, "what was refused is not there");
 }
 
+/// The first of them have queued for the row in vain when the last come: they stay the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_queued_in_vain_stay_before_those_that_came_later() {
+    const JOINS: usize = 24;
+    let options = PostgresOptions { lock_timeout: Duration::from_secs(30), ..options() };
+    let Some(ground) = Ground::new(options).await else { return };
+    let blocker = ground.lock(Stuck::Line).await;
+    let mut joins = Vec::new();
+    for n in 1..=JOINS {
+        let (postgres, work) = (ground.opened.postgres.clone(), ground.needs(Stuck::Line).await);
+        joins.push(tokio::spawn(async move { postgres.commit(work).await }));
+        while ground.opened.postgres.stats().queued_units < n {
+            assert!(!joins[0].is_finished(), "it was refused");
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_millis(120)).await;
+    }
+    drop(blocker);
+    let mut tickets = Vec::new();
+    for join in joins {
+        match join.await.unwrap().unwrap().outcome {
+            Some(CommandOutcome::Joined(token)) => tickets.push(token.ticket.0),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(tickets.is_sorted(), "{tickets:?}");
+}
+
+/// It is tried once, and its caller learns the cause. The other tests of this file are the control: of a lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_timeout_is_no_wait_for_a_lock() {
+    let statement_timeout = Duration::from_secs(1);
+    let options = PostgresOptions { statement_timeout, ..options() };
+    let Some(opened) = Opened::new(options).await else { return };
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$; \
+                CREATE TRIGGER slow AFTER INSERT ON entries EXECUTE FUNCTION slow()";
+    opened.database.execute(slow).await.unwrap();
+    let fixture = opened.fixture();
+    let before = opened.postgres.stats().transactions;
+    let work = fixture.charge_work(fixture.id(UserId::new), None, 5, at(1));
+    let error = fixture.commit(work).await.unwrap_err();
+    assert!(told(&error).contains("statement timeout"), "{}", told(&error));
+    assert_eq!(opened.postgres.stats().transactions - before, 1);
+}
+
 /// Units that wait for the row are written in their order when it becomes free, also those whose callers have gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_units_are_written_in_order_when_the_row_is_free() {
     const JOINS: usize = 20;
-    let Some(ground) = Ground::new(PostgresOptions::default()).await.map(Arc::new) else { return };
+    let Some(ground) = Ground::new(options()).await.map(Arc::new) else { return };
     let blocker = ground.lock(Stuck::Line).await;
     let mut joins = Vec::new();
     for n in 1..=JOINS {

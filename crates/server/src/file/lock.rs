@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use frontrow_infra::sqlite::Sqlite;
@@ -13,6 +15,12 @@ use super::marker::LogCycle;
 use super::{size_of, with_suffix};
 use crate::beside::beside;
 use crate::cli::DatabaseUrl;
+
+/// The longest wait for a lock that another process has: a command that checks the log after a crash, or a
+/// server that is about to end.
+const TAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between two attempts.
+const TAKE_EVERY: Duration = Duration::from_millis(50);
 
 /// The right to serve a SQLite file. Ends with the process, however that ends.
 ///
@@ -35,15 +43,29 @@ pub(super) struct Held {
 
 impl ServeLock {
     /// Takes the right; there is none to take with PostgreSQL, which any number of nodes share. With
-    /// `create`, a file that is missing is made, empty.
+    /// `create`, a file that is missing is made, empty. Blocks for up to 5 seconds while another process has
+    /// it.
     ///
     /// # Errors
     /// When another process serves the file, or it cannot be opened.
     pub fn take(url: &DatabaseUrl, create: bool) -> Result<Self> {
         match url {
-            DatabaseUrl::Sqlite(database) => try_take(database, create)?.ok_or_else(|| served(database)),
+            DatabaseUrl::Sqlite(database) => wait_for(database, create),
             DatabaseUrl::Postgres(_) => Ok(Self(None)),
         }
+    }
+}
+
+fn wait_for(database: &Path, create: bool) -> Result<ServeLock> {
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = try_take(database, create)? {
+            return Ok(lock);
+        }
+        if begun.elapsed() >= TAKE_WITHIN {
+            return Err(served(database));
+        }
+        thread::sleep(TAKE_EVERY);
     }
 }
 
@@ -123,4 +145,26 @@ fn require_database_of_log(path: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_released_soon_is_waited_for_and_another_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(folder.path().join("a.db"));
+        let held = ServeLock::take(&url, true).unwrap();
+        let begun = Instant::now();
+        let refused = ServeLock::take(&url, true).err().unwrap().to_string();
+        assert!(refused.contains("served by another process"), "{refused}");
+        assert!(begun.elapsed() >= TAKE_WITHIN);
+        let release = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            drop(held);
+        });
+        ServeLock::take(&url, true).unwrap();
+        release.join().unwrap();
+    }
 }

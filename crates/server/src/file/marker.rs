@@ -6,18 +6,20 @@
 //! `frontrow.db.marker`. When there is a log, the database next to it must have the recorded marker.
 //!
 //! SQLite begins the log anew whenever all of it was written into the file. A copy of the file from before
-//! does not fit the new log, so each new log brings a new marker, a second later at most
+//! does not fit the new log, so each new log brings a new marker, a second later as a rule
 //! ([`ServeLock::follow_log`]). While the marker is on its way through the log into the file, the record
 //! accepts the one before it, too.
 //!
-//! The file is judged before SQLite opens it, on the descriptor of the [`ServeLock`].
+//! The file is judged before SQLite opens it, and once a second while it is served
+//! ([`ServeLock::has_own_marker`]), on the descriptor of the [`ServeLock`]: `cp` over a served file keeps its
+//! inode, so that the marker alone shows it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -41,6 +43,10 @@ pub(super) struct Record {
     pub(super) restored: Option<i32>,
     /// Whether the data must begin a new incarnation before it is served.
     pub(super) incarnation_is_due: bool,
+    /// Whether another program wrote over the file while it was served: SQLite mixes both when it closes the
+    /// file, and gives the result a marker that is accepted.
+    #[serde(default)]
+    pub(super) is_overwritten: bool,
 }
 
 impl Record {
@@ -109,6 +115,8 @@ enum Verdict {
     Replaced,
     /// Another database than the recorded one, next to the log of that one.
     Mixed,
+    /// A database that was overwritten while it was served, whatever its marker is now.
+    Overwritten,
 }
 
 impl Verdict {
@@ -119,6 +127,7 @@ impl Verdict {
         };
         match (record.accepted.contains(&marker), has_log) {
             _ if record.restored == Some(marker) => Self::Restored,
+            _ if record.is_overwritten => Self::Overwritten,
             (true, true) => Self::Unclean,
             (true, false) => Self::Clean,
             (false, true) => Self::Mixed,
@@ -141,7 +150,9 @@ impl ServeLock {
         match (Verdict::of(record.as_ref(), marker_of(&held.file), log.is_some()), log) {
             (Verdict::Restored, _) => finish_restore(&held.path, marker_of(&held.file)),
             (Verdict::Replaced, _) => {
-                let record = Record { incarnation_is_due: true, ..record.unwrap_or_default() };
+                let mut record = Record { incarnation_is_due: true, ..record.unwrap_or_default() };
+                // The next steps make a log, before they mark the file.
+                record.accepted.extend(marker_of(&held.file));
                 record.write(&held.path)?;
                 tracing::warn!(
                     "{} was replaced since it was served last: its data begins a new incarnation",
@@ -150,6 +161,7 @@ impl ServeLock {
                 Ok(())
             }
             (Verdict::Mixed, Some(log)) => Err(mixed(&held.path, &log)),
+            (Verdict::Overwritten, _) => Err(overwritten(&held.path)),
             (Verdict::Unclean, Some(log)) => verify_after_unclean_end(&held.path, &log),
             _ => Ok(()),
         }
@@ -164,7 +176,6 @@ impl ServeLock {
     /// When the file or the record cannot be written.
     pub fn mark(&self) -> Result<()> {
         let Some(held) = &self.0 else { return Ok(()) };
-        let mut cycle = held.cycle.lock().unwrap_or_else(PoisonError::into_inner);
         let marker = random_marker();
         let mut record = Record::read(&held.path)?.unwrap_or_default();
         record.accepted.extend(marker_of(&held.file));
@@ -174,33 +185,51 @@ impl ServeLock {
         Sqlite::mark(&held.path, marker, record.incarnation_is_due)
             .with_context(|| format!("cannot open database file {}", held.path.display()))?;
         // Another process that reads may keep the marker from the file itself: both stay accepted then.
-        if marker_of(&held.file) == Some(marker) {
+        let found = marker_of(&held.file);
+        if found == Some(marker) {
             record.accepted = BTreeSet::from([marker]);
         }
         record.incarnation_is_due = false;
-        cycle.markers.clone_from(&record.accepted);
+        let others = record.accepted.iter().copied().map(Some).chain([found]).collect();
+        *held.cycle() = LogCycle { marker: Some(marker), others, ..LogCycle::default() };
         record.write(&held.path)
     }
 
-    /// Sets a new marker when the log has begun anew. Reads 32 bytes of the log otherwise.
+    /// Whether the file has a marker that was set in this log or before it. 20 bytes of the file are read.
+    ///
+    /// Once false it stays so: SQLite goes on with what it has read of the file that was there before.
+    #[must_use]
+    pub fn has_own_marker(&self) -> bool {
+        let Some(held) = &self.0 else { return true };
+        let mut cycle = held.cycle();
+        cycle.is_overwritten |= !cycle.accepts(marker_of(&held.file));
+        !cycle.is_overwritten
+    }
+
+    /// Records that the file was overwritten while it was served, so that only `frontrow restore` leads on.
     ///
     /// # Errors
-    /// When the file or the record cannot be written. It is tried again by the next call.
-    pub fn follow_log(&self) -> Result<()> {
+    /// When the record cannot be written.
+    pub fn record_overwritten(&self) -> Result<()> {
         let Some(held) = &self.0 else { return Ok(()) };
-        let salts = salts_of_log(&held.path)?;
-        let mut cycle = held.cycle.lock().unwrap_or_else(PoisonError::into_inner);
-        if salts.is_none() || salts == cycle.salts || !held.is_in_place() {
+        let _cycle = held.cycle();
+        let record = Record::read(&held.path)?.unwrap_or_default();
+        if record.is_overwritten {
             return Ok(());
         }
-        let marker = random_marker();
-        // Set, whether or not this returns an error.
-        cycle.markers.insert(marker);
-        let accepted = cycle.markers.iter().copied().chain(marker_of(&held.file)).collect();
-        Record { accepted, ..Record::default() }.write(&held.path)?;
+        Record { is_overwritten: true, ..record }.write(&held.path)
+    }
+
+    /// Sets a new marker when the log has begun anew. Reads 8 bytes of the log and 20 of the file otherwise.
+    ///
+    /// # Errors
+    /// When the file or the record cannot be written. The next call tries it again, with the same marker.
+    pub fn follow_log(&self) -> Result<()> {
+        let Some(held) = &self.0 else { return Ok(()) };
+        let Some(marker) = held.begin_marker()? else { return Ok(()) };
         Sqlite::mark(&held.path, marker, false)
             .with_context(|| format!("cannot write database file {}", held.path.display()))?;
-        *cycle = LogCycle { salts, markers: BTreeSet::from([marker]) };
+        held.cycle().is_set = true;
         Ok(())
     }
 }
@@ -211,13 +240,55 @@ impl Held {
         let (Ok(file), Ok(there)) = (self.file.metadata(), fs::metadata(&self.path)) else { return false };
         (file.dev(), file.ino()) == (there.dev(), there.ino())
     }
+
+    fn cycle(&self) -> MutexGuard<'_, LogCycle> {
+        self.cycle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records the marker that is to be set in this log; `None` when it is set, or there is no log yet. The
+    /// marker is set without the lock of the cycle, because that may wait for seconds.
+    fn begin_marker(&self) -> Result<Option<i32>> {
+        let salts = salts_of_log(&self.path)?;
+        let mut cycle = self.cycle();
+        let found = marker_of(&self.file);
+        let is_marked = salts.is_none() || salts == cycle.salts && cycle.is_set;
+        if is_marked || cycle.is_overwritten || !cycle.accepts(found) || !self.is_in_place() {
+            return Ok(None);
+        }
+        if salts != cycle.salts {
+            *cycle = cycle.next(salts, found);
+        }
+        let accepted = cycle.others.iter().copied().flatten().chain(cycle.marker).collect();
+        Record { accepted, ..Record::default() }.write(&self.path)?;
+        Ok(cycle.marker)
+    }
 }
 
-/// What the log is recognised by, and which markers were set in it or before.
+/// What the log is recognised by, and which markers the file may have while it lasts.
 #[derive(Debug, Default)]
 pub(super) struct LogCycle {
     salts: Option<[u8; 8]>,
-    markers: BTreeSet<i32>,
+    /// The marker of this log, and whether it is set for sure.
+    marker: Option<i32>,
+    is_set: bool,
+    /// What the file may have until the marker is written through: what it had when this log was noticed, and
+    /// the marker of the log before, which may have been set in this one. No header is `None`.
+    others: BTreeSet<Option<i32>>,
+    /// Whether the file had another marker.
+    is_overwritten: bool,
+}
+
+impl LogCycle {
+    /// Whether the file may have this marker.
+    fn accepts(&self, found: Option<i32>) -> bool {
+        self.marker.is_none() || found == self.marker || self.others.contains(&found)
+    }
+
+    /// The cycle of a log that was begun when this one was written through, with what the file has then.
+    fn next(&self, salts: Option<[u8; 8]>, found: Option<i32>) -> Self {
+        let others = BTreeSet::from([found, self.marker]);
+        Self { salts, marker: Some(random_marker()), others, ..Self::default() }
+    }
 }
 
 /// The salts in the header of a log, which change whenever it begins anew; `None` while it is empty.
@@ -249,11 +320,27 @@ pub(super) fn finish_restore(database: &Path, marker: Option<i32>) -> Result<()>
     Record { accepted: marker.into_iter().collect(), ..Record::default() }.write(database)
 }
 
+/// Finishes a restore that was killed after the new database had its name: another one would record its own
+/// marker instead, and the database that is there would be next to a log that is not its own.
+pub(super) fn finish_interrupted(database: &Path) -> Result<()> {
+    let restored = Record::read(database)?.and_then(|record| record.restored);
+    let there = File::open(database).ok().and_then(|file| marker_of(&file));
+    if restored.is_some() && restored == there { finish_restore(database, restored) } else { Ok(()) }
+}
+
 fn mixed(database: &Path, log: &Path) -> anyhow::Error {
     let (database, log) = (database.display(), log.display());
     anyhow::anyhow!(
         "cannot open database file {database}: it was replaced, and its log {log} belongs to the file that was there before. \
          Run `frontrow restore` with a backup; or put that file back; or remove {log} to go on with {database} alone"
+    )
+}
+
+fn overwritten(database: &Path) -> anyhow::Error {
+    anyhow::anyhow!(
+        "cannot open database file {}: it was overwritten while it was served, so that it may be a mixture of two files. \
+         Run `frontrow restore` with a backup",
+        database.display()
     )
 }
 
@@ -289,6 +376,7 @@ fn verify_after_unclean_end(database: &Path, log: &Path) -> Result<()> {
 /// Those of [`ServeLock::settle`].
 pub fn check_log(database: &DatabaseUrl) -> Result<()> {
     let DatabaseUrl::Sqlite(path) = database else { return Ok(()) };
+    require_not_overwritten(path)?;
     if unfinished_log(path)?.is_none() || lock::is_served(path)? {
         return Ok(());
     }
@@ -302,6 +390,7 @@ pub fn check_log(database: &DatabaseUrl) -> Result<()> {
 /// When the log next to the file belongs to another file.
 pub fn require_own_log(database: &DatabaseUrl) -> Result<()> {
     let DatabaseUrl::Sqlite(path) = database else { return Ok(()) };
+    require_not_overwritten(path)?;
     let Some(log) = unfinished_log(path)? else { return Ok(()) };
     if lock::is_served(path)? {
         return Ok(());
@@ -316,6 +405,15 @@ pub fn require_own_log(database: &DatabaseUrl) -> Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Refuses a file that was overwritten while it was served, also while it still is.
+fn require_not_overwritten(path: &Path) -> Result<()> {
+    // What cannot be read cannot be compared, and will hardly be opened.
+    let record = Record::read(path).ok().flatten();
+    // A restore that was interrupted is settled by its marker.
+    let is_overwritten = record.is_some_and(|record| record.is_overwritten && record.restored.is_none());
+    if is_overwritten { Err(overwritten(path)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -339,6 +437,12 @@ mod tests {
             (None, false, Verdict::Clean),
         ] {
             assert_eq!(Verdict::of(Some(&record), marker, has_log), expected, "{marker:?} {has_log}");
+        }
+        let overwritten = Record { is_overwritten: true, ..record };
+        for (marker, expected) in
+            [(1, Verdict::Overwritten), (4, Verdict::Overwritten), (3, Verdict::Restored)]
+        {
+            assert_eq!(Verdict::of(Some(&overwritten), Some(marker), false), expected, "{marker}");
         }
         // A file that this program has never served is not judged by its marker.
         for marker in [None, Some(0), Some(4)] {

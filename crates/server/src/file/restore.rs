@@ -16,7 +16,7 @@ use frontrow_infra::sqlite::Sqlite;
 use tempfile::NamedTempFile;
 
 use super::backup::{copy_of, described, put};
-use super::marker::{Record, finish_restore, marker_of, random_marker};
+use super::marker::{Record, finish_interrupted, finish_restore, marker_of, random_marker};
 use super::{folder_of, is_same_file, lock, size_of, sqlite_file, sync_folder, unfinished_log, with_suffix};
 use crate::beside::beside;
 use crate::cli::{DatabaseUrl, RestoreArgs};
@@ -40,6 +40,7 @@ pub fn restore(args: &RestoreArgs, database: &DatabaseUrl) -> Result<String> {
             target.display()
         );
     }
+    finish_interrupted(&target)?;
     let marker = random_marker();
     let secret = if args.with_secret { Some(staged_secret(&args.path, &target)?) } else { None };
     let staged = copy_of(&args.path, &target)?;
@@ -292,6 +293,46 @@ mod tests {
         let refused = settled(&path).unwrap_err().to_string();
         assert!(refused.contains("was replaced") && refused.contains("a.db-wal"), "{refused}");
         assert_eq!(last_word(&path), "old log");
+    }
+
+    /// A start that is killed before it has marked a file that was put there by hand leaves a log that is its own.
+    #[test]
+    fn a_replaced_file_is_accepted_with_the_log_of_a_start_that_was_killed() {
+        let (_folder, path, staged) = crashed();
+        fs::remove_file(with_suffix(&path, "-wal")).unwrap();
+        put(staged, &path, true).unwrap();
+        assert_eq!(settled(&path).unwrap(), "new");
+        let killed = tempfile::tempdir().unwrap();
+        let copy = killed.path().join("a.db");
+        let mut connection = open(&path);
+        connection.batch_execute("PRAGMA journal_mode = WAL; UPDATE words SET word = 'migrated'").unwrap();
+        for extension in ["", "-wal", ".marker"] {
+            fs::copy(with_suffix(&path, extension), with_suffix(&copy, extension)).unwrap();
+        }
+        assert!(size_of(&with_suffix(&copy, "-wal")).unwrap() > 0);
+        assert_eq!(settled(&copy).unwrap(), "migrated");
+        let record = Record::read(&copy).unwrap().unwrap();
+        assert!(record.incarnation_is_due, "the new incarnation is still to begin");
+    }
+
+    /// Both restores are killed: the first one after its renaming, the second one before.
+    #[test]
+    fn a_restore_finishes_the_one_before_it() {
+        let (_folder, path, staged) = crashed();
+        Replacement { target: &path, marker: NEW }.announce().unwrap();
+        put(staged, &path, true).unwrap();
+        finish_interrupted(&path).unwrap();
+        Replacement { target: &path, marker: 3 }.announce().unwrap();
+        assert_eq!(settled(&path).unwrap(), "new");
+    }
+
+    /// The control of the above, and of a restore that was killed before its renaming.
+    #[test]
+    fn a_restore_that_has_replaced_nothing_is_not_finished() {
+        let (_folder, path, _staged) = crashed();
+        Replacement { target: &path, marker: NEW }.announce().unwrap();
+        finish_interrupted(&path).unwrap();
+        assert_eq!(settled(&path).unwrap(), "old log");
     }
 
     #[test]

@@ -144,7 +144,9 @@ pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRul
         .shutdown_timeout(STOP_WITHIN_SECONDS)
         .disable_signals();
     let signal = server.graceful_shutdown_signal();
-    let stopping: Stopping = async move { signal.notified().await }.boxed().shared();
+    let of_bodies = signal.clone();
+    // Polled only by what is stuck: a poll takes a lock that all workers share.
+    let stopping: Stopping = async move { of_bodies.notified().await }.boxed().shared();
     let state = ApiState::limited(use_cases, rates, overload, timeout).until(stopping.clone());
     let state = web::Data::new(state);
     let app = move || {
@@ -155,8 +157,12 @@ pub(crate) fn serve(listener: TcpListener, use_cases: UseCases, rules: ClientRul
             .configure(|config| configure_for(origins.as_ref(), config))
     };
     let server = server.listen("http", listener, move || {
-        let (stopping, of_connections) = (stopping.clone(), stopping.clone());
-        let stop_signal = move || stopping.clone();
+        let (signal, of_connections) = (signal.clone(), stopping.clone());
+        // Polled whenever a connection has something to do: each has a future of its own.
+        let stop_signal = move || {
+            let signal = signal.clone();
+            async move { signal.notified().await }
+        };
         let app = app().into_factory().map_err(|error: Error| error.error_response());
         let http = HttpService::build()
             .graceful_shutdown_signal(stop_signal)

@@ -291,6 +291,7 @@ macro_rules! contract {
                         a_body_that_drips_is_cut_and_changes_nothing,
                         who_does_not_read_is_cut,
                         who_reads_steadily_gets_all,
+                        unread_answers_of_a_caller_are_bounded,
                         connections_beyond_the_limit_wait,
                         an_address_cannot_take_all_connections,
                         a_connection_that_sends_nothing_is_cut,

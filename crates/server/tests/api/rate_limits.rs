@@ -89,6 +89,12 @@ pub(crate) async fn an_address_has_its_rate_before_anything_else(database: &Data
     let elsewhere = Client::builder().no_proxy().local_address(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
     let elsewhere = elsewhere.build().unwrap();
     assert_eq!(elsewhere.get(app.url("/concerts")).send().await.unwrap().status(), 200);
+    // Paths that are refused before they are routed count as well.
+    let encoded = (0..12).map(|_| elsewhere.get(app.url("/%63oncerts")).send());
+    let encoded: Vec<_> =
+        join_all(encoded).await.into_iter().map(|answer| answer.unwrap().status()).collect();
+    assert_eq!(encoded.iter().filter(|status| **status == 400).count(), 4);
+    assert_eq!(encoded.iter().filter(|status| **status == 429).count(), 8);
     app.stop().await;
 }
 

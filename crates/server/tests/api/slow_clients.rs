@@ -194,6 +194,68 @@ pub(crate) async fn who_reads_steadily_gets_all(database: &Database) {
     app.stop().await;
 }
 
+/// The most unread answers of a caller.
+const UNREAD: usize = 16;
+
+/// Asks for the seats in one of the three ways in which all of them are sent, on a connection with a small receive buffer,
+/// and reads only the status of the answer.
+async fn asking_for_all_seats(app: &TestApp, sale: &Sale, buyer: &Buyer, way: usize) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    // A set size is not adapted: what is unread stays in the server.
+    socket.set_recv_buffer_size(8_192).unwrap();
+    let server = app.url("").strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = socket.connect(server).await.unwrap().into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(CUT_WITHIN)).unwrap();
+    let query = ["", "?status=all", "?since=0"][way % 3];
+    let wait_token = format!("Wait-Token: {}\r\n", buyer.wait_token.clone().unwrap());
+    let asking = head(buyer, &format!("GET {}{query}", sale.seats_path()), &wait_token);
+    let asked = spawn_blocking(move || {
+        stream.write_all(asking.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, String::from_utf8_lossy(&status).into_owned())
+    });
+    asked.await.unwrap()
+}
+
+pub(crate) async fn unread_answers_of_a_caller_are_bounded(database: &Database) {
+    let app = with(database, ClientRules { timeout: 10 * CUT_WITHIN, ..ClientRules::default() }).await;
+    let (sale, buyer) = wide_sale(&app).await;
+    let other = app.active(&sale).await;
+
+    // The control: answers that are read are not counted.
+    for way in 0..2 * UNREAD {
+        let query = ["?status=all", "?since=0"][way % 2];
+        asked(buyer.own(app.get(&format!("{}{query}", sale.seats_path()))), 200).await;
+    }
+
+    let (mut unread, mut statuses) = (Vec::new(), Vec::new());
+    for way in 0..40 {
+        let (stream, status) = asking_for_all_seats(&app, &sale, &buyer, way).await;
+        unread.push(stream);
+        statuses.push(status);
+    }
+    let expected = (0..40).map(|n| if n < UNREAD { "HTTP/1.1 200" } else { "HTTP/1.1 429" });
+    assert_eq!(statuses, expected.collect::<Vec<_>>());
+    let refusal = asked(buyer.own(app.get(&sale.seats_path())), 429).await;
+    assert_eq!(refusal.json()["code"], "RATE_LIMITED");
+    assert_eq!(refusal.header("Retry-After"), Some("1"));
+
+    let own_dates = format!("/concerts/{}/performanceDates", sale.concert_id);
+    asked(buyer.own(app.get(&own_dates)), 200).await;
+    let (_stream, status) = asking_for_all_seats(&app, &sale, &other, 0).await;
+    assert_eq!(status, "HTTP/1.1 200", "another caller is served");
+
+    drop(unread);
+    let begin = Instant::now();
+    while asking_for_all_seats(&app, &sale, &buyer, 0).await.1 != "HTTP/1.1 200" {
+        assert!(begin.elapsed() < CUT_WITHIN, "answers of ended connections still count");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    app.stop().await;
+}
+
 /// Sends this on a connection of its own, and reads the start of the answer.
 pub(crate) async fn ask_bare(app: &TestApp, request: &str) -> (TcpStream, String) {
     let (mut stream, request) = (connect(app), request.to_owned());

@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frontrow_testkit::app::{execute_sqlite, query_sqlite};
 use tempfile::tempdir;
 use tokio::time::sleep;
 
 use crate::binary::{Serving, run};
-use crate::refused;
-use crate::wallet::{Wallet, done, incarnation, served_once, stored};
+use crate::wallet::{Charging, Wallet, done, incarnation, served_once, stored};
+use crate::{get, refused};
 
 const SERVE: &str = "serve --bind 127.0.0.1:0";
 
@@ -110,6 +110,107 @@ async fn a_copy_of_the_live_file_next_to_a_later_log_is_refused() {
     fs::copy(folder.path().join("crashed.db"), &database).unwrap();
     served_once(folder.path()).await;
     assert_eq!(stored(&database, &[first, second]), 2);
+}
+
+/// `cp` over a file keeps its inode.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_over_the_served_file_stops_the_sale() {
+    let folder = tempdir().unwrap();
+    let [database, copy] = ["frontrow.db", "copy.db"].map(|name| folder.path().join(name));
+    let serving = Serving::start(folder.path(), "serve", &[]);
+    let wallet = Wallet::open(&serving.address).await;
+    let first = wallet.charge().await.unwrap();
+    done(folder.path(), "backup backup.db");
+    assert_eq!(serving.stop().0, Some(0));
+    fs::copy(&database, &copy).unwrap();
+
+    // The control: a file that is its own is trusted, whenever SQLite writes its log into it.
+    let serving = Serving::start(folder.path(), "serve", &[]);
+    let charging = Charging::start(&serving.address, 2).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        charging.more(5).await;
+        execute_sqlite(&database, "PRAGMA wal_checkpoint(TRUNCATE)");
+        sleep(Duration::from_millis(150)).await;
+        let ready = get(&serving.address, "/readyz", "").await;
+        assert_eq!(ready.0, 200, "{ready:?}");
+    }
+    let acknowledged = charging.stop().await;
+    assert_eq!(stored(&database, &acknowledged), acknowledged.len());
+
+    let wallet = wallet.at(&serving.address);
+    fs::copy(&copy, &database).unwrap();
+    let replaced = Instant::now();
+    while get(&serving.address, "/readyz", "").await.0 == 200 {
+        assert!(replaced.elapsed() < Duration::from_secs(30), "an overwritten file is served");
+        sleep(Duration::from_millis(20)).await;
+    }
+    println!("noticed after {:?}", replaced.elapsed());
+    let (status, problem) = get(&serving.address, "/readyz", "").await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 503 && detail.contains("overwritten"), "{problem}");
+    assert_eq!(wallet.charge().await, None);
+    assert_eq!(wallet.balance().await.0, 503);
+    // Also when the contents are back: what SQLite has in memory and in its log is of two files.
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(wallet.charge().await, None);
+    let output = run(folder.path(), "backup after.db", &[]);
+    assert!(refused(&output).contains("overwritten"), "{output:?}");
+
+    // An end in order writes the log into the copy: that is a mixture, and has an accepted marker.
+    let (code, log) = serving.stop();
+    assert!(code == Some(0) && log.contains("overwritten"), "{log}");
+    for command in [SERVE, "migrate", "audit", "backup b.db", "load --people 1"] {
+        let output = run(folder.path(), command, &[]);
+        assert_eq!(output.code, Some(2), "{command}: {output:?}");
+        assert!(output.stderr.contains("overwritten"), "{command}: {output:?}");
+    }
+    done(folder.path(), "restore backup.db --replace");
+    served_once(folder.path()).await;
+    assert_eq!(stored(&database, &[first]), 1);
+}
+
+/// A second name of the file, as a backup by hard links makes it, keeps a later log from being marked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_marked_is_a_warning_of_readiness() {
+    let folder = tempdir().unwrap();
+    let database = folder.path().join("frontrow.db");
+    let serving = Serving::start(folder.path(), "serve", &[]);
+    let wallet = Wallet::open(&serving.address).await;
+    wallet.charge().await.unwrap();
+    execute_sqlite(&database, "PRAGMA wal_checkpoint(TRUNCATE)");
+    fs::hard_link(&database, folder.path().join("hard.db")).unwrap();
+    let begun = Instant::now();
+    let check = loop {
+        wallet.charge().await.expect("the node serves");
+        let (status, ready) = get(&serving.address, "/readyz", "").await;
+        assert_eq!(status, 200, "{ready}");
+        let checks = ready["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == "log marker").unwrap().clone();
+        if check["status"] != "ok" {
+            break check;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{ready}");
+        sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(check["status"], "warning", "{check}");
+    assert!(check["detail"].as_str().unwrap().contains("not completed"), "{check}");
+    let record = fs::read_to_string(folder.path().join("frontrow.db.marker")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert!(record["accepted"].as_array().unwrap().len() <= 3, "failures add no markers: {record}");
+    // The control: it is marked once that is possible.
+    fs::remove_file(folder.path().join("hard.db")).unwrap();
+    let begun = Instant::now();
+    loop {
+        let ready = get(&serving.address, "/readyz", "").await.1;
+        let checks = ready["checks"].as_array().unwrap();
+        if checks.iter().all(|check| check["status"] == "ok") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{ready}");
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(serving.stop().0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use frontrow_domain::unit_of_work::{Command, CommandOutcome, CommitError, Commit
 use futures_util::TryFutureExt;
 use futures_util::future::try_join3;
 
-use super::failure::Failure;
+use super::failure::{Failure, StatementBounds};
 use super::plan::{Plan, Verdict, plan};
 use super::queue::{Counters, Unit};
 use super::witness::Witness;
@@ -40,13 +40,15 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub(in crate::postgres) struct Writer {
     pool: Pool,
+    /// The longest that a statement runs.
+    statement_timeout: Duration,
     counters: Arc<Counters>,
 }
 
 impl Writer {
-    /// Takes its connections from this pool.
-    pub(in crate::postgres) fn new(pool: Pool) -> Self {
-        Self { pool, counters: Arc::default() }
+    /// Takes its connections from this pool, whose sessions end statements that run for longer than this.
+    pub(in crate::postgres) fn new(pool: Pool, statement_timeout: Duration) -> Self {
+        Self { pool, statement_timeout, counters: Arc::default() }
     }
 
     pub(super) fn counters(&self) -> Arc<Counters> {
@@ -149,7 +151,8 @@ impl Writer {
             }
             Ok(Applied { plan, number }) => self.commit(transaction, plan, number).await,
             Err(failure) => {
-                let failure = failure.after(begun_at.elapsed(), lock_wait);
+                let bounds = StatementBounds { lock_wait, statement: self.statement_timeout };
+                let failure = failure.after(begun_at.elapsed(), bounds);
                 let is_sound = failure.leaves_connection_sound() && transaction.rollback().await;
                 Err(if is_sound { failure } else { failure.on_dead_connection() })
             }

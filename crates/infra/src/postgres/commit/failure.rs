@@ -10,6 +10,12 @@ use crate::postgres::shared::Shared;
 /// What PostgreSQL calls a deadlock (SQLSTATE 40P01, which diesel drops).
 const DEADLOCK: &str = "deadlock detected";
 
+/// How PostgreSQL begins to say that it has ended a statement, be it for a lock, a timeout or an administrator.
+const CANCELED: &str = "canceling statement due to ";
+
+/// What PostgreSQL calls a wait for a lock that was too long (SQLSTATE 55P03).
+const LOCK_TIMEOUT: &str = "canceling statement due to lock timeout";
+
 /// Why an attempt failed. Nothing was written.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -20,7 +26,8 @@ pub(super) enum Failure {
     /// A statement failed, and the server is still there. Of a batch, perhaps one unit is to blame.
     Failed(Source),
     /// A statement failed after it had waited for as long as it may wait for a lock: another session holds a row of some
-    /// of the units. SQLSTATE 55P03 would tell, which diesel drops, and the message is in the language of the server.
+    /// of the units. SQLSTATE 55P03 would tell, which diesel drops, and the message may be in the language of the server:
+    /// an attempt that took so long, and less than a statement may take, failed for this unless the message says otherwise.
     Locked(Source),
     /// The connection ended before COMMIT was sent. No unit is to blame, and another connection may do.
     Lost(Source),
@@ -47,7 +54,7 @@ impl Failure {
     /// then. A server that ends a session says so in answer to whatever statement runs (SQLSTATE 57P01 to 57P03).
     pub(super) fn on_dead_connection(self) -> Self {
         match self {
-            Self::Failed(cause) => Self::Lost(cause),
+            Self::Failed(cause) | Self::Locked(cause) => Self::Lost(cause),
             failure => failure,
         }
     }
@@ -58,10 +65,13 @@ impl Failure {
         !matches!(self, Self::Unavailable(_) | Self::Lost(_))
     }
 
-    /// The same failure, of an attempt that waited for locks for at most `lock_wait` and took so long.
-    pub(super) fn after(self, took: Duration, lock_wait: Duration) -> Self {
+    /// The same failure, of an attempt that took so long under these bounds.
+    pub(super) fn after(self, took: Duration, bounds: StatementBounds) -> Self {
+        let StatementBounds { lock_wait, statement } = bounds;
         match self {
-            Self::Failed(cause) if took >= lock_wait => Self::Locked(cause),
+            Self::Failed(cause) if took >= lock_wait && took < statement && may_be_locked(&cause) => {
+                Self::Locked(cause)
+            }
             other => other,
         }
     }
@@ -78,6 +88,21 @@ impl Failure {
             | Self::Unavailable(cause) => unavailable(cause, units),
         }
     }
+}
+
+/// Bounds of the statements of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StatementBounds {
+    /// The longest that one waits for a lock.
+    pub(super) lock_wait: Duration,
+    /// The longest that one runs.
+    pub(super) statement: Duration,
+}
+
+/// Whether the message names no other reason for which a statement was ended.
+fn may_be_locked(cause: &Source) -> bool {
+    let said = cause.to_string();
+    !said.starts_with(CANCELED) || said.starts_with(LOCK_TIMEOUT)
 }
 
 fn unavailable(cause: Source, units: usize) -> Vec<CommitError> {
@@ -111,4 +136,39 @@ impl From<DieselError> for Failure {
 
 fn constraint(info: &(dyn DatabaseErrorInformation + Send + Sync)) -> String {
     info.constraint_name().unwrap_or_else(|| info.message()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: StatementBounds =
+        StatementBounds { lock_wait: Duration::from_millis(100), statement: Duration::from_secs(8) };
+
+    fn failed(said: &str) -> Failure {
+        DieselError::DatabaseError(Kind::Unknown, Box::new(said.to_owned())).into()
+    }
+
+    fn is_locked(said: &str, took: Duration) -> bool {
+        matches!(failed(said).after(took, BOUNDS), Failure::Locked(_))
+    }
+
+    #[test]
+    fn only_a_failure_that_may_be_a_lock_timeout_counts_as_one() {
+        let (soon, wait) = (BOUNDS.lock_wait / 2, BOUNDS.lock_wait * 2);
+        assert!(is_locked(LOCK_TIMEOUT, wait));
+        assert!(is_locked("Anweisung wird storniert", wait), "in the language of the server");
+        assert!(!is_locked(LOCK_TIMEOUT, soon));
+        assert!(!is_locked("canceling statement due to statement timeout", wait));
+        assert!(!is_locked("canceling statement due to user request", wait));
+        assert!(!is_locked("Anweisung wird storniert", BOUNDS.statement), "as long as a statement may run");
+    }
+
+    #[test]
+    fn wait_for_a_lock_on_a_dead_connection_is_a_lost_connection() {
+        let locked = failed(LOCK_TIMEOUT).after(BOUNDS.lock_wait, BOUNDS);
+        assert!(matches!(locked.on_dead_connection(), Failure::Lost(_)));
+        let refused = Failure::conflict(AggregateRef::Room(frontrow_domain::RoomId::new(uuid::Uuid::nil())));
+        assert!(matches!(refused.on_dead_connection(), Failure::Final(_)), "control");
+    }
 }

@@ -8,7 +8,7 @@ use frontrow_domain::unit_of_work::{CommitError, Committed, Priority, UnitOfWork
 use tokio::sync::oneshot;
 
 use super::batch::Writer;
-use super::sideline::{LockWaits, Sideline};
+use super::sideline::Sideline;
 use crate::postgres::PostgresOptions;
 use crate::postgres::batches::{Batches, Bounds, Refused};
 use crate::postgres::health::ReadOnlyCommits;
@@ -71,7 +71,7 @@ impl Committers {
         let PostgresOptions { committers, group_commit_limit, queue_limit, prioritise, .. } = *options;
         let bounds = Bounds { workers: committers, batch: group_commit_limit, queue: queue_limit };
         let counters = writer.counters();
-        let (sideline, committer) = Sideline::start(writer, group_commit_limit, LockWaits::new(options));
+        let (sideline, committer) = Sideline::start(writer, options);
         let commit = move |jobs| {
             let committer = committer.clone();
             async move { committer.commit_all(jobs).await }

@@ -4,7 +4,7 @@
 //! statement: units on rows that are locked now go to the sideline, the others are tried once more. From then on, units on
 //! such rows enter no batch of a committer.
 //!
-//! The sideline is one task with two connections at most. Several times a second it asks which of the rows are locked,
+//! The sideline holds as many units as the queue of commits. It is one task with two connections at most. Several times a second it asks which of the rows are locked,
 //! and writes the units whose rows are free. One wait at a time queues for a contended row (a line or a feed), so that
 //! sessions that hold it in turns do not starve this node. A unit is refused as unavailable once it has waited for
 //! [`PostgresOptions::lock_timeout`], and after one look when its row has been locked for so long.
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use frontrow_domain::unit_of_work::{Command, UnitOfWork};
 use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout_at};
@@ -28,8 +29,6 @@ use super::queue::{Job, Outcome, Unit};
 use super::stuck::{Known, StuckRows, locked_now};
 use crate::postgres::PostgresOptions;
 
-/// The most units on the sideline.
-const MAX_UNITS: usize = 1_024;
 /// How often the rows are looked at while units wait.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often they are looked at while none does: so long units are refused after a row has become free.
@@ -40,7 +39,7 @@ const LOOK_SOON: Duration = Duration::from_millis(20);
 const MAX_QUEUEING: Duration = Duration::from_secs(1);
 /// The longest search for the unit of a batch that waits for something else than its rows.
 const MAX_ISOLATION: Duration = Duration::from_secs(2);
-/// What part of the lock timeout a command waits, at most: the scheduler repeats it, and has other rooms to see to.
+/// What part of the lock timeout a command of the scheduler waits, at most: it is repeated, and other rooms wait behind it.
 const COMMAND_PART: u32 = 10;
 
 /// How long units wait for locks.
@@ -61,7 +60,8 @@ impl LockWaits {
     /// How long a unit waits in all.
     fn of(self, work: &UnitOfWork) -> Duration {
         match work.command {
-            None | Some(Command::Join(_)) => self.total,
+            // A request of an operator is not repeated. An Admit may be one, and looks like those of the scheduler.
+            None | Some(Command::Join(_) | Command::PauseTokens(_) | Command::Fill(_)) => self.total,
             Some(_) => self.total / COMMAND_PART,
         }
     }
@@ -85,6 +85,17 @@ struct Parked {
     /// It waited in vain although all its rows were free: it is tried alone.
     is_suspect: bool,
     place: Place,
+}
+
+impl Parked {
+    /// When it was last tried, or came.
+    fn waits_since(&self) -> Instant {
+        self.tried_at.unwrap_or(self.since)
+    }
+
+    fn needs_any(&self, rows: &HashSet<Row>) -> bool {
+        self.rows.iter().any(|row| rows.contains(row))
+    }
 }
 
 impl Unit for Parked {
@@ -112,6 +123,8 @@ struct Shared {
     stuck: StuckRows,
     waits: LockWaits,
     units: AtomicUsize,
+    /// The most units on the sideline.
+    max_units: usize,
 }
 
 impl Shared {
@@ -130,7 +143,7 @@ impl Shared {
     /// A place on the sideline, if one is left.
     fn place(self: &Arc<Self>) -> Option<Place> {
         let place = Place(self.clone());
-        (self.units.fetch_add(1, Ordering::Relaxed) < MAX_UNITS).then_some(place)
+        (self.units.fetch_add(1, Ordering::Relaxed) < self.max_units).then_some(place)
     }
 }
 
@@ -143,9 +156,21 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Writes and answers all, except those that it puts on the sideline.
+    /// Writes and answers all, except those that it puts on the sideline. The registry is asked for each unit that has a
+    /// transaction of its own, so that any number of them wait for a row that is newly stuck once.
     pub(super) async fn commit_all(&self, jobs: Vec<Job>) {
+        let (together, alone): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| can_share(job.work()));
+        self.commit(together).await;
+        for job in alone {
+            self.commit(vec![job]).await;
+        }
+    }
+
+    async fn commit(&self, jobs: Vec<Job>) {
         let jobs = self.without_stuck(jobs);
+        if jobs.is_empty() {
+            return;
+        }
         let batch = self.shared.waits.batch;
         let blocked = self.writer.write(jobs, batch).await;
         if blocked.is_empty() {
@@ -207,13 +232,16 @@ pub(super) struct Sideline {
 impl Sideline {
     /// Starts it on the current runtime, with what committers write by. It ends when the last of those is dropped and no
     /// unit is left.
-    pub(super) fn start(writer: Writer, batch_limit: usize, waits: LockWaits) -> (Arc<Self>, Committer) {
-        let (aside, parked) = mpsc::channel(MAX_UNITS);
-        let shared = Arc::new(Shared { stuck: StuckRows::default(), waits, units: AtomicUsize::new(0) });
+    pub(super) fn start(writer: Writer, options: &PostgresOptions) -> (Arc<Self>, Committer) {
+        let PostgresOptions { group_commit_limit, queue_limit, .. } = *options;
+        let max_units = queue_limit.clamp(1, Semaphore::MAX_PERMITS);
+        let (aside, parked) = mpsc::channel(max_units);
+        let (stuck, waits) = (StuckRows::default(), LockWaits::new(options));
+        let shared = Arc::new(Shared { stuck, waits, units: AtomicUsize::new(0), max_units });
         let worker = Worker {
             writer: writer.clone(),
             shared: shared.clone(),
-            batch_limit: batch_limit.max(1),
+            batch_limit: group_commit_limit.max(1),
             parked: Vec::new(),
             queueing: None,
             has_warned: false,
@@ -237,8 +265,11 @@ impl Sideline {
     }
 }
 
-/// A wait in the queue of a row, with the units that are written once it is over. Gives back those that are not.
-type Queueing = JoinHandle<Vec<Parked>>;
+/// A wait in the queue of rows. Its task writes units once it is over, and returns those that it did not write.
+struct Queueing {
+    rows: BTreeSet<Row>,
+    task: JoinHandle<Vec<Parked>>,
+}
 
 /// The task of the sideline.
 struct Worker {
@@ -294,10 +325,13 @@ impl Worker {
         if locked.is_empty() {
             self.has_warned = false;
         }
+        self.sort();
         let free = self.take_free(&locked, now);
-        self.write_free(free).await;
+        // Before others become suspects in this round.
         let suspect = self.take_suspect(now);
+        self.write_free(free).await;
         self.write_free(suspect.into_iter().collect()).await;
+        self.sort();
         if self.queueing.is_none() {
             self.queue_for_a_row(&locked, now);
         }
@@ -319,10 +353,16 @@ impl Worker {
         overdue.into_iter().for_each(|unit| shared.refuse(unit));
     }
 
-    /// The next units whose rows are all free, the most urgent first.
+    /// Brings the units in the order in which they are taken: by priority, then by arrival.
+    fn sort(&mut self) {
+        self.parked.sort_by_key(|unit| (Reverse(unit.job.work().priority()), unit.since));
+    }
+
+    /// The next units whose rows are all free, the most urgent first. None overtakes those that queue for its rows.
     fn take_free(&mut self, locked: &HashSet<Row>, now: Instant) -> Vec<Parked> {
-        let is_free = |unit: &Parked| !unit.rows.iter().any(|row| locked.contains(row));
-        self.parked.sort_by_key(|unit| Reverse(unit.job.work().priority()));
+        let queued_for: HashSet<Row> =
+            self.queueing.iter().flat_map(|queueing| &queueing.rows).copied().collect();
+        let is_free = |unit: &Parked| !unit.needs_any(locked) && !unit.needs_any(&queued_for);
         let mut left = self.batch_limit;
         let mut free: Vec<Parked> = self
             .parked
@@ -339,7 +379,7 @@ impl Worker {
     /// The suspect that was tried least lately.
     fn take_suspect(&mut self, now: Instant) -> Option<Parked> {
         let suspects = self.parked.iter().enumerate().filter(|(_, unit)| unit.is_suspect);
-        let (at, _) = suspects.min_by_key(|(_, unit)| unit.tried_at)?;
+        let (at, _) = suspects.min_by_key(|(_, unit)| unit.waits_since())?;
         let suspect = self.parked.remove(at);
         Some(Parked { tried_at: Some(now), ..suspect })
     }
@@ -378,7 +418,7 @@ impl Worker {
             unit.rows.iter().filter(|row| locked.contains(row)).copied().collect()
         };
         let waiting = self.parked.iter().filter(|unit| !locked_of(unit).is_empty());
-        let Some(next) = waiting.min_by_key(|unit| unit.tried_at) else { return };
+        let Some(next) = waiting.min_by_key(|unit| unit.waits_since()) else { return };
         let rows = locked_of(next);
         let shares = can_share(next.job.work());
         let mut left = if shares { self.batch_limit } else { 1 };
@@ -397,13 +437,15 @@ impl Worker {
         units.iter_mut().for_each(|unit| unit.tried_at = Some(now));
         let wait = self.queueing_time(&rows, &units, locked.len());
         let (writer, shared) = (self.writer.clone(), self.shared.clone());
-        self.queueing = Some(tokio::spawn(async move {
+        let queued_for: Vec<Row> = rows.iter().copied().collect();
+        let task = tokio::spawn(async move {
             let blocked = writer.write(units, wait).await;
             if blocked.is_empty() {
-                shared.stuck.got_through(&Vec::from_iter(rows), Instant::now());
+                shared.stuck.got_through(&queued_for, Instant::now());
             }
             blocked
-        }));
+        });
+        self.queueing = Some(Queueing { rows, task });
     }
 
     /// How long to queue for rows. Long only for those that many sessions hold in turns, and only while nothing is held that
@@ -425,7 +467,30 @@ impl Worker {
 async fn ended(queueing: &mut Option<Queueing>) -> Vec<Parked> {
     match queueing {
         // The callers of a task that panicked receive no answer.
-        Some(queueing) => queueing.await.unwrap_or_default(),
+        Some(queueing) => (&mut queueing.task).await.unwrap_or_default(),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use frontrow_domain::unit_of_work::PauseTokens;
+    use frontrow_domain::{RoomId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn request_of_an_operator_waits_as_long_as_any_other() {
+        let waits = LockWaits::new(&PostgresOptions::default());
+        let longest = |command| waits.of(&UnitOfWork { command, ..UnitOfWork::default() });
+        let now = Timestamp::MIN;
+        let room_id = RoomId::new(uuid::Uuid::nil());
+        assert_eq!(longest(None), waits.total);
+        assert_eq!(
+            longest(Some(Command::PauseTokens(PauseTokens { room_id, begins: true, now }))),
+            waits.total
+        );
+        let sweep = longest(Some(Command::ExpireTokens { now, limit: 1 }));
+        assert!(sweep < waits.total, "control: the scheduler repeats it");
     }
 }
