@@ -10,6 +10,7 @@ use tempfile::{Builder, NamedTempFile};
 
 use super::marker::random_marker;
 use super::{check_log, folder_of, is_same_file, sqlite_file, sync_folder, unfinished_log, with_suffix};
+use crate::beside::beside;
 use crate::cli::{BackupArgs, DatabaseUrl};
 use crate::secret;
 
@@ -49,11 +50,34 @@ pub(super) fn described(size: u64, contents: Contents) -> String {
     )
 }
 
+/// What lies next to a database and is part of it.
+const SIDECARS: [&str; 6] = ["-wal", "-shm", "-journal", ".lock", ".marker", ".secret"];
+
+/// Whether two paths name the same place in the same folder, whether or not there is a file.
+fn is_same_place(one: &Path, other: &Path) -> bool {
+    let folders = (folder_of(one).canonicalize(), folder_of(other).canonicalize());
+    one.file_name() == other.file_name() && matches!(folders, (Ok(one), Ok(other)) if one == other)
+}
+
 /// Refuses a name that is taken, unless it may be overwritten; and in any case that of a database in use.
 fn require_free(target: &Path, source: &Path, overwrite: bool) -> Result<()> {
     let shown = target.display();
     ensure!(!target.is_dir(), "cannot write backup {shown}: it is a folder");
     ensure!(!is_same_file(target, source), "cannot write backup {shown}: it is the original");
+    let is_sidecar = |suffix| Ok::<_, anyhow::Error>(is_same_place(target, &beside(source, suffix)?));
+    for suffix in SIDECARS {
+        ensure!(
+            !is_sidecar(suffix)?,
+            "cannot write backup {shown}: it belongs to the database {}",
+            source.display()
+        );
+    }
+    if let Ok(existing) = target.symlink_metadata() {
+        ensure!(
+            existing.is_file(),
+            "cannot write backup {shown}: it is a link or a device, not a regular file"
+        );
+    }
     ensure!(
         overwrite || target.symlink_metadata().is_err(),
         "cannot write backup {shown}: there is a file of that name. --overwrite replaces it"

@@ -106,6 +106,7 @@ async fn a_backup_overwrites_nothing_unasked() {
     fs::write(path("secret.secret"), "precious").unwrap();
     fs::write(path("used.db-wal"), "a log").unwrap();
     fs::create_dir(path("folder")).unwrap();
+    std::os::unix::fs::symlink("taken", path("link")).unwrap();
     let before = names(folder.path());
     for (args, word) in [
         ("taken", "--overwrite"),
@@ -116,6 +117,11 @@ async fn a_backup_overwrites_nothing_unasked() {
         ("folder", "a folder"),
         ("folder --overwrite", "a folder"),
         ("missing/a.db", "missing"),
+        ("frontrow.db-wal --overwrite", "belongs to the database"),
+        ("frontrow.db.lock --overwrite", "belongs to the database"),
+        ("frontrow.db.marker --overwrite", "belongs to the database"),
+        ("frontrow.db.secret --overwrite", "belongs to the database"),
+        ("link --overwrite", "not a regular file"),
     ] {
         let output = run(folder.path(), &format!("backup {args}"), &[]);
         assert!(refused(&output).contains(word), "{args}: {output:?}");
