@@ -3,6 +3,7 @@
 //! It takes a connection as committers do, because writes are what it is about: slow reads that hold all connections of reads
 //! do not delay it. Callers share one such question (readiness, the circuit breaker), so that it takes few of them.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -16,7 +17,8 @@ use frontrow_domain::unit_of_work::CommitError;
 use super::Postgres;
 use super::cached::Cached;
 use super::connection;
-use super::error::read_error;
+use super::connection::AcquireError;
+use super::error::{ConnectError, read_error};
 use super::migrate::known_versions;
 use super::shared::Shared;
 use crate::sql::TABLES;
@@ -66,6 +68,9 @@ impl State {
     }
 }
 
+/// No connection can be made that takes writes.
+const READ_ONLY: &str = "the server is read-only: a standby, or default_transaction_read_only is on";
+
 /// Whether the last commit was refused because the server had become read-only. The check above asks one connection,
 /// which may lead to another server than the one that refused.
 #[derive(Debug, Default)]
@@ -86,21 +91,41 @@ impl ReadOnlyCommits {
     }
 }
 
-/// Whether the server refused because it takes reads only (SQLSTATE 25006).
+/// Whether the server refused because it takes reads only: the statement (SQLSTATE 25006), or the connection.
 fn is_read_only(error: &CommitError) -> bool {
     let (CommitError::Unavailable(source) | CommitError::OutcomeUnknown(source)) = error else {
         return false;
     };
-    let shared = source.downcast_ref::<Shared<dyn std::error::Error + Send + Sync>>();
-    let cause = shared.and_then(|shared| shared.0.downcast_ref::<DieselError>());
-    let cause = cause.or_else(|| source.downcast_ref());
-    matches!(cause, Some(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)))
+    has_read_only_cause(&**source)
+}
+
+fn has_read_only_cause(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let statement = error.downcast_ref::<DieselError>();
+        let connection = error.downcast_ref::<AcquireError>();
+        if matches!(statement, Some(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)))
+            || matches!(connection, Some(AcquireError::Connect(ConnectError::ReadOnly { .. })))
+        {
+            return true;
+        }
+        cause = match error.downcast_ref::<Shared<dyn Error + Send + Sync>>() {
+            Some(shared) => Some(&*shared.0),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 #[async_trait]
 impl StorageHealth for Postgres {
     async fn writability(&self) -> Result<Writability, StorageError> {
-        let mut connection = connection::acquire(&self.pool.for_committers()).await?;
+        let mut connection = match connection::acquire(&self.pool.for_committers()).await {
+            Ok(connection) => connection,
+            // Without the server's address, which anyone could read.
+            Err(error) if has_read_only_cause(&error) => return Ok(Writability::refused(READ_ONLY)),
+            Err(error) => return Err(error),
+        };
         let query = sql_query(STATE).bind::<Array<Text>, _>(TABLES.as_slice());
         let state = Cached(query).get_result::<State>(&mut connection).await;
         drop(connection);
