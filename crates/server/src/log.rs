@@ -1,7 +1,7 @@
 //! Logging to standard error, best effort: a broken, full or stalled output costs lines and nothing else (ADR 0016).
 //!
-//! Events pass a filter that limits repeated warnings ([`repeats`]), are formatted on the thread that logs, and wait in a
-//! bounded queue for one writer thread ([`sink`]). A panic is an event as well: the standard hook would write to standard
+//! Events pass a filter that limits repeated warnings (`repeats`), are formatted on the thread that logs, and wait in a
+//! bounded queue for one writer thread (`sink`). A panic is an event as well: the standard hook would write to standard
 //! error itself, and block on a stalled pipe.
 
 mod repeats;
