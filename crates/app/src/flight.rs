@@ -17,18 +17,18 @@ pub(crate) type Flight<T> = Shared<Reading<T>>;
 
 /// Shares a read. A panic in it fails that read: a shared future that panicked would pass the panic on to every later
 /// request that looks at it, for ever.
-pub(crate) fn share<T: Clone>(read: impl Future<Output = Result<T, Unread>> + Send + 'static) -> Flight<T> {
-    let panicked = || Unread::from(StorageError::Unavailable("the read panicked".into()));
-    let read = AssertUnwindSafe(read).catch_unwind();
-    async move { read.await.unwrap_or_else(|_| Err(panicked())) }.boxed().shared()
+pub(crate) fn share<T: Clone + 'static>(
+    read: impl Future<Output = Result<T, Unread>> + Send + 'static,
+) -> Flight<T> {
+    caught(read).boxed().shared()
 }
 
-/// A read whose panic is a failure, for a caller that keeps account of how reads end.
-pub(crate) async fn caught<T>(
-    read: impl Future<Output = Result<T, StorageError>>,
-) -> Result<T, StorageError> {
+/// A read whose panic is a failure.
+pub(crate) async fn caught<T, E: From<StorageError>>(
+    read: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let read = AssertUnwindSafe(read).catch_unwind().await;
-    read.unwrap_or_else(|_| Err(StorageError::Unavailable("the read panicked".into())))
+    read.unwrap_or_else(|_| Err(StorageError::Unavailable("the read panicked".into()).into()))
 }
 
 /// Why a shared read has no answer.

@@ -15,30 +15,21 @@ const DUMP: &str = "
             EXECUTE format('CREATE TABLE dump.%I AS TABLE public.%I', name, name);
         END LOOP;
     END $$";
-/// What `pg_restore --clean` comes to: every row is replaced by the one that was dumped.
-const RESTORE: &str = "
-    DO $$ DECLARE name TEXT; columns TEXT; BEGIN
-        PERFORM set_config('session_replication_role', 'replica', true);
-        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
-            EXECUTE format('DELETE FROM public.%I', name);
-            SELECT string_agg(quote_ident(attname), ', ') INTO columns FROM pg_attribute
-                WHERE attrelid = format('public.%I', name)::regclass AND attnum > 0 AND NOT attisdropped
-                AND attgenerated = '';
-            EXECUTE format('INSERT INTO public.%I (%s) SELECT %s FROM dump.%I', name, columns, columns, name);
-        END LOOP;
-    END $$";
-/// The same without the row that says which incarnation it is: only what the nodes remember can tell.
-const RESTORE_UNNOTICED: &str = "
-    DO $$ DECLARE name TEXT; columns TEXT; BEGIN
-        PERFORM set_config('session_replication_role', 'replica', true);
-        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'incarnation' LOOP
-            EXECUTE format('DELETE FROM public.%I', name);
-            SELECT string_agg(quote_ident(attname), ', ') INTO columns FROM pg_attribute
-                WHERE attrelid = format('public.%I', name)::regclass AND attnum > 0 AND NOT attisdropped
-                AND attgenerated = '';
-            EXECUTE format('INSERT INTO public.%I (%s) SELECT %s FROM dump.%I', name, columns, columns, name);
-        END LOOP;
-    END $$";
+/// What `pg_restore --clean` comes to: every row is replaced by the one that was dumped, but for those of one table.
+fn restore(spared: &str) -> String {
+    format!(
+        "DO $$ DECLARE name TEXT; columns TEXT; BEGIN
+            PERFORM set_config('session_replication_role', 'replica', true);
+            FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '{spared}' LOOP
+                EXECUTE format('DELETE FROM public.%I', name);
+                SELECT string_agg(quote_ident(attname), ', ') INTO columns FROM pg_attribute
+                    WHERE attrelid = format('public.%I', name)::regclass AND attnum > 0 AND NOT attisdropped
+                    AND attgenerated = '';
+                EXECUTE format('INSERT INTO public.%I (%s) SELECT %s FROM dump.%I', name, columns, columns, name);
+            END LOOP;
+        END $$"
+    )
+}
 
 async fn looked_up(app: &TestApp, buyer: &Buyer) -> (StatusCode, Value) {
     let response = buyer.own(app.get("/queue")).send().await.unwrap();
@@ -116,12 +107,13 @@ async fn goes_back(restore: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_follow_a_dump_that_is_restored_under_them() {
-    goes_back(RESTORE).await;
+    goes_back(&restore("")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_follow_data_that_goes_back_without_a_word() {
-    goes_back(RESTORE_UNNOTICED).await;
+    // Without the row that says which incarnation it is, only what the nodes remember can tell.
+    goes_back(&restore("incarnation")).await;
 }
 
 /// A file is backed up, used further, and the backup is served instead. `begins` says whether as a new incarnation.
